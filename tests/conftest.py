@@ -1,0 +1,31 @@
+"""Eight virtual CPU devices, one mesh of one device by default, and the golden data."""
+
+import json
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "reference_tiny"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> pathlib.Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the reference computed, by name (`reason/logits`, ...)."""
+    with np.load(GOLDEN / "arrays.npz") as arrays:
+        return {name.replace("__", "/"): arrays[name] for name in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def expected() -> dict:
+    """Losses, conversations, gradient norms and vocabulary of the reference."""
+    return json.loads((GOLDEN / "expected.json").read_text())

@@ -1,0 +1,1 @@
+"""Networks: the Qwen2.5 decoder, the multi-stream UALM around it, audio encoders."""

@@ -1,0 +1,74 @@
+"""What travels from data to model: messages and token grids. numpy only, no JAX."""
+
+import dataclasses
+import enum
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class Role(enum.StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Modality(enum.StrEnum):
+    """What a message holds; the names are the reference's."""
+
+    TEXT = "text"  # content: token ids of the text vocabulary, int [n], counted from 0
+    AUDIO = "discrete_audio"  # content: codec codes, int [T, Q], counted from 0 in each codebook
+    CLIP = "continuous_audio"  # content: number of encoder frames (25 Hz) the clip will occupy
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """One turn, or one part of a turn, in one modality. A conversation is a tuple of them.
+
+    `audio_tag` is the special token that announces discrete audio: "audio", or "speech" for spoken output.
+    """
+
+    role: Role
+    modality: Modality
+    content: np.ndarray | int
+    audio_tag: str = "audio"
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Where continuous features go: `length` rows of a grid from row `start`."""
+
+    start: int
+    length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenGrid:
+    """A conversation as the decoder reads it.
+
+    tokens: [T, S] ids of the unified vocabulary; 0 embeds to nothing.
+    loss_weights: [T, S]; 1 for text and special tokens to be learnt, 1/S for audio, 0 elsewhere.
+    clips: rows whose embedding comes from the audio encoder, in the order of the messages.
+    """
+
+    tokens: Int[np.ndarray, "T S"]
+    loss_weights: Float[np.ndarray, "T S"]
+    clips: tuple[Clip, ...] = ()
+
+
+class Batch(NamedTuple):
+    """Rows of packed conversations, of static shape; a pytree of numpy or JAX arrays.
+
+    segment_ids: 1, 2, ... for the conversations of a row, 0 for padding; nothing attends across segments.
+    positions: count from 0 in each conversation.
+    features: continuous frames of the rows' audio clips, one clip after the other, or None.
+    feature_index: which of its row's frames a position takes instead of a token; -1 for none.
+    """
+
+    tokens: Int[Any, "B T S"]
+    loss_weights: Float[Any, "B T S"]
+    segment_ids: Int[Any, "B T"]
+    positions: Int[Any, "B T"]
+    features: Float[Any, "B C A"] | None = None
+    feature_index: Int[Any, "B T"] | None = None
