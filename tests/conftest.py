@@ -29,3 +29,14 @@ def golden() -> dict[str, np.ndarray]:
 def expected() -> dict:
     """Losses, conversations, gradient norms and vocabulary of the reference."""
     return json.loads((GOLDEN / "expected.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def one_device_mesh():
+    """Every test sees a mesh, as every program does; tests that want eight devices set their own."""
+    import jax
+
+    from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        yield

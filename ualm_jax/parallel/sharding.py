@@ -10,16 +10,16 @@ from jax.sharding import PartitionSpec
 MESH_AXES = ("data", "fsdp", "tensor")
 
 RULES: dict[str, str | tuple[str, ...]] = {
-    # activations
     "batch": ("data", "fsdp"),
-    # parameters: "embed" is the FSDP axis of every matrix, the other axis is tensor-parallel
-    "vocab": "fsdp",  # of the embedding table: gathered by rows, so rows must be whole when read
-    "embed_tensor": "tensor",
+    # Every matrix is split over fsdp along the model's width and over tensor along its other axis.
     "embed": "fsdp",
-    "vocab_tensor": "tensor",  # of the output head: logits stay split over the vocabulary
-    "heads": "tensor",
     "kv_heads": "tensor",
     "mlp": "tensor",
+    "vocab": "tensor",
+    "codebooks": "tensor",
+    # The token table is read by rows, so its rows stay whole: fsdp and tensor both split the width.
+    "embed_row": ("tensor", "fsdp"),
+    "embed_row_gathered": "tensor",
 }
 
 
@@ -32,6 +32,6 @@ def spec(*axes: str | None) -> PartitionSpec:
     return PartitionSpec(*mapped)
 
 
-def gathered(array: jax.Array, *axes: str | None) -> jax.Array:
-    """`array` resharded to these logical axes (an all-gather where it was split before)."""
+def reshard(array: jax.Array, *axes: str | None) -> jax.Array:
+    """`array` split as these logical axes say: an all-gather where it was split before."""
     return jax.reshard(array, spec(*axes))

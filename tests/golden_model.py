@@ -1,0 +1,112 @@
+"""The golden checkpoint as our model: tests use it, nothing else does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.ualm import UALM
+from ualm_jax.tokens.vocabulary import Vocabulary
+
+CONFIG = UALMConfig(
+    decoder=DecoderConfig(num_layers=3, width=64, num_heads=4, num_kv_heads=2, mlp_width=160),
+    vocabulary=Vocabulary(text_size=384, codebook_size=32),
+    feature_width=48,
+    compute_dtype="float32",
+    loss_chunk=16,
+)
+
+
+def reference_tensors(golden_dir) -> dict[str, np.ndarray]:
+    path = golden_dir / "checkpoints" / "step_100" / "global_step100" / "mp_rank_00_model_states.pt"
+    state = torch.load(path, weights_only=True)["module"]
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def to_ours(tensors: dict[str, np.ndarray]) -> dict:
+    """Reference-named arrays (weights or gradients) as our tree."""
+    D, K, G, H, L = 64, 2, 2, 16, 3
+
+    def stack(name, shape, transpose=True):
+        arrays = [tensors[f"model.layers.{i}.{name}"] for i in range(L)]
+        return np.stack([(a.T if transpose else a).reshape(shape) for a in arrays])
+
+    head = tensors["lm_head.weight"].T
+    return {
+        "embed": tensors["model.embed_tokens.weight"],
+        "stream_embed": tensors["stream_emb.weight"],
+        "text_head": head[:, :640],
+        "audio_head": head[:, 640:].reshape(D, 8, 33),
+        "adapter": {
+            "kernel": tensors["adaptor.continuous_audio.weight"].T,
+            "bias": tensors["adaptor.continuous_audio.bias"],
+        },
+        "decoder": {
+            "norm": tensors["model.norm.weight"],
+            "layers": {
+                "attention_norm": stack("input_layernorm.weight", (D,)),
+                "mlp_norm": stack("post_attention_layernorm.weight", (D,)),
+                "attention": {
+                    "q_kernel": stack("self_attn.q_proj.weight", (D, K, G, H)),
+                    "q_bias": stack("self_attn.q_proj.bias", (K, G, H)),
+                    "k_kernel": stack("self_attn.k_proj.weight", (D, K, H)),
+                    "k_bias": stack("self_attn.k_proj.bias", (K, H)),
+                    "v_kernel": stack("self_attn.v_proj.weight", (D, K, H)),
+                    "v_bias": stack("self_attn.v_proj.bias", (K, H)),
+                    "o_kernel": stack("self_attn.o_proj.weight", (K, G, H, D)),
+                },
+                "mlp": {
+                    "gate": stack("mlp.gate_proj.weight", (D, 160)),
+                    "up": stack("mlp.up_proj.weight", (D, 160)),
+                    "down": stack("mlp.down_proj.weight", (160, D)),
+                },
+            },
+        },
+    }
+
+
+def load(golden_dir, config: UALMConfig = CONFIG) -> UALM:
+    """The golden model on the current mesh."""
+    model = jax.jit(lambda: UALM(config, nnx.Rngs(0)))()
+    ours = to_ours(reference_tensors(golden_dir))
+    state = nnx.state(model, nnx.Param)
+
+    def put(path, param):
+        value = ours
+        for key in path:
+            value = value[getattr(key, "key", getattr(key, "name", None))]
+        assert value.shape == param.shape, path
+        return jax.device_put(jnp.asarray(value), param.sharding)
+
+    flat, tree = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))
+    nnx.update(model, jax.tree_util.tree_unflatten(tree, [put(path, leaf) for path, leaf in flat]))
+    return model
+
+
+def batch_of(golden: dict[str, np.ndarray], name: str):
+    """One golden conversation, or the padded batch of four, as a Batch."""
+    from ualm_jax.tokens.types import Batch
+
+    tokens, weights = golden[f"{name}/sequence"], golden[f"{name}/loss_mask"]
+    if tokens.ndim == 2:
+        tokens, weights = tokens[None], weights[None]
+    B, T, _ = tokens.shape
+    lengths = {"gen": 51, "und": 48, "txt": 24, "reason": 63}
+    order = [name] if name in lengths else list(lengths)
+    inside = np.arange(T)[None] < np.array([lengths[n] for n in order])[:, None]
+    index = np.full((B, T), -1, np.int32)
+    features = np.zeros((B, 21, 48), np.float32)
+    if "und" in order:
+        row = order.index("und")
+        index[row, 16:37] = np.arange(21)
+        features[row] = golden["und/features"]
+    return Batch(
+        tokens=jnp.asarray(tokens, jnp.int32),
+        loss_weights=jnp.asarray(weights),
+        segment_ids=jnp.asarray(inside, jnp.int32),
+        positions=jnp.broadcast_to(jnp.arange(T), (B, T)),
+        features=jnp.asarray(features),
+        feature_index=jnp.asarray(index),
+    )

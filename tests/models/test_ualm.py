@@ -1,0 +1,166 @@
+"""The model against the reference's logits, and what must not change them."""
+
+import dataclasses
+
+import golden_model
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ualm_jax.models.attention import AttentionSpec
+from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, DecoderConfig, UALMConfig
+from ualm_jax.models.decoder import rms_norm
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.train.loss import next_token_loss
+
+
+@pytest.fixture(scope="module")
+def model(golden_dir):
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        return golden_model.load(golden_dir)
+
+
+@jax.jit
+def all_logits(model, batch):
+    """[B, T, S, V], as the reference computes them: the whole vocabulary for every stream."""
+    hidden = model(batch)
+    states = jnp.concatenate([hidden[:, :, None], model.stream_states(hidden)], axis=2)
+    head = jnp.concatenate(
+        [model.text_head[...], model.audio_head[...].reshape(states.shape[-1], -1)], axis=1
+    )
+    return jnp.einsum("btsd,dv->btsv", states, head)
+
+
+def test_logits_equal_the_references(model, golden):
+    logits = all_logits(model, golden_model.batch_of(golden, "reason"))
+    np.testing.assert_allclose(logits[0], golden["reason/logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gen", "und", "txt", "reason"])
+def test_every_softmax_has_the_references_normaliser(name, model, golden):
+    logits = all_logits(model, golden_model.batch_of(golden, name))
+    lse = jax.nn.logsumexp(logits, axis=-1)
+    np.testing.assert_allclose(lse[0], golden[f"{name}/logit_logsumexp"], atol=1e-4)
+
+
+def test_scanned_layers_equal_layers_one_by_one(model, golden):
+    batch = golden_model.batch_of(golden, "batch_of_four")
+    decoder = model.decoder
+    x = model.embed_batch(batch)
+    cos, sin = decoder._rope(batch.positions)
+    attention = AttentionSpec(batch.segment_ids)
+    from ualm_jax.models.attention import attend
+
+    for i in range(decoder.config.num_layers):
+        layer = jax.tree.map(lambda array, i=i: array[i], decoder.layers)
+        x, _ = layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))
+    x = rms_norm(x, decoder.norm[...], decoder.config.norm_eps)
+    np.testing.assert_allclose(model(batch), x, atol=1e-5)
+
+
+def packed(golden) -> Batch:
+    """The four golden conversations in one row, and a padded tail."""
+    singles = [golden_model.batch_of(golden, name) for name in ("gen", "und", "txt", "reason")]
+    T = 200
+    arrays = {}
+    for field in ("tokens", "loss_weights", "positions", "feature_index"):
+        row = np.concatenate([np.asarray(getattr(single, field)[0]) for single in singles])
+        fill = -1 if field == "feature_index" else 0
+        pad = [(0, T - len(row))] + [(0, 0)] * (row.ndim - 1)
+        arrays[field] = jnp.asarray(np.pad(row, pad, constant_values=fill))[None]
+    lengths = [single.tokens.shape[1] for single in singles]
+    segments = np.concatenate([np.full(length, i + 1) for i, length in enumerate(lengths)])
+    segments = np.pad(segments, (0, T - len(segments))).astype(np.int32)
+    return Batch(segment_ids=jnp.asarray(segments)[None], features=singles[1].features, **arrays)
+
+
+def test_packed_loss_and_gradients_equal_unpacked_ones(model, golden):
+    graph, params = nnx.split(model)
+
+    def sums(params, batch):
+        result = next_token_loss(nnx.merge(graph, params), batch)
+        return result.loss, result
+
+    run = jax.jit(jax.value_and_grad(sums, has_aux=True))
+    (_, together), grad_together = run(params, packed(golden))
+    apart = [run(params, golden_model.batch_of(golden, name)) for name in ("gen", "und", "txt", "reason")]
+    total = jax.tree.map(lambda *xs: sum(xs), *[result[0][1] for result in apart])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, total)
+    grad_apart = jax.tree.map(lambda *xs: sum(xs), *[result[1] for result in apart])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4), grad_together, grad_apart
+    )
+
+
+def test_one_document_never_sees_another(model, golden):
+    batch = packed(golden)
+    changed = batch._replace(tokens=batch.tokens.at[0, :51].set(300))
+    hidden, hidden_changed = model(batch), model(changed)
+    np.testing.assert_array_equal(hidden[0, 51:], hidden_changed[0, 51:])
+    assert not np.array_equal(hidden[0, :51], hidden_changed[0, :51])
+
+
+@pytest.mark.parametrize("remat", [policy for policy in REMAT_POLICIES if policy != "none"])
+def test_remat_changes_no_gradient(remat, model, golden):
+    batch = golden_model.batch_of(golden, "reason")
+    graph, params = nnx.split(model)
+
+    def grad(policy):
+        def loss(params):
+            merged = nnx.merge(graph, params)
+            merged.config = dataclasses.replace(model.config, remat=policy)
+            return next_token_loss(merged, batch).loss
+
+        return jax.jit(jax.grad(loss))(params)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grad(remat), grad("none"))
+
+
+def test_eight_devices_compute_what_one_does(golden, golden_dir):
+    batch = golden_model.batch_of(golden, "batch_of_four")
+
+    def run(mesh):
+        with jax.set_mesh(mesh):
+            model = golden_model.load(golden_dir)
+            graph, params = nnx.split(model)
+            rows = jax.tree.map(
+                lambda x: jax.device_put(
+                    np.asarray(x), jax.NamedSharding(mesh, spec("batch", *[None] * (x.ndim - 1)))
+                ),
+                batch,
+            )
+
+            def loss(params, rows):
+                return next_token_loss(nnx.merge(graph, params), rows).mean()
+
+            value, grads = jax.jit(jax.value_and_grad(loss))(params, rows)
+            return float(value), jax.tree.map(np.asarray, nnx.to_pure_dict(grads))
+
+    value_1, grads_1 = run(make_mesh(MeshConfig(), jax.devices()[:1]))
+    value_8, grads_8 = run(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
+    np.testing.assert_allclose(value_8, value_1, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grads_8, grads_1)
+
+
+@pytest.mark.parametrize("size", QWEN2_5)
+def test_the_parameter_formula_is_the_parameters(size):
+    text = 152_064 if size == "7b" else 151_936
+    config = UALMConfig(QWEN2_5[size], Vocabulary(text, 1024), feature_width=1280)
+    model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
+    counted = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert counted == config.num_params()
+
+
+def test_a_wrong_size_is_named():
+    from ualm_jax.errors import UserError
+
+    with pytest.raises(UserError, match="num_heads .* must be a multiple of num_kv_heads"):
+        DecoderConfig(num_layers=1, width=64, num_heads=4, num_kv_heads=3, mlp_width=8)
+    with pytest.raises(UserError, match="model.remat must be one of"):
+        dataclasses.replace(golden_model.CONFIG, remat="some")

@@ -1,0 +1,39 @@
+"""Attention in plain XLA: exact for any spec, O(T^2) memory; the oracle for every other backend."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ualm_jax.models.attention.spec import AttentionSpec
+
+
+def attend(
+    q: Float[Array, "B T K G H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    spec: AttentionSpec,
+) -> Float[Array, "B T K G H"]:
+    """Softmax attention; G query heads share each of the K key/value heads. Softmax in float32."""
+    mask = spec.segment_ids[:, :, None] == spec.segment_ids[:, None, :]
+    if spec.causal:
+        T = q.shape[1]
+        mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
+    return _masked_attention(q, k, v, mask[:, None, None, :, :])
+
+
+def attend_cache(
+    q: Float[Array, "B 1 K G H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    valid: Bool[Array, "B T"],
+) -> Float[Array, "B 1 K G H"]:
+    """One new position against a cache; `valid` marks the slots that hold something it may see."""
+    return _masked_attention(q, k, v, valid[:, None, None, None, :])
+
+
+def _masked_attention(q, k, v, mask):
+    scale = q.shape[-1] ** -0.5
+    logits = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32) * scale
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskh->btkgh", weights, v)

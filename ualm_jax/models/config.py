@@ -1,0 +1,99 @@
+"""What a model is: sizes that check themselves, and how many parameters they make."""
+
+import dataclasses
+
+from ualm_jax.errors import UserError
+from ualm_jax.tokens.vocabulary import Vocabulary
+
+DTYPES = ("float32", "bfloat16")
+REMAT_POLICIES = ("none", "full", "dots", "save_attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a Qwen2.5 decoder (Hugging Face `Qwen2Config` names beside each)."""
+
+    num_layers: int  # num_hidden_layers
+    width: int  # hidden_size, D
+    num_heads: int  # num_attention_heads, N
+    num_kv_heads: int  # num_key_value_heads, K
+    mlp_width: int  # intermediate_size, F
+    rope_theta: float = 1e6
+    norm_eps: float = 1e-6
+
+    def __post_init__(self):
+        for name in ("num_layers", "width", "num_heads", "num_kv_heads", "mlp_width"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.decoder.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.num_heads % self.num_kv_heads:
+            raise UserError(
+                f"model.decoder.num_heads ({self.num_heads}) must be a multiple of num_kv_heads "
+                f"({self.num_kv_heads})."
+            )
+        if self.width % self.num_heads or self.head_width % 2:
+            raise UserError(
+                f"model.decoder.width ({self.width}) must be num_heads ({self.num_heads}) times an even "
+                f"head width."
+            )
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def queries_per_kv_head(self) -> int:
+        return self.num_heads // self.num_kv_heads
+
+    def num_params(self) -> int:
+        D, F = self.width, self.mlp_width
+        N, K, H = self.num_heads, self.num_kv_heads, self.head_width
+        attention = D * (N + 2 * K) * H + (N + 2 * K) * H + N * H * D
+        return self.num_layers * (attention + 3 * D * F + 2 * D) + D
+
+
+@dataclasses.dataclass(frozen=True)
+class UALMConfig:
+    """A decoder that reads and writes the unified vocabulary in S streams.
+
+    feature_width: width of the audio features the adapter reads; None for a model that cannot listen.
+    param_dtype, compute_dtype: "float32" or "bfloat16"; norms, RoPE, softmax, logits and loss are always
+        float32.
+    remat: what the backward pass keeps of each layer: "none" recomputes nothing, "full" recomputes the layer,
+        "dots" keeps matrix products, "save_attention" keeps what attention returns.
+    loss_chunk: time steps whose logits exist at once.
+    """
+
+    decoder: DecoderConfig
+    vocabulary: Vocabulary
+    feature_width: int | None = None
+    param_dtype: str = "float32"
+    compute_dtype: str = "bfloat16"
+    remat: str = "none"
+    loss_chunk: int = 512
+
+    def __post_init__(self):
+        for name, value in (("param_dtype", self.param_dtype), ("compute_dtype", self.compute_dtype)):
+            if value not in DTYPES:
+                raise UserError(f"model.{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
+        if self.remat not in REMAT_POLICIES:
+            raise UserError(f"model.remat must be one of {', '.join(REMAT_POLICIES)}, got {self.remat!r}.")
+        if self.loss_chunk < 1:
+            raise UserError(f"model.loss_chunk must be at least 1, got {self.loss_chunk}.")
+        if self.feature_width is not None and self.feature_width < 1:
+            raise UserError(f"model.feature_width must be at least 1 or None, got {self.feature_width}.")
+
+    def num_params(self) -> int:
+        """Parameters of the whole model, by formula."""
+        D = self.decoder.width
+        embeddings = 2 * self.vocabulary.size * D + self.vocabulary.num_streams * D
+        adapter = 0 if self.feature_width is None else (self.feature_width + 1) * D
+        return self.decoder.num_params() + embeddings + adapter
+
+
+QWEN2_5 = {
+    "0.5b": DecoderConfig(num_layers=24, width=896, num_heads=14, num_kv_heads=2, mlp_width=4864),
+    "1.5b": DecoderConfig(num_layers=28, width=1536, num_heads=12, num_kv_heads=2, mlp_width=8960),
+    "3b": DecoderConfig(num_layers=36, width=2048, num_heads=16, num_kv_heads=2, mlp_width=11008),
+    "7b": DecoderConfig(num_layers=28, width=3584, num_heads=28, num_kv_heads=4, mlp_width=18944),
+}
+"""Qwen2.5 sizes by name; their text tables have 151 936 rows (7b: 152 064)."""

@@ -1,0 +1,214 @@
+"""The Qwen2.5 decoder: stacked layers under one scan.
+
+Sources: Qwen2 in Hugging Face transformers (`modeling_qwen2.py`) for the maths; bias on q, k, v only.
+Queries are kept as [K, G, H]: G query heads for each of the K key/value heads, so that splitting K over the
+tensor axis splits both and no head is ever reshaped across devices.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Bool, Float, Int
+
+from ualm_jax.models import params
+from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
+from ualm_jax.models.config import DecoderConfig
+from ualm_jax.parallel.sharding import spec
+
+_INIT_STD = 0.02
+
+
+class KVCache(NamedTuple):
+    """Keys and values of every layer, in slots that are filled from the left.
+
+    valid: slots that hold something a later position may see.
+    length: slots filled so far; the same for all rows, a row's own positions are kept by the caller.
+    """
+
+    k: Float[Array, "L B T K H"]
+    v: Float[Array, "L B T K H"]
+    valid: Bool[Array, "B T"]
+    length: Int[Array, ""]
+
+
+def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) -> Float[Array, "... D"]:
+    """Root-mean-square norm, in float32."""
+    x32 = x.astype(jnp.float32)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(x32**2, axis=-1, keepdims=True) + eps)
+    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
+
+
+def rope_tables(
+    positions: Int[Array, "B T"], head_width: int, theta: float
+) -> tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]]:
+    """Cosine and sine of every position's angles, in float32: bf16 has too few bits for large positions."""
+    frequency = theta ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    angle = positions[:, :, None].astype(jnp.float32) * frequency
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def apply_rope(x: Float[Array, "B T *heads H"], cos, sin) -> Float[Array, "B T *heads H"]:
+    """Rotate-half RoPE: the first half of a head is paired with the second."""
+    axes = tuple(range(2, x.ndim - 1))
+    cos, sin = jnp.expand_dims(cos, axes), jnp.expand_dims(sin, axes)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Grouped-query self-attention."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
+        D, K, G, H = config.width, config.num_kv_heads, config.queries_per_kv_head, config.head_width
+        normal = dict(std=_INIT_STD, dtype=dtype)
+        self.q_kernel = params.normal(rngs, (D, K, G, H), ("embed", "kv_heads", None, None), **normal)
+        self.q_bias = params.constant(0.0, (K, G, H), ("kv_heads", None, None), dtype=dtype)
+        self.k_kernel = params.normal(rngs, (D, K, H), ("embed", "kv_heads", None), **normal)
+        self.k_bias = params.constant(0.0, (K, H), ("kv_heads", None), dtype=dtype)
+        self.v_kernel = params.normal(rngs, (D, K, H), ("embed", "kv_heads", None), **normal)
+        self.v_bias = params.constant(0.0, (K, H), ("kv_heads", None), dtype=dtype)
+        self.o_kernel = params.normal(rngs, (K, G, H, D), ("kv_heads", None, None, "embed"), **normal)
+
+    def qkv(self, x: Float[Array, "B T D"], cos, sin):
+        """Rotated queries [B, T, K, G, H], rotated keys and values [B, T, K, H]."""
+        dtype = x.dtype
+        q = jnp.einsum("btd,dkgh->btkgh", x, self.q_kernel.astype(dtype)) + self.q_bias.astype(dtype)
+        k = jnp.einsum("btd,dkh->btkh", x, self.k_kernel.astype(dtype)) + self.k_bias.astype(dtype)
+        v = jnp.einsum("btd,dkh->btkh", x, self.v_kernel.astype(dtype)) + self.v_bias.astype(dtype)
+        return apply_rope(q, cos, sin), apply_rope(k, cos, sin), v
+
+    def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
+        kernel = self.o_kernel.astype(attended.dtype)
+        return jnp.einsum("btkgh,kghd->btd", attended, kernel, out_sharding=spec("batch", None, None))
+
+
+class MLP(nnx.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
+        D, F = config.width, config.mlp_width
+        normal = dict(std=_INIT_STD, dtype=dtype)
+        self.gate = params.normal(rngs, (D, F), ("embed", "mlp"), **normal)
+        self.up = params.normal(rngs, (D, F), ("embed", "mlp"), **normal)
+        self.down = params.normal(rngs, (F, D), ("mlp", "embed"), **normal)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        gate = jnp.einsum("btd,df->btf", x, self.gate.astype(x.dtype))
+        up = jnp.einsum("btd,df->btf", x, self.up.astype(x.dtype))
+        down = self.down.astype(x.dtype)
+        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate) * up, down, out_sharding=spec("batch", None, None))
+
+
+class Layer(nnx.Module):
+    """Pre-norm attention and MLP, each with its residual."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
+        self.eps = config.norm_eps
+        self.attention_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
+        self.attention = Attention(config, rngs, dtype)
+        self.mlp_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
+        self.mlp = MLP(config, rngs, dtype)
+
+    def __call__(self, x: Float[Array, "B T D"], cos, sin, attention):
+        """`attention` turns (q, k, v) into what was attended, and whatever else the caller wants to keep."""
+        q, k, v = self.attention.qkv(rms_norm(x, self.attention_norm[...], self.eps), cos, sin)
+        attended, kept = attention(q, k, v)
+        x = x + self.attention.output(checkpoint_name(attended, "attention"))
+        x = x + self.mlp(rms_norm(x, self.mlp_norm[...], self.eps))
+        return x, kept
+
+
+_REMAT = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "save_attention": jax.checkpoint_policies.save_only_these_names("attention"),
+}
+
+
+class Decoder(nnx.Module):
+    """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L."""
+
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
+        self.config = config
+        self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype))(
+            rngs.split(config.num_layers)
+        )
+        self.norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        attention: AttentionSpec,
+        remat: str = "none",
+    ) -> Float[Array, "B T D"]:
+        """Training: every position at once."""
+        cos, sin = self._rope(positions)
+
+        def step(x, layer):
+            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))
+
+        if remat != "none":
+            # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
+            step = jax.checkpoint(step, policy=_REMAT[remat], prevent_cse=False)
+        x, _ = jax.lax.scan(step, x, self.layers)
+        return rms_norm(x, self.norm[...], self.config.norm_eps)
+
+    def prefill(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        valid: Bool[Array, "B T"],
+        num_slots: int,
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
+        """Reads right-padded prompts and returns their hidden states and a cache of `num_slots` slots."""
+        cos, sin = self._rope(positions)
+        attention = AttentionSpec(segment_ids=valid.astype(jnp.int32))
+
+        def step(x, layer):
+            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), (k, v)))
+
+        x, (k, v) = jax.lax.scan(step, x, self.layers)
+        free = num_slots - x.shape[1]
+        k, v = (jnp.pad(kept, ((0, 0), (0, 0), (0, free), (0, 0), (0, 0))) for kept in (k, v))
+        cache = KVCache(k, v, jnp.pad(valid, ((0, 0), (0, free))), jnp.int32(x.shape[1]))
+        return rms_norm(x, self.norm[...], self.config.norm_eps), cache
+
+    def decode(
+        self, x: Float[Array, "B 1 D"], positions: Int[Array, "B 1"], cache: KVCache
+    ) -> tuple[Float[Array, "B 1 D"], KVCache]:
+        """One more position for every row, written into the next slot."""
+        cos, sin = self._rope(positions)
+        valid = jax.lax.dynamic_update_slice_in_dim(
+            cache.valid, jnp.ones_like(cache.valid[:, :1]), cache.length, axis=1
+        )
+
+        # The cache travels as carry, not as scanned input and output: then XLA updates it in place and a
+        # step writes one slot of each layer instead of copying the whole cache.
+        def step(carry, scanned):
+            x, keys, values = carry
+            layer, index = scanned
+
+            def attention(q, k, v):
+                start = (index, 0, cache.length, 0, 0)
+                all_keys = jax.lax.dynamic_update_slice(keys, k[None], start)
+                all_values = jax.lax.dynamic_update_slice(values, v[None], start)
+                layer_keys = jax.lax.dynamic_index_in_dim(all_keys, index, keepdims=False)
+                layer_values = jax.lax.dynamic_index_in_dim(all_values, index, keepdims=False)
+                return attend_cache(q, layer_keys, layer_values, valid), (all_keys, all_values)
+
+            x, (keys, values) = layer(x, cos, sin, attention)
+            return (x, keys, values), None
+
+        indices = jnp.arange(self.config.num_layers)
+        (x, keys, values), _ = jax.lax.scan(step, (x, cache.k, cache.v), (self.layers, indices))
+        return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(
+            keys, values, valid, cache.length + 1
+        )
+
+    def _rope(self, positions):
+        return rope_tables(positions, self.config.head_width, self.config.rope_theta)

@@ -1,0 +1,1 @@
+"""Losses, optimiser, the training step, the loop around it, checkpoints, metrics."""
