@@ -1,0 +1,1 @@
+"""Sound files and waveforms: reading, writing, loudness, pictures. Knows nothing of tokens or models."""
