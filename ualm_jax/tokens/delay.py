@@ -15,9 +15,7 @@ def delay(codes: Int[np.ndarray, "T Q"], vocabulary: Vocabulary) -> Int[np.ndarr
     if num_codebooks != vocabulary.num_codebooks or num_frames == 0:
         raise ValueError(f"codes must be [T >= 1, {vocabulary.num_codebooks}], got {codes.shape}")
     if codes.min() < 0 or codes.max() >= vocabulary.codebook_size:
-        raise ValueError(
-            f"codes must lie in [0, {vocabulary.codebook_size}), got {codes.min()} to {codes.max()}"
-        )
+        raise ValueError(f"codes must lie in [0, {vocabulary.codebook_size}), got {codes.min()} to {codes.max()}")
     grid = np.empty((num_frames + num_codebooks - 1, num_codebooks), np.int32)
     for q in range(num_codebooks):
         grid[:, q] = vocabulary.audio_pad(q)

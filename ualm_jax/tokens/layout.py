@@ -18,9 +18,7 @@ from ualm_jax.tokens.vocabulary import AUDIO, BOS, EOS, EOT, PAD, SPECIAL_TOKENS
 _AUDIO_TAGS = {"audio": AUDIO, "speech": SPEECH}
 
 
-def build_grid(
-    messages: Sequence[Message], vocabulary: Vocabulary, *, only_segment: int | None = None
-) -> TokenGrid:
+def build_grid(messages: Sequence[Message], vocabulary: Vocabulary, *, only_segment: int | None = None) -> TokenGrid:
     """The whole conversation, ready to train on.
 
     With `only_segment`, every other message and `<bos>` become id 0 (rows that embed to zero but keep their
@@ -61,8 +59,8 @@ def drop_condition(
 ) -> TokenGrid:
     """`build_grid` with classifier-free-guidance dropout.
 
-    With `probability` one of the assistant's audio messages, chosen evenly, is kept with its role, modality
-    and end token, and all that stands around it is dropped. A conversation without such audio is never touched.
+    With `probability` one audio message of the assistant, chosen evenly, is kept with its role, modality
+    and end token; all that stands around it is dropped. A conversation without such audio is not touched.
     """
     audio = [
         index

@@ -41,9 +41,7 @@ class Vocabulary:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(
-                    f"vocabulary.{field.name} must be at least 1, got {getattr(self, field.name)}"
-                )
+                raise ValueError(f"vocabulary.{field.name} must be at least 1, got {getattr(self, field.name)}")
 
     @property
     def num_streams(self) -> int:

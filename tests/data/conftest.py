@@ -1,0 +1,14 @@
+import pytest
+from fake_sounds import FakeSource, prepare_fake, save_parts
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """A folder with `tokenizer` and `codec`."""
+    return save_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="session")
+def dataset(parts, tmp_path_factory):
+    """100 short conversations in 7 shards; tests must not change it."""
+    return prepare_fake(FakeSource(100), parts, tmp_path_factory.mktemp("dataset") / "fake", shard_size=15)

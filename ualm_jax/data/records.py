@@ -1,0 +1,114 @@
+"""A stored conversation and its bytes: a `tf.train.Example` that TFDS reads, made without TensorFlow."""
+
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import numpy as np
+
+# At the top, and not where they are used: while tfds is being imported, it replaces Python's import by a lazy one,
+# and whatever another thread imports in that moment is broken.
+from tensorflow_datasets.core import features
+from tensorflow_datasets.proto import tf_example_pb2
+
+from ualm_jax.tokens.types import Message, Modality, Role
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """One conversation in tokens, and where it comes from.
+
+    id: unique within its source.
+    source: name of the source.
+    messages: text as int32 ids [n], discrete audio as int32 codes [T, Q].
+    caption: what the sound's description says, "" for conversations without one.
+    scene: the ground truth of a generated sound, JSON-able; None where there is none.
+    rows: length of the conversation as a token grid.
+    """
+
+    id: str
+    source: str
+    messages: tuple[Message, ...]
+    caption: str
+    scene: dict[str, Any] | None
+    rows: int
+
+
+@functools.cache
+def record_features(num_codebooks: int) -> Any:
+    """The columns as a `tfds.features.FeaturesDict`.
+
+    Contents of all messages lie end to end in `text` and `codes`; `lengths` cuts them apart (ids of a text,
+    frames of discrete audio, encoder frames of a continuous clip). Codes are stored as int16.
+    """
+    return features.FeaturesDict(
+        {
+            "id": features.Text(),
+            "source": features.Text(),
+            "caption": features.Text(),
+            "scene": features.Text(doc="JSON, or empty"),
+            "rows": features.Scalar(np.int32),
+            "roles": features.Sequence(features.Text()),
+            "modalities": features.Sequence(features.Text()),
+            "audio_tags": features.Sequence(features.Text()),
+            "lengths": features.Tensor(shape=(None,), dtype=np.int32),
+            "text": features.Tensor(shape=(None,), dtype=np.int32),
+            "codes": features.Tensor(shape=(None, num_codebooks), dtype=np.int16),
+        }
+    )
+
+
+def to_bytes(record: Record, num_codebooks: int) -> bytes:
+    """The record as a serialised `tf.train.Example`; the same record always gives the same bytes."""
+    text, codes = [np.zeros(0, np.int32)], [np.zeros((0, num_codebooks), np.int16)]
+    lengths = []
+    for message in record.messages:
+        if message.modality == Modality.CLIP:
+            lengths.append(message.content)
+            continue
+        lengths.append(len(message.content))
+        (text if message.modality == Modality.TEXT else codes).append(message.content)
+    example = record_features(num_codebooks).serialize_example(
+        {
+            "id": record.id,
+            "source": record.source,
+            "caption": record.caption,
+            "scene": "" if record.scene is None else json.dumps(record.scene),
+            "rows": record.rows,
+            "roles": [message.role.value for message in record.messages],
+            "modalities": [message.modality.value for message in record.messages],
+            "audio_tags": [message.audio_tag for message in record.messages],
+            "lengths": np.array(lengths, np.int32),
+            "text": np.concatenate(text).astype(np.int32),
+            "codes": np.concatenate(codes).astype(np.int16),
+        }
+    )
+    # Protobuf leaves the order of a map's entries to chance, each process has its own.
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def from_bytes(data: bytes, num_codebooks: int) -> Record:
+    """Inverse of `to_bytes`."""
+    columns = record_features(num_codebooks).deserialize_example_np(data)
+    text, codes = columns["text"], columns["codes"].astype(np.int32)
+    messages = []
+    parts = [columns[name] for name in ("roles", "modalities", "audio_tags", "lengths")]
+    for role, modality, tag, length in zip(*parts, strict=True):
+        modality = Modality(modality.decode())
+        if modality == Modality.TEXT:
+            content, text = text[:length], text[length:]
+        elif modality == Modality.AUDIO:
+            content, codes = codes[:length], codes[length:]
+        else:
+            content = int(length)
+        messages.append(Message(Role(role.decode()), modality, content, tag.decode()))
+    scene = columns["scene"].decode()
+    return Record(
+        id=columns["id"].decode(),
+        source=columns["source"].decode(),
+        messages=tuple(messages),
+        caption=columns["caption"].decode(),
+        scene=json.loads(scene) if scene else None,
+        rows=columns["rows"],
+    )

@@ -1,0 +1,55 @@
+"""Text to token ids and back, through a Hugging Face tokenizer that lies in a local directory."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ualm_jax.errors import UserError
+
+
+class Tokenizer:
+    """Ids as the text vocabulary counts them, from 0. `load_tokenizer` makes one."""
+
+    def __init__(self, hf_tokenizer: Any):
+        self._hf = hf_tokenizer
+        self.size: int = max(hf_tokenizer.get_vocab().values()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: nothing is added, and `<|endoftext|>` in it is spelt out, not obeyed."""
+        return self._hf.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        return self._hf.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
+    """The tokenizer saved in `directory`; the network is never asked. Raises UserError if there is none."""
+    if not (Path(directory) / "tokenizer_config.json").is_file():
+        raise UserError(
+            f"{directory}: no tokenizer here, expected a local Hugging Face tokenizer directory "
+            "with tokenizer_config.json"
+        )
+    import transformers  # slow to import, and only those who read text need it
+
+    try:
+        return Tokenizer(transformers.AutoTokenizer.from_pretrained(str(directory), local_files_only=True))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{directory}: not a tokenizer that transformers can read ({reason})") from error
+
+
+def save_byte_tokenizer(directory: str | os.PathLike) -> None:
+    """Write the smallest tokenizer that knows every text: one id per UTF-8 byte, equal to that byte."""
+    import tokenizers
+    import transformers
+
+    # The byte-level alphabet (GPT-2): visible latin-1 stands for itself, other bytes for code points >= 256.
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    alphabet = {chr(byte): byte for byte in visible} | {chr(256 + n): byte for n, byte in enumerate(hidden)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
