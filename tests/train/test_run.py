@@ -1,0 +1,197 @@
+"""Whole runs of `ualm train`: killed, interrupted, resumed, moved to another mesh, and refused."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from fake_sounds import FakeSource, prepare_fake
+
+from ualm_jax.cli.main import run
+from ualm_jax.codecs.xcodec.init import init_random, tiny_config
+from ualm_jax.codecs.xcodec.weights import save_directory
+from ualm_jax.tokens.tokenizer import save_byte_tokenizer
+
+CONFIG = pathlib.Path(__file__).with_name("run_config.py")
+EIGHT = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> pathlib.Path:
+    parts = tmp_path_factory.mktemp("parts")
+    save_byte_tokenizer(parts / "tokenizer")
+    codec = dataclasses.replace(tiny_config(), codebook_size=32, target_bandwidths=(2.0,))
+    save_directory(init_random(codec, 0), codec, parts / "codec")
+    out = tmp_path_factory.mktemp("dataset") / "fake"
+    prepare_fake(FakeSource(60), parts, out)
+    return out
+
+
+def command(dataset, workdir, *arguments) -> list[str]:
+    words = ["train", "--config", CONFIG, "--workdir", workdir, f"--config.data.directory={dataset}", *arguments]
+    return [str(word) for word in words]
+
+
+def start(*words) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ualm_jax.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+    )
+
+
+def finish(*words) -> str:
+    process = start(*words)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def checkpoint_steps(workdir) -> list[int]:
+    names = os.listdir(workdir / "checkpoints") if (workdir / "checkpoints").exists() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def saved(workdir, step) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by path."""
+    with ocp.CheckpointManager(workdir / "checkpoints", item_names=("state",)) as manager:
+        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def losses(workdir) -> dict[int, float]:
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def killed(dataset, tmp_path_factory):
+    """A run killed by SIGKILL some time after a checkpoint, then continued 10 steps past the newest one."""
+    workdir = tmp_path_factory.mktemp("killed")
+    process = start(*command(dataset, workdir, "--config.train.steps=100000"))
+    try:
+        deadline = time.monotonic() + 240
+        while not checkpoint_steps(workdir):
+            assert time.monotonic() < deadline and process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+    finally:
+        process.kill()
+    process.communicate()
+    newest = checkpoint_steps(workdir)[-1]
+    output = finish(*command(dataset, workdir, f"--config.train.steps={newest + 10}"))
+    assert f"resumed from step {newest}" in output
+    return workdir, newest + 10
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset, killed, tmp_path_factory):
+    """The same steps in one go."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    finish(*command(dataset, workdir, f"--config.train.steps={killed[1]}"))
+    return workdir
+
+
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(killed, uninterrupted):
+    workdir, step = killed
+    ours, theirs = saved(workdir, step), saved(uninterrupted, step)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_a_resumed_run_reads_the_same_data_in_the_same_order(killed, uninterrupted):
+    workdir, step = killed
+    assert losses(workdir) == losses(uninterrupted)
+    states = [(path / "checkpoints" / str(step) / "data").glob("*.json") for path in (workdir, uninterrupted)]
+    first, second = ([path.read_text() for path in sorted(paths)] for paths in states)
+    assert first and first == second
+
+
+def test_only_the_newest_checkpoints_stay(killed):
+    assert len(checkpoint_steps(killed[0])) <= 3
+
+
+def test_a_checkpoint_goes_on_on_another_mesh(dataset, killed, uninterrupted, tmp_path):
+    """To rounding: eight devices add up in another order."""
+    workdir, step = killed
+    moved = tmp_path / "moved"
+    shutil.copytree(workdir, moved)
+    shutil.rmtree(moved / "checkpoints" / str(step))
+    output = finish(*command(dataset, moved, f"--config.train.steps={step}", "--devices", "8", *EIGHT))
+    assert f"resumed from step {step - 10}" in output
+    for name, loss in losses(moved).items():
+        assert loss == pytest.approx(losses(uninterrupted)[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_cleanly(number, dataset, tmp_path):
+    process = start(*command(dataset, tmp_path, "--config.train.steps=100000", "--config.train.checkpoint_every=90000"))
+    for line in process.stdout:
+        if line.startswith("step 5/"):
+            process.send_signal(number)
+            break
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert "saved; the same command goes on from there" in output
+    (step,) = checkpoint_steps(tmp_path)
+    assert step >= 5
+    counts = {int(value) for name, value in saved(tmp_path, step).items() if "count" in name or name == ".step"}
+    assert counts == {step}
+
+
+def refusal(capsys, *words) -> str:
+    """The one sentence of a refused command; no traceback. This process has eight devices."""
+    assert run([str(word) for word in words]) == 1
+    message = capsys.readouterr().err.strip()
+    assert message and "\n" not in message and "Traceback" not in message
+    return message
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_records(dataset, tmp_path, capsys):
+    message = refusal(capsys, *command(dataset, tmp_path, "--config.optimizer.peak_lr=1e38", *EIGHT))
+    assert "the loss is" in message and "fake/clip-" in message and message.startswith("ualm train: Step ")
+    assert not checkpoint_steps(tmp_path) or max(checkpoint_steps(tmp_path)) < int(message.split()[3].rstrip(":"))
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--config.train.stepz=5"], "stepz"),
+        (["--config.train.steps=many"], "steps"),
+        (["--config.mesh.data=3"], "does not fit 8 devices"),
+        (["--config.model.remat=some"], "model.remat must be one of"),
+        (["--config.data.directory=nowhere"], "nowhere: no dataset here"),
+        (["--config.data.seq_len=16"], "raise data.seq_len"),
+        (["--config.model.vocabulary.codebook_size=64"], "codebook_size"),
+        (["--config.data.batch_size=6"], "can not be split over mesh"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_one_sentence(arguments, sentence, dataset, tmp_path, capsys):
+    assert sentence in refusal(capsys, *command(dataset, tmp_path / "run", *EIGHT, *arguments))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(dataset, killed, capsys):
+    message = refusal(capsys, *command(dataset, killed[0], "--config.model.decoder.width=64", *EIGHT))
+    assert "config.model.decoder.width = 32, but this run has 64" in message
+
+
+def test_a_config_file_that_is_not_there_names_those_that_are(dataset, tmp_path, capsys):
+    message = refusal(capsys, "train", "--config", "configs/none.py", "--workdir", tmp_path)
+    assert "configs/tiny.py" in message
+
+
+def test_generating_without_a_checkpoint_is_one_sentence(tmp_path, capsys):
+    message = refusal(capsys, "generate", "--workdir", tmp_path, "--prompt", "x", "--out", tmp_path / "x.wav")
+    assert "no config.json" in message

@@ -1,0 +1,41 @@
+"""Draws the loss curve of a training run.
+
+python tools/plot_run.py runs/tiny loss.png
+"""
+
+import json
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+def plot_run(workdir: pathlib.Path, out: pathlib.Path) -> None:
+    """Loss (left) and accuracy of each stream (right) over steps, from metrics.jsonl."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if "loss" in row]
+    # A resumed run may repeat steps that were not yet saved when it stopped; the last line of a step counts.
+    rows = list({row["step"]: row for row in rows}.values())
+    steps = [row["step"] for row in rows]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    left.plot(steps, [row["loss"] for row in rows], label="training")
+    held_out = [row for row in map(json.loads, lines) if "eval/loss" in row]
+    if held_out:
+        left.plot([row["step"] for row in held_out], [row["eval/loss"] for row in held_out], "o-", label="held out")
+        left.legend()
+    left.set(xlabel="step", ylabel="loss (nats per position)", title="Loss")
+    streams = sum(name.startswith("accuracy/") for name in rows[0])
+    for stream in range(streams):
+        values = [row[f"accuracy/stream_{stream}"] for row in rows]
+        right.plot(steps, values, label=f"stream {stream}")
+    right.set(xlabel="step", ylabel="share of tokens predicted right", title="Accuracy", ylim=(0, None))
+    right.legend(fontsize="small", ncols=2)
+    figure.savefig(out, dpi=120)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    plot_run(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""The `ualm` command: one thin module per verb."""

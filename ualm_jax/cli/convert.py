@@ -1,0 +1,193 @@
+"""`ualm convert`: foreign weights in, foreign weights out, and the proof that nothing was lost."""
+
+import argparse
+import pathlib
+import resource
+import sys
+import time
+
+_DESCRIPTION = """\
+Turns foreign weights into a checkpoint that training, generation and `ualm_jax.load` begin with, and back.
+
+  ualm convert qwen2 Qwen2.5-1.5B --out weights/base --codec xcodec-hubert-general
+  ualm convert verify Qwen2.5-1.5B weights/base
+  ualm convert export hf runs/stage1 --out exported --vocabulary extended
+
+A checkpoint is written beside and renamed when it is whole. README.md and ualm.json in it say what it is.
+"""
+
+
+def main(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
+
+    from ualm_jax.parallel.startup import start
+
+    start(cpu_devices=1)  # tensors pass through the host only, whatever accelerators there are
+    return args.run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ualm convert", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True, metavar="FORMAT")
+
+    qwen2 = _importer(verbs, "qwen2", "a Qwen2 / Qwen2.5 text model; its vocabulary is extended", _qwen2)
+    qwen2.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="X-codec to lay beside it; sets codebooks")
+    qwen2.add_argument("--encoder", type=pathlib.Path, metavar="DIR", help="audio encoder to lay beside it")
+    qwen2.add_argument("--tokenizer", type=pathlib.Path, metavar="DIR", help="default: the one in SRC")
+    qwen2.add_argument("--codebook-size", type=int, default=1024, help="without --codec (default %(default)s)")
+    qwen2.add_argument("--num-codebooks", type=int, default=8, help="without --codec (default %(default)s)")
+    qwen2.add_argument("--seed", type=int, default=0, help="of the new rows (default %(default)s)")
+    qwen2.add_argument("--std", type=float, default=0.02, help="of the new rows (default %(default)s)")
+
+    reference = _importer(verbs, "ualm-reference", "a checkpoint of the UALM reference (DeepSpeed)", _reference)
+    reference.add_argument("--base", type=pathlib.Path, required=True, metavar="DIR", help="the Qwen2 it began with")
+    reference.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="the X-codec it was trained with")
+    reference.add_argument("--encoder", type=pathlib.Path, metavar="DIR", help="the audio encoder it was trained with")
+
+    _importer(verbs, "xcodec", "an X-codec", _xcodec)
+    _importer(verbs, "omni-audio", "the audio tower of Qwen2.5-Omni, out of the whole model", _encoder("omni-audio"))
+    _importer(verbs, "af-whisper", "the audio tower of Audio Flamingo 3", _encoder("af-whisper"))
+
+    export = verbs.add_parser("export", help="back to a foreign format, from a converted checkpoint or a run")
+    export.add_argument("format", choices=("hf", "ualm-reference", "xcodec"))
+    _paths(export, "converted checkpoint or --workdir of a run")
+    export.add_argument(
+        "--vocabulary",
+        choices=("text", "extended"),
+        default="text",
+        help="hf: text rows only, or all of them and vocabulary.json (default %(default)s)",
+    )
+    export.add_argument(
+        "--shard-gb", type=float, default=2.0, metavar="GB", help="hf: largest file (default %(default)s)"
+    )
+    export.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="ualm-reference: X-codec to put in")
+    export.set_defaults(run=_export)
+
+    verify = verbs.add_parser("verify", help="compare a conversion with its source; exit status 1 if it fails")
+    verify.add_argument("source", type=pathlib.Path, metavar="SRC")
+    verify.add_argument("converted", type=pathlib.Path, metavar="CONVERTED")
+    verify.add_argument("--tensors-only", action="store_true", help="do not run the two models")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _importer(verbs, name: str, text: str, run) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=f"Reads {text}.")
+    _paths(parser, "local directory")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _paths(parser: argparse.ArgumentParser, source: str) -> None:
+    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help=source)
+    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the folder to make")
+
+
+def _qwen2(args: argparse.Namespace) -> int:
+    from ualm_jax.convert_weights.qwen2 import import_qwen2
+
+    return _timed(
+        args.out,
+        lambda advance: import_qwen2(
+            args.source,
+            args.out,
+            codec=args.codec,
+            encoder=args.encoder,
+            tokenizer=args.tokenizer,
+            codebook_size=args.codebook_size,
+            num_codebooks=args.num_codebooks,
+            seed=args.seed,
+            std=args.std,
+            advance=advance,
+        ),
+    )
+
+
+def _reference(args: argparse.Namespace) -> int:
+    from ualm_jax.convert_weights.ualm_reference import import_reference
+
+    return _timed(
+        args.out,
+        lambda advance: import_reference(
+            args.source, args.out, base=args.base, codec=args.codec, encoder=args.encoder, advance=advance
+        ),
+    )
+
+
+def _xcodec(args: argparse.Namespace) -> int:
+    from ualm_jax.convert_weights.frozen import import_xcodec
+
+    return _timed(args.out, lambda advance: import_xcodec(args.source, args.out))
+
+
+def _encoder(importer: str):
+    def run(args: argparse.Namespace) -> int:
+        from ualm_jax.convert_weights.frozen import import_encoder
+
+        return _timed(args.out, lambda advance: import_encoder(importer, args.source, args.out, advance=advance))
+
+    return run
+
+
+def _export(args: argparse.Namespace) -> int:
+    from ualm_jax.convert_weights.checkpoint import open_checkpoint
+    from ualm_jax.convert_weights.frozen import export_xcodec
+    from ualm_jax.convert_weights.qwen2 import export_hf
+    from ualm_jax.convert_weights.ualm_reference import export_reference
+
+    if args.format == "xcodec":
+        return _timed(args.out, lambda advance: export_xcodec(args.source, args.out))
+    checkpoint = open_checkpoint(args.source)
+    if args.format == "ualm-reference":
+        return _timed(args.out, lambda advance: export_reference(checkpoint, args.out, codec=args.codec))
+    shard_bytes = int(args.shard_gb * 1e9)
+    return _timed(
+        args.out,
+        lambda advance: export_hf(
+            checkpoint, args.out, vocabulary=args.vocabulary, shard_bytes=shard_bytes, advance=advance
+        ),
+    )
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ualm_jax.convert_weights.verify import verify
+
+    report = verify(args.source, args.converted, run=not args.tensors_only)
+    console = Console(soft_wrap=True)
+    console.print(f"{report.tensors} tensors, {report.size / 1e9:.3f} GB: ", end="")
+    console.print("every one equal byte by byte, none missing, none unused" if not report.problems else "they differ")
+    for problem in report.problems:
+        console.print(f"  {problem}", markup=False)
+    if report.rows:
+        table = Table("on the same random input, float32", "value", "limit", "")
+        for row in report.rows:
+            limit = "" if row.limit is None else f"{row.limit:g}"
+            table.add_row(row.name, f"{row.value:.3g}", limit, "ok" if row.passed else "FAIL")
+        console.print(table)
+    if report.skipped:
+        console.print(f"Models {report.skipped}.")
+    console.print("PASS" if report.passed else "FAIL")
+    return 0 if report.passed else 1
+
+
+def _timed(out: pathlib.Path, convert) -> int:
+    """Runs `convert` under a progress line, then says how much came how fast, and what memory it took."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TimeElapsedColumn, TransferSpeedColumn
+
+    columns = (SpinnerColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    start = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        size = convert(lambda written: progress.advance(task, written))
+    seconds = time.perf_counter() - start
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    size, peak = size / 1e9, peak / 1e9
+    print(f"{out}: {size:.3f} GB in {seconds:.1f} s ({size / seconds:.2f} GB/s), peak memory {peak:.2f} GB")
+    return 0

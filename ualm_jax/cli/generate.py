@@ -1,0 +1,59 @@
+"""`ualm generate`: sound from a caption."""
+
+import argparse
+import pathlib
+
+_DESCRIPTION = """\
+Makes a wav from a caption with the newest checkpoint of a run. The same seed gives the same wav.
+
+  ualm generate --workdir runs/tiny --prompt "Two clicks, then a low tone." --out two-clicks.wav
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm generate", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="of `ualm train`")
+    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to hear")
+    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="FILE.wav", help="wav or flac")
+    parser.add_argument("--cfg-scale", type=float, default=3.0, help="guidance; 1 is none (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default %(default)s)")
+    parser.add_argument("--top-k", type=int, default=20, help="0 is all (default %(default)s)")
+    parser.add_argument("--seconds", type=float, help="exactly so long; default: until the model ends, 20 s at most")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--modality", choices=("audio", "speech"), default="audio", help="default %(default)s")
+    args = parser.parse_args(argv)
+
+    from ualm_jax.parallel.startup import start
+
+    start()
+
+    import jax
+
+    from ualm_jax.audio.io import write_wav
+    from ualm_jax.generate.sampling import SamplingParams
+    from ualm_jax.generate.sound import caption_to_sound
+    from ualm_jax.train.workdir import load_run
+
+    run = load_run(args.workdir)
+    params = SamplingParams(
+        temperature=args.temperature,
+        top_k=args.top_k,
+        cfg_scale=args.cfg_scale,
+        seed=args.seed,
+        **_frames(args.seconds, run.codec.frame_rate),
+    )
+    with jax.set_mesh(run.mesh):
+        (wav,) = caption_to_sound(run.model, run.codec, run.tokenizer, [args.prompt], params, args.modality)
+    gain = write_wav(args.out, wav, run.codec.sample_rate)
+    turned_down = "" if gain == 1 else f", turned down to {gain:.3f} so as not to clip"
+    print(f"{args.out}: {len(wav) / run.codec.sample_rate:.2f} s from step {run.step}{turned_down}")
+    return 0
+
+
+def _frames(seconds: float | None, frame_rate: float) -> dict[str, int]:
+    if seconds is None:
+        return {"max_frames": round(20 * frame_rate)}
+    frames = max(round(seconds * frame_rate), 1)
+    return {"min_frames": frames, "max_frames": frames}

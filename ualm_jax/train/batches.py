@@ -1,0 +1,25 @@
+"""Host batches onto the mesh."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.types import Batch
+
+
+def place(batch: Batch, mesh: Mesh, microbatches: int | None = None) -> Batch:
+    """This process's rows as global device arrays [B, ...], rows split over data and fsdp.
+
+    With `microbatches` the rows are dealt into [A, B / A, ...].
+    """
+
+    def put(local: np.ndarray) -> jax.Array:
+        axes: tuple[str | None, ...] = ("batch",)
+        if microbatches is not None:
+            local = local.reshape(microbatches, -1, *local.shape[1:])
+            axes = (None, "batch")
+        sharding = NamedSharding(mesh, spec(*axes, *[None] * (local.ndim - len(axes))))
+        return jax.make_array_from_process_local_data(sharding, local)
+
+    return jax.tree.map(put, batch)

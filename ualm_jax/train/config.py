@@ -1,0 +1,127 @@
+"""A run's configuration: an ml-collections ConfigDict outside, frozen dataclasses that check themselves inside."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from ualm_jax.data.pipeline import DataConfig
+from ualm_jax.errors import UserError
+from ualm_jax.models.config import UALMConfig
+from ualm_jax.parallel.mesh import MeshConfig
+from ualm_jax.train.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The loop.
+
+    steps: optimiser steps of the whole run; seed: of the initial parameters.
+    init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
+    accumulate: microbatches per step; data.batch_size rows are split evenly between them.
+    checkpoint_every, keep: steps between checkpoints, and how many of the newest stay.
+    log_every: steps between lines of metrics.
+    """
+
+    steps: int
+    seed: int = 0
+    init_from: str | None = None
+    accumulate: int = 1
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    keep: int = 3
+
+    def __post_init__(self):
+        for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What is measured and made on the way.
+
+    every: steps between evaluations. prompts: captions to generate sound from, `seconds` long each.
+    directory, batches: a prepared dataset held out, and how many batches of it are scored; None for none.
+    """
+
+    every: int = 1000
+    prompts: tuple[str, ...] = ()
+    seconds: float = 4.0
+    cfg_scale: float = 3.0
+    directory: str | None = None
+    batches: int = 8
+
+    def __post_init__(self):
+        for name in ("every", "batches"):
+            if getattr(self, name) < 1:
+                raise UserError(f"eval.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.seconds <= 0:
+            raise UserError(f"eval.seconds must be positive, got {self.seconds}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a training run needs to be repeated."""
+
+    model: UALMConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    mesh: MeshConfig = MeshConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self):
+        if self.data.batch_size % self.train.accumulate:
+            raise UserError(
+                f"data.batch_size ({self.data.batch_size}) must be a multiple of train.accumulate "
+                f"({self.train.accumulate})."
+            )
+
+
+def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") -> Any:
+    """A (nested) mapping as the frozen dataclass `kind`. Raises UserError naming the field that does not fit."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path} must be a group of fields, got {values!r}.")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {path}.{near[0]}?" if near else f"it has {', '.join(fields)}."
+            raise UserError(f"{path}.{name} is not a field of the configuration; {hint}")
+    hints = typing.get_type_hints(kind)
+    result = {}
+    for name, field in fields.items():
+        if name in values:
+            result[name] = _convert(hints[name], values[name], f"{path}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{path}.{name} is missing; set it in the config file or with --{path}.{name}=...")
+    return kind(**result)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The inverse of `from_mapping`, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        (hint,) = [option for option in options if option is not type(None)]
+        return _convert(hint, value, path)
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(hint, value, path)
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise UserError(f"{path} must be a list, got {value!r}.")
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise UserError(f"{path} must be {hint.__name__}, got {value!r}.")
+    return value
