@@ -1,12 +1,14 @@
-"""`ualm generate`: sound from a caption."""
+"""`ualm generate`: sound from a caption, or words about a sound."""
 
 import argparse
 import pathlib
 
 _DESCRIPTION = """\
-Makes a wav from a caption with the newest checkpoint of a run. The same seed gives the same wav.
+Makes a wav from a caption with the newest checkpoint of a run. The same seed gives the same wav. With --listen, a run
+that has an audio encoder says instead what it makes of a sound file.
 
   ualm generate --workdir runs/tiny --prompt "Two clicks, then a low tone." --out two-clicks.wav
+  ualm generate --workdir runs/hears --prompt "What do you hear?" --listen dog.ogg
 """
 
 
@@ -16,7 +18,9 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="of `ualm train`")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to hear")
-    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="FILE.wav", help="wav or flac")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", type=pathlib.Path, metavar="FILE.wav", help="wav or flac to make")
+    target.add_argument("--listen", type=pathlib.Path, metavar="FILE", help="sound to be asked about")
     parser.add_argument("--cfg-scale", type=float, default=3.0, help="guidance; 1 is none (default %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default %(default)s)")
     parser.add_argument("--top-k", type=int, default=20, help="0 is all (default %(default)s)")
@@ -37,6 +41,9 @@ def main(argv: list[str]) -> int:
     from ualm_jax.train.workdir import load_run
 
     run = load_run(args.workdir)
+    if args.listen is not None:
+        print(_answer(run, args))
+        return 0
     params = SamplingParams(
         temperature=args.temperature,
         top_k=args.top_k,
@@ -50,6 +57,22 @@ def main(argv: list[str]) -> int:
     turned_down = "" if gain == 1 else f", turned down to {gain:.3f} so as not to clip"
     print(f"{args.out}: {len(wav) / run.codec.sample_rate:.2f} s from step {run.step}{turned_down}")
     return 0
+
+
+def _answer(run, args: argparse.Namespace) -> str:
+    import jax
+
+    from ualm_jax.audio.io import read_audio
+    from ualm_jax.audio.mel import SAMPLE_RATE
+    from ualm_jax.errors import UserError
+    from ualm_jax.generate.listening import answer
+    from ualm_jax.generate.sampling import SamplingParams
+
+    if run.encoder is None:
+        raise UserError(f"{args.workdir} was trained without an audio encoder (train.encoder); it can not listen.")
+    wav = read_audio(args.listen, sample_rate=SAMPLE_RATE)
+    with jax.set_mesh(run.mesh):
+        return answer(run.model, run.encoder, run.tokenizer, args.prompt, wav, SamplingParams(seed=args.seed))
 
 
 def _frames(seconds: float | None, frame_rate: float) -> dict[str, int]:

@@ -62,8 +62,10 @@ class Batch(NamedTuple):
 
     segment_ids: 1, 2, ... for the conversations of a row, 0 for padding; nothing attends across segments.
     positions: count from 0 in each conversation.
-    features: continuous frames of the rows' audio clips, one clip after the other, or None.
-    feature_index: which of its row's frames a position takes instead of a token; -1 for none.
+    feature_index: which of its row's audio frames a position takes instead of a token; -1 for none.
+    mels, mel_frames: log-mel windows of the rows' audio clips, and how many frames of each are real; what an audio
+        encoder turns into features. None where nothing is heard.
+    features: audio frames of the rows, W windows of M // 4 each, one after the other.
     """
 
     tokens: Int[Any, "B T S"]
@@ -72,3 +74,5 @@ class Batch(NamedTuple):
     positions: Int[Any, "B T"]
     features: Float[Any, "B C A"] | None = None
     feature_index: Int[Any, "B T"] | None = None
+    mels: Float[Any, "B W F M"] | None = None
+    mel_frames: Int[Any, "B W"] | None = None

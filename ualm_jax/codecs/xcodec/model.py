@@ -31,7 +31,10 @@ class XCodec:
 
     def __init__(self, config: XCodecConfig, params: dict):
         self.config = config
-        self.params = jax.tree.map(jnp.asarray, params)
+        # One device, whatever mesh the caller has set: under that one, every device would do all of the work.
+        self._mesh = jax.make_mesh((1,), ("codec",), devices=jax.local_devices()[:1])
+        with jax.set_mesh(self._mesh):
+            self.params = jax.tree.map(jnp.asarray, params)
         self.sample_rate = config.sample_rate
         self.hop = config.hop
         self.frame_rate = config.sample_rate / config.hop
@@ -52,12 +55,14 @@ class XCodec:
 
     def encode_batch(self, wavs: Sequence[Float[np.ndarray, "_"]]) -> list[Int[np.ndarray, "_ Q"]]:
         """`encode` of each clip, queued on the device together."""
-        started = [self._start_encode(wav) for wav in wavs]
+        with jax.set_mesh(self._mesh):
+            started = [self._start_encode(wav) for wav in wavs]
         return [np.asarray(codes)[0, :frames] for codes, frames in started]
 
     def decode_batch(self, codes: Sequence[Int[np.ndarray, "_ Q"]]) -> list[Float[np.ndarray, "_"]]:
         """`decode` of each clip, queued on the device together."""
-        started = [self._start_decode(c) for c in codes]
+        with jax.set_mesh(self._mesh):
+            started = [self._start_decode(c) for c in codes]
         return [np.asarray(wav)[0, :samples] for wav, samples in started]
 
     def _start_encode(self, wav: np.ndarray) -> tuple[Array, int]:

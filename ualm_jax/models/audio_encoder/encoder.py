@@ -2,10 +2,12 @@
 
 from typing import Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.types import Batch
 
 
 @runtime_checkable
@@ -27,6 +29,16 @@ class AudioEncoder(Protocol):
 
         A window's embeddings do not depend on the other windows of the batch.
         """
+
+
+def hear(encoder: AudioEncoder | None, batch: Batch) -> Batch:
+    """`batch` with the features of its mel windows. The encoder is frozen: no gradient reaches it."""
+    if batch.mels is None:
+        return batch
+    if encoder is None:
+        raise ValueError("the batch holds mel windows, but there is no audio encoder")
+    features = jax.lax.stop_gradient(encode_rows(encoder, batch.mels, batch.mel_frames))
+    return batch._replace(features=features, mels=None, mel_frames=None)
 
 
 def encode_rows(

@@ -4,13 +4,18 @@ Every kernel is stored there with its axes in the opposite order of ours ([out, 
 embeddings are not. Nothing else differs, so an entry is a name, a path and whether to turn the axes round.
 """
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Shaped
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.af_whisper import AFWhisperEncoder
@@ -63,6 +68,24 @@ UNUSED = frozenset({"audio_bos_eos_token.weight"})
 def build(config: OmniConfig | AFWhisperConfig, *, rngs: nnx.Rngs) -> OmniEncoder | AFWhisperEncoder:
     """The encoder of this config with random weights, split over the current mesh."""
     return (OmniEncoder if isinstance(config, OmniConfig) else AFWhisperEncoder)(config, rngs=rngs)
+
+
+def from_directory(path: str | os.PathLike) -> OmniEncoder | AFWhisperEncoder:
+    """The encoder that lies in `path` (config.json and safetensors of the tower alone, as `ualm convert` writes it).
+
+    Raises UserError naming the file where there is none, or a damaged one.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.safetensors"))
+    if not files or not (path / "config.json").is_file():
+        raise UserError(f"{path}: no audio encoder here, expected config.json and safetensors; see `ualm convert`.")
+    try:
+        config = json.loads((path / "config.json").read_text())
+        kind = OmniConfig if "omni" in config.get("model_type", "") else AFWhisperConfig
+        tensors = {name: array for file in files for name, array in load_file(file).items()}
+        return load_state(kind.from_hf(config), tensors)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); convert the encoder again.") from error
 
 
 def load_state(

@@ -1,0 +1,186 @@
+"""Prefill and the decode loop: one compiled program for all prompts, settings and seeds of the same shape.
+
+Where guidance is on, the model's rows are R = 2 B: each prompt's conditional row and, next to it, its
+unconditional twin, so that both lie on the same device. Without it R = B.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from ualm_jax.generate import structure
+from ualm_jax.generate.sampling import draw, guide
+from ualm_jax.models.audio_encoder import AudioEncoder, hear
+from ualm_jax.models.decoder import KVCache
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.sharding import reshard, spec
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import EOS, EOT, NUM_SPECIAL
+
+
+class Settings(NamedTuple):
+    """Settings of each row; arrays, so that changing them compiles nothing.
+
+    opening: the modality token that opens the segment. limit: steps at most. active: rows somebody wants.
+    """
+
+    opening: Int[Array, " B"]
+    temperature: Float[Array, "B S"]
+    top_k: Int[Array, "B S"]
+    cfg_scale: Float[Array, " B"]
+    seed: UInt[Array, " B"]
+    min_frames: Int[Array, " B"]
+    max_frames: Int[Array, " B"]
+    limit: Int[Array, " B"]
+    active: Bool[Array, " B"]
+
+
+class DecodeState(NamedTuple):
+    """What the loop carries.
+
+    step: rows sampled so far. tokens: those rows, 0 where none is. last: the row to feed next.
+    cache: keys and values of all that was fed; the prompts fill its first slots.
+    frames: T of each audio, `structure.OPEN` until stream 0 has decided it. done: rows that have ended.
+    """
+
+    step: Int[Array, ""]
+    tokens: Int[Array, "B M S"]
+    last: Int[Array, "B S"]
+    cache: KVCache
+    frames: Int[Array, " B"]
+    done: Bool[Array, " B"]
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce"))
+def decode_segment(
+    model: UALM,
+    prompts: Batch,
+    settings: Settings,
+    encoder: AudioEncoder | None = None,
+    *,
+    num_steps: int,
+    text: bool,
+    guided: bool,
+    enforce: bool,
+) -> Int[Array, "B M S"]:
+    """The sampled rows [B, num_steps, S] of one segment, whole on every device.
+
+    A row ends with eos or eot in stream 0, or without one at its limit; 0 after that.
+    text: text instead of audio. enforce: keep the delay structure.
+    """
+    x = model.embed_batch(hear(encoder, prompts))
+    valid = prompts.segment_ids != 0
+    cache = model.decoder.prefill(x, prompts.positions, valid, x.shape[1] + num_steps)[1]
+    lengths = jnp.sum(prompts.segment_ids, axis=1)
+    B, S = settings.temperature.shape
+    if text:
+        choose = functools.partial(_choose_text, model, settings)
+    else:
+        choose = functools.partial(_choose_audio, model, settings, _audio_heads(model), guided, enforce)
+
+    def proceed(state):
+        return (state.step < num_steps) & ~jnp.all(state.done)
+
+    def advance(state):
+        fed = _for_twins(state.last, guided)[:, None]
+        positions = (lengths + state.step)[:, None]
+        hidden, cache = model.decoder.decode(model.embed_tokens(fed), positions, state.cache)
+        tokens, frames = choose(hidden[:, 0], state.step, state.frames)
+        tokens = jnp.where(state.done[:, None], 0, tokens)
+        ended = (tokens[:, 0] == EOS) | (tokens[:, 0] == EOT) | (state.step + 1 >= settings.limit)
+        all_tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, tokens[:, None], state.step, axis=1)
+        return DecodeState(state.step + 1, all_tokens, tokens, cache, frames, state.done | ended)
+
+    first = jnp.zeros((B, S), jnp.int32, out_sharding=spec("batch", None)).at[:, 0].set(settings.opening)
+    start = DecodeState(
+        step=jnp.int32(0),
+        tokens=jnp.zeros((B, num_steps, S), jnp.int32, out_sharding=spec("batch", None, None)),
+        last=first,
+        cache=cache,
+        frames=jnp.full((B,), structure.OPEN, jnp.int32, out_sharding=spec("batch")),
+        done=~settings.active,
+    )
+    return reshard(jax.lax.while_loop(proceed, advance, start).tokens, None, None, None)
+
+
+@jax.jit
+def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = None) -> Float[Array, "B V"]:
+    """What the model makes of each special token as the first one after its prompt."""
+    hidden = model(hear(encoder, prompts))
+    last = jnp.sum(prompts.segment_ids, axis=1) - 1
+    hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    head = _special_head(model, range(NUM_SPECIAL)).astype(hidden.dtype)
+    return reshard(jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32), None, None)
+
+
+def _choose_audio(model, settings, heads, guided, enforce, hidden, step, frames):
+    """Next row of audio, and the frames it has."""
+    vocabulary = model.config.vocabulary
+    logits = _split_twins(_audio_logits(model, heads, hidden), guided)
+    logits = guide(*logits, settings.cfg_scale) if guided else logits[0]
+    if enforce:
+        bounds = settings.min_frames, settings.max_frames
+        allowed = structure.allowed_columns(step, frames, *bounds, vocabulary)
+    else:
+        allowed = structure.reference_columns(len(frames), vocabulary)
+    column = draw(logits, allowed, settings.temperature, settings.top_k, settings.seed, step)
+    stops = (column[:, 0] == 0) & (frames == structure.OPEN)
+    ids = jnp.asarray(structure.column_ids(vocabulary))
+    tokens = ids.at[jnp.arange(len(ids)), column].get(out_sharding=spec("batch", None))
+    return tokens, jnp.where(stops, step, frames)
+
+
+def _choose_text(model, settings, hidden, step, frames):
+    """Next row of text: an id in stream 0, nothing in the others."""
+    head = model.text_head.astype(hidden.dtype)
+    logits = jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32)
+    logits = reshard(logits, "batch", None)[:, None]
+    ids = jnp.arange(logits.shape[-1])
+    allowed = (ids >= NUM_SPECIAL) | (ids == EOS) | (ids == EOT)
+    temperature, top_k = settings.temperature[:, :1], settings.top_k[:, :1]
+    chosen = draw(logits, jnp.broadcast_to(allowed, logits.shape), temperature, top_k, settings.seed, step)
+    return jnp.pad(chosen, ((0, 0), (0, model.config.vocabulary.num_streams - 1))), frames
+
+
+def _audio_heads(model: UALM) -> tuple[Float[Array, "S D C"], Float[Array, "D E"]]:
+    """Heads of the columns of `structure`, laid out once for the whole loop: codebooks, and end tokens."""
+    dtype = jnp.dtype(model.config.compute_dtype)
+    codebooks = jnp.transpose(model.audio_head.astype(dtype), (1, 0, 2))
+    return codebooks, _special_head(model, (EOS, EOT)).astype(dtype)
+
+
+def _special_head(model: UALM, tokens: Sequence[int]) -> Float[Array, "D E"]:
+    return model.text_head.at[:, jnp.array(tokens)].get(out_sharding=spec("embed", None))
+
+
+def _audio_logits(model: UALM, heads, hidden: Float[Array, "R D"]) -> Float[Array, "R S C"]:
+    """Each stream's logits of its own columns; only stream 0 has those of the end tokens, others have 0."""
+    codebooks, ends = heads
+    states = jnp.concatenate([hidden[:, None], model.stream_states(hidden[:, None])[:, 0]], axis=1)
+    # A stream's state goes where its codebook is, and comes back as logits of that codebook alone.
+    states = reshard(states, "batch", "codebooks", None)
+    logits = jnp.einsum("bsd,sdc->bsc", states, codebooks, preferred_element_type=jnp.float32)
+    logits = reshard(logits, "batch", None, None)
+    end = jnp.einsum("bd,de->be", hidden, ends, preferred_element_type=jnp.float32)[:, None]
+    end = jnp.pad(end, ((0, 0), (0, logits.shape[1] - 1), (0, 0)))
+    return jnp.concatenate([logits, end], axis=-1)
+
+
+def _for_twins(x: Array, guided: bool) -> Array:
+    """[B, ...] for the R rows of the model."""
+    if not guided:
+        return x
+    twice = jnp.broadcast_to(x[:, None], (len(x), 2, *x.shape[1:]))
+    return jnp.reshape(twice, (-1, *x.shape[1:]), out_sharding=spec("batch", *[None] * (x.ndim - 1)))
+
+
+def _split_twins(x: Array, guided: bool) -> tuple[Array, ...]:
+    """[R, ...] as the conditional rows [B, ...] and, if there are any, the unconditional ones."""
+    if not guided:
+        return (x,)
+    pairs = jnp.reshape(x, (-1, 2, *x.shape[1:]), out_sharding=spec("batch", *[None] * x.ndim))
+    return pairs[:, 0], pairs[:, 1]
