@@ -50,7 +50,7 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
-        "cuda": ["jax[cuda13]"],
+        "cuda": ["jax[cuda13]", "tokamax>=0.0.12"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.6"],
         "test": [

@@ -3,7 +3,6 @@
 import argparse
 import pathlib
 import resource
-import sys
 import time
 
 _DESCRIPTION = """\
@@ -68,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     verify = verbs.add_parser("verify", help="compare a conversion with its source; exit status 1 if it fails")
     verify.add_argument("source", type=pathlib.Path, metavar="SRC")
     verify.add_argument("converted", type=pathlib.Path, metavar="CONVERTED")
+    verify.add_argument(
+        "--base", type=pathlib.Path, metavar="DIR", help="ualm-reference: the Qwen2 it began with, to compare sizes"
+    )
     verify.add_argument("--tensors-only", action="store_true", help="do not run the two models")
     verify.set_defaults(run=_verify)
     return parser
@@ -157,7 +159,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     from ualm_jax.convert_weights.verify import verify
 
-    report = verify(args.source, args.converted, run=not args.tensors_only)
+    report = verify(args.source, args.converted, base=args.base, run=not args.tensors_only)
     console = Console(soft_wrap=True)
     console.print(f"{report.tensors} tensors, {report.size / 1e9:.3f} GB: ", end="")
     console.print("every one equal byte by byte, none missing, none unused" if not report.problems else "they differ")
@@ -186,8 +188,15 @@ def _timed(out: pathlib.Path, convert) -> int:
         task = progress.add_task("", total=None)
         size = convert(lambda written: progress.advance(task, written))
     seconds = time.perf_counter() - start
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    size, peak = size / 1e9, peak / 1e9
+    size, peak = size / 1e9, _peak_memory() / 1e9
     print(f"{out}: {size:.3f} GB in {seconds:.1f} s ({size / seconds:.2f} GB/s), peak memory {peak:.2f} GB")
     return 0
+
+
+def _peak_memory() -> int:
+    """Bytes this process has held at most, files mapped into memory included."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # rusage would count what the parent held when it started us
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

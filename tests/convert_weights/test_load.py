@@ -1,0 +1,86 @@
+"""`ualm_jax.load` gives what lies at a path, ready to use, on the mesh that is set."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from test_round_trip import save_run
+from test_verify import save_omni
+
+import ualm_jax
+from ualm_jax.convert_weights.frozen import import_encoder
+from ualm_jax.convert_weights.qwen2 import import_qwen2
+from ualm_jax.convert_weights.verify_run import _batch, _logits, _tokens
+from ualm_jax.errors import UserError
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+
+
+def text_logits(loaded):
+    with jax.set_mesh(loaded.mesh):
+        return _logits(loaded.model, _batch(_tokens(loaded.config, text_only=True)), True)
+
+
+def test_import_leaves_jax_alone():
+    code = "import sys, ualm_jax; assert 'jax' not in sys.modules; ualm_jax.load; assert 'jax' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_converted_checkpoint_gives_all_its_parts(trained):
+    loaded = ualm_jax.load(trained)
+    assert loaded.encoder is None
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("rain!")) == "rain!"
+    codes = loaded.codec.encode(np.random.default_rng(0).standard_normal(3200).astype(np.float32))
+    assert codes.shape == (10, 8) and loaded.config.vocabulary.num_codebooks == 8
+    assert text_logits(loaded).shape == (2, 48, 384)
+
+
+def test_a_hugging_face_directory_equals_its_conversion(golden_dir, base):
+    straight, converted = ualm_jax.load(golden_dir / "qwen2"), ualm_jax.load(base)
+    np.testing.assert_allclose(text_logits(straight), text_logits(converted), atol=1e-6)
+    assert straight.codec is None and straight.tokenizer is not None
+
+
+def test_a_run_is_loaded(base, tmp_path):
+    save_run(base, tmp_path / "run")
+    np.testing.assert_allclose(
+        text_logits(ualm_jax.load(tmp_path / "run")), text_logits(ualm_jax.load(base)), atol=1e-6
+    )
+
+
+def test_codec_and_encoder_by_themselves(golden_dir, tmp_path):
+    loaded = ualm_jax.load(golden_dir / "xcodec")
+    assert loaded.codec.sample_rate == 16000 and loaded.model is None
+    save_omni(tmp_path / "omni")
+    import_encoder("omni-audio", tmp_path / "omni", tmp_path / "ours")
+    for path in (tmp_path / "omni", tmp_path / "ours"):
+        assert ualm_jax.load(path).encoder.output_width == 24
+
+
+def test_an_encoder_laid_beside_sets_the_adapters_width(golden_dir, tmp_path):
+    save_omni(tmp_path / "omni")
+    import_encoder("omni-audio", tmp_path / "omni", tmp_path / "encoder")
+    import_qwen2(golden_dir / "qwen2", tmp_path / "ours", encoder=tmp_path / "encoder")
+    loaded = ualm_jax.load(tmp_path / "ours")
+    assert loaded.config.feature_width == loaded.encoder.output_width == 24
+    assert loaded.model.adapter.kernel.shape == (24, 64)
+
+
+@pytest.mark.parametrize("what", ["converted", "hugging face"])
+def test_arrays_lie_on_the_current_mesh(what, golden_dir, base):
+    path = base if what == "converted" else golden_dir / "qwen2"
+    alone = nnx.to_flat_state(nnx.state(ualm_jax.load(path).model, nnx.Param))
+    with jax.set_mesh(make_mesh(MeshConfig(2, 2, 2))):
+        model = ualm_jax.load(path).model
+        spread = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
+    assert model.text_head.sharding.shard_shape(model.text_head.shape) == (32, 320)
+    for name, value in alone:
+        assert len(spread[name].sharding.device_set) == 8
+        assert np.array_equal(np.asarray(spread[name][...]), np.asarray(value[...])), name
+
+
+def test_nothing_to_load(tmp_path):
+    with pytest.raises(UserError, match="expected the --workdir of a run, a converted checkpoint or a Hugging Face"):
+        ualm_jax.load(tmp_path)

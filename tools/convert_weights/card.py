@@ -1,0 +1,142 @@
+"""What lies beside converted weights, for programs (`ualm.json`) and people (`README.md`); and the folder itself."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ualm_jax
+from ualm_jax.errors import UserError
+from ualm_jax.models.config import UALMConfig
+from ualm_jax.train.config import to_mapping
+from ualm_jax.train.converted import CARD, FORMAT
+
+
+@contextlib.contextmanager
+def written_whole(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder beside `out`, renamed to it when all went well and removed when not."""
+    if out.exists():
+        raise UserError(f"{out} exists already; remove it or choose another --out.")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+class Hashes:
+    """SHA-256 of files, worked out by another thread while they are converted inside its `with`."""
+
+    def __init__(self, files: list[pathlib.Path]):
+        self._pool = ThreadPoolExecutor(1)
+        self._futures = {file.name: self._pool.submit(sha256, file) for file in files}
+
+    def __enter__(self) -> "Hashes":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def result(self) -> dict[str, str]:
+        return {name: future.result() for name, future in self._futures.items()}
+
+
+def sha256(file: pathlib.Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_card(
+    directory: pathlib.Path,
+    *,
+    kind: str,
+    importer: str,
+    source: pathlib.Path,
+    hashes: dict[str, str],
+    model: UALMConfig | None = None,
+    notes: dict[str, Any] | None = None,
+) -> None:
+    """Writes `ualm.json` and `README.md` into `directory`.
+
+    kind: "ualm", "codec" or "encoder". notes: what an export needs to give the source back.
+    """
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": kind,
+        "ualm_jax": ualm_jax.__version__,
+        "source": {
+            "importer": importer,
+            "name": source.resolve().name,
+            "sha256": hashes,
+            "license": _license(source if source.is_dir() else source.parent),
+            **(notes or {}),
+        },
+    }
+    if model is not None:
+        # What the weights are; how they are computed with is for their user to choose.
+        fields = ("decoder", "vocabulary", "feature_width", "param_dtype")
+        card["model"] = {name: to_mapping(model)[name] for name in fields}
+        card["vocabulary"] = {"size": model.vocabulary.size, "intervals": model.vocabulary.intervals()}
+        card["parameters"] = model.num_params()
+    (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    (directory / "README.md").write_text(_readme(card, directory))
+
+
+def _license(source: pathlib.Path) -> str | None:
+    """The licence that a Hugging Face model card states in its head."""
+    readme = source / "README.md"
+    if not readme.is_file():
+        return None
+    found = re.match(r"---\n(.*?)\n---", readme.read_text(errors="replace"), re.DOTALL)
+    line = re.search(r"^license:\s*(\S+)", found.group(1), re.MULTILINE) if found else None
+    return line.group(1) if line else None
+
+
+def _readme(card: dict[str, Any], directory: pathlib.Path) -> str:
+    source = card["source"]
+    stated = f"`{source['license']}`, as its model card says" if source["license"] else "not stated beside it"
+    lines = [
+        f"# {source['name']}, converted",
+        "",
+        f"Weights converted by ualm_jax {card['ualm_jax']} from `{source['name']}` with "
+        f"`ualm convert {source['importer']}`.",
+        "",
+        f"Licence of the source: {stated}. It goes on to hold for these weights.",
+        "",
+    ]
+    if "model" in card:
+        model, vocabulary = card["model"], card["vocabulary"]
+        decoder = model["decoder"]
+        lines += [
+            "## Model",
+            "",
+            f"{card['parameters']:,} parameters: {decoder['num_layers']} layers of width {decoder['width']}, "
+            f"{decoder['num_heads']} query and {decoder['num_kv_heads']} key/value heads, MLP {decoder['mlp_width']}, "
+            f"adapter for features of width {model['feature_width']}.",
+            "",
+            f"## Vocabulary: {vocabulary['size']} ids",
+            "",
+            "| part | ids |",
+            "|---|---|",
+            *(
+                f"| {name} | {' '.join(f'{start}..{stop - 1}' for start, stop in intervals)} |"
+                for name, intervals in vocabulary["intervals"].items()
+            ),
+            "",
+            "Begin a training run with it: `--config.train.init_from=DIR`.",
+            "",
+        ]
+    folders = sorted(path.name for path in directory.iterdir() if path.is_dir())
+    lines += ["## Files", "", f"`{CARD}`, {', '.join(f'`{name}/`' for name in folders)}", ""]
+    lines += ["SHA-256 of the foreign files:", "", *(f"- `{f}` {h}" for f, h in source["sha256"].items()), ""]
+    return "\n".join(lines)

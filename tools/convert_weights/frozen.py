@@ -1,0 +1,74 @@
+"""X-codec and audio encoders by themselves, out of and into Hugging Face's layout."""
+
+import math
+import pathlib
+import shutil
+from collections.abc import Callable
+
+from ualm_jax.codecs.xcodec.config import read_config
+from ualm_jax.convert_weights.card import Hashes, sha256, write_card, written_whole
+from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
+from ualm_jax.convert_weights.parts import (
+    check_codec,
+    encoder_shapes,
+    part_directory,
+    read_encoder_config,
+    write_codec,
+    write_encoder,
+)
+from ualm_jax.errors import UserError
+from ualm_jax.models.audio_encoder.weights import UNUSED
+
+# How the tower's tensors begin: in whole models, and in a checkpoint of the tower alone.
+PREFIXES = ("thinker.audio_tower.", "audio_tower.", "model.audio_tower.", "")
+KINDS = {"omni-audio": "OmniConfig", "af-whisper": "AFWhisperConfig"}
+
+
+def import_xcodec(source: pathlib.Path, out: pathlib.Path) -> int:
+    """OUT/codec from an X-codec directory, its tensors checked and kept. Returns the bytes written."""
+    files = open_directory(source)
+    with written_whole(out) as partial, Hashes(files.files) as hashes:
+        write_codec(partial / "codec", source / "config.json", files)
+        write_card(partial, kind="codec", importer="xcodec", source=source, hashes=hashes.result())
+    return _size(files)
+
+
+def import_encoder(
+    importer: str, source: pathlib.Path, out: pathlib.Path, *, advance: Callable[[int], None] = lambda size: None
+) -> int:
+    """OUT/encoder from a whole model, of which only the tower's tensors are read. Returns the bytes written."""
+    config = read_encoder_config(source / "config.json")
+    if type(config).__name__ != KINDS[importer]:
+        raise UserError(f"{source / 'config.json'}: describes another encoder than {importer}; use the other importer.")
+    files = open_tower(source)
+    files.check(encoder_shapes(config), source, unread=UNUSED)
+    with written_whole(out) as partial:
+        write_encoder(partial / "encoder", source / "config.json", files, advance)
+        # Of what was written: a whole model's shards hold far more than its tower.
+        hashes = {f"encoder/{file.name}": sha256(file) for file in sorted((partial / "encoder").glob("*.safetensors"))}
+        notes = {"prefix": files.prefix}
+        write_card(partial, kind="encoder", importer=importer, source=source, hashes=hashes, notes=notes)
+    return _size(files)
+
+
+def open_tower(source: pathlib.Path) -> TensorFiles:
+    """The tower's tensors under their names inside the tower."""
+    for prefix in PREFIXES:
+        files = open_directory(source, prefix)
+        if "conv1.weight" in files.tensors:
+            return files
+    raise UserError(f"{source}: tensor {PREFIXES[0]}conv1.weight is missing; there is no audio tower here.")
+
+
+def export_xcodec(source: pathlib.Path, out: pathlib.Path) -> int:
+    """A Hugging Face X-codec directory, from a converted checkpoint or a run. Returns the bytes written."""
+    directory = part_directory(source, "codec")
+    files = open_directory(directory)
+    check_codec(read_config(directory / "config.json"), files)
+    with written_whole(out) as partial:
+        shutil.copytree(directory, partial, dirs_exist_ok=True)
+    return _size(files)
+
+
+def _size(files: TensorFiles) -> int:
+    return sum(info.dtype.itemsize * math.prod(info.shape) for info in files.tensors.values())

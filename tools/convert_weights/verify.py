@@ -1,0 +1,158 @@
+"""The proof of a conversion: every tensor accounted for, and both sides run on the same input."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+
+from ualm_jax.convert_weights.card import sha256
+from ualm_jax.convert_weights.checkpoint import open_checkpoint
+from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
+from ualm_jax.convert_weights.frozen import KINDS, open_tower
+from ualm_jax.convert_weights.hf_config import read_qwen2
+from ualm_jax.convert_weights.language_model import read_theirs, tables_equal
+from ualm_jax.convert_weights.names import QWEN2, Format, reference, their_shapes
+from ualm_jax.convert_weights.parts import encoder_shapes, read_encoder_config
+from ualm_jax.convert_weights.ualm_reference import CODEC, HANDLERS, find_states
+from ualm_jax.errors import UserError
+from ualm_jax.models.audio_encoder.weights import UNUSED
+from ualm_jax.train.converted import read_card
+
+MODULE_LIMIT = 1e-5
+MODEL_LIMIT = 1e-4
+BF16_KL_LIMIT = 0.015
+TOP_K = 5
+
+
+class Row(NamedTuple):
+    """A line of a report. limit: the largest value that passes; None where the value is only told."""
+
+    name: str
+    value: float
+    limit: float | None
+
+    @property
+    def passed(self) -> bool:
+        return self.limit is None or self.value <= self.limit  # so NaN fails
+
+
+@dataclasses.dataclass
+class Report:
+    """tensors: what was compared byte by byte; problems: sentences; rows: what running both sides gave."""
+
+    tensors: int = 0
+    size: int = 0
+    problems: list[str] = dataclasses.field(default_factory=list)
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    skipped: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems and all(row.passed for row in self.rows)
+
+
+def verify(
+    source: pathlib.Path, converted: pathlib.Path, *, base: pathlib.Path | None = None, run: bool = True
+) -> Report:
+    """Compares `converted` with the `source` it was made from; the importer is read from its card.
+
+    base: the Qwen2 directory that a reference checkpoint, which knows no sizes, was trained from.
+    run: also run both sides, if torch and transformers are installed; needs memory for two float32 models.
+    """
+    from ualm_jax.convert_weights import verify_run
+
+    report = Report()
+    card = read_card(converted)["source"]
+    importer = card["importer"]
+    runners: dict[str, Callable[[], Iterable[Row]]] = {}
+    if importer in ("qwen2", "ualm-reference"):
+        files, form = _language_model(report, importer, source, converted, base)
+        runners[importer] = lambda: verify_run.language_model(source, converted, importer, files, form)
+    elif importer == "xcodec":
+        files = open_directory(source)
+        _same(report, files, open_directory(converted / "codec"))
+        runners[importer] = lambda: verify_run.codec(source, converted / "codec")
+    elif importer in KINDS:
+        files = open_tower(source)
+        files.check(encoder_shapes(read_encoder_config(source / "config.json")), source, unread=UNUSED)
+        _same(report, files, open_directory(converted / "encoder"))
+        runners[importer] = lambda: verify_run.encoder(converted / "encoder", files)
+    else:
+        raise UserError(f"{converted}: was made by {importer!r}, which this version does not know.")
+    _check_hashes(report, card["sha256"], files, converted)
+    if not run:
+        report.skipped = "not run, as asked"
+    elif report.problems:
+        report.skipped = "not run: the tensors differ"
+    elif missing := [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]:
+        report.skipped = f"not run: {' and '.join(missing)} not installed"
+    else:
+        report.rows = list(runners[importer]())
+    return report
+
+
+def _language_model(
+    report: Report, importer: str, source: pathlib.Path, converted: pathlib.Path, base: pathlib.Path | None
+) -> tuple[TensorFiles, Format]:
+    checkpoint = open_checkpoint(converted)
+    if importer == "qwen2":
+        base = source
+        files, form = open_directory(source), QWEN2
+        unread: frozenset[str] = frozenset()
+    else:
+        files, form = TensorFiles([find_states(source)]), reference(checkpoint.config)
+        unread = frozenset(name for name in files.tensors if name.startswith(HANDLERS))
+    if base is not None:
+        decoder, _, tied, _ = read_qwen2(base / "config.json")
+        if decoder != checkpoint.config.decoder:
+            report.problems.append(f"{base / 'config.json'} says {decoder}, {converted} {checkpoint.config.decoder}")
+        if importer == "qwen2" and tied:
+            form, unread = QWEN2._replace(head=None), frozenset({QWEN2.head})
+    files.check(their_shapes(form, checkpoint.config), source, unread=unread)
+    for name in their_shapes(form, checkpoint.config):
+        _compare(report, name, files.read(name), read_theirs(form, checkpoint.config, checkpoint.store, name))
+    if importer == "ualm-reference":
+        for part, prefix in (("codec", CODEC), ("encoder", checkpoint.notes.get("encoder_prefix"))):
+            theirs = TensorFiles(files.files, prefix) if prefix else None
+            if theirs and theirs.tensors:
+                _same(report, theirs, open_directory(converted / part))
+    if form.head is None and not tables_equal(form, checkpoint.config, checkpoint.store):
+        report.problems.append("the source ties head and embedding, but their text rows differ here")
+    return files, form
+
+
+def _same(report: Report, theirs: TensorFiles, ours: TensorFiles) -> None:
+    for name in sorted(set(theirs.tensors) ^ set(ours.tensors)):
+        report.problems.append(f"tensor {name} is on one side only")
+    for name in sorted(set(theirs.tensors) & set(ours.tensors)):
+        value, own = theirs.read(name), ours.read(name)
+        # Training may have rounded the codec; ours is the one that was rounded.
+        _compare(report, name, value, own.astype(value.dtype))
+
+
+def _compare(report: Report, name: str, theirs: Shaped[np.ndarray, "..."], ours: Shaped[np.ndarray, "..."]) -> None:
+    report.tensors += 1
+    report.size += theirs.nbytes
+    if (theirs.dtype, theirs.shape) != (ours.dtype, ours.shape):
+        report.problems.append(f"tensor {name} is {theirs.dtype}{theirs.shape} there, {ours.dtype}{ours.shape} here")
+    elif not np.array_equal(_bits(theirs), _bits(ours)):
+        count = int((_bits(theirs) != _bits(ours)).sum())
+        report.problems.append(f"tensor {name} differs in {count} of {theirs.nbytes} bytes")
+
+
+def _bits(value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+
+
+def _check_hashes(report: Report, recorded: dict[str, str], files: TensorFiles, converted: pathlib.Path) -> None:
+    own = {file.name: file for file in files.files}
+    for name, expected in recorded.items():
+        file = own.get(name, converted / name)
+        if not file.is_file():
+            report.problems.append(f"{name} is missing, which the checkpoint was made from")
+        elif sha256(file) != expected:
+            report.problems.append(f"{file} has another SHA-256 than when it was converted")

@@ -1,0 +1,263 @@
+"""Both sides on the same random input, in float32: theirs by torch and transformers, ours by JAX.
+
+An error is the largest difference, divided by the largest magnitude of theirs where that is above 1. Modules read
+the other side's input, so that each stands for itself; the model reads tokens.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ualm_jax.convert_weights.foreign import TensorFiles
+from ualm_jax.convert_weights.names import Format
+from ualm_jax.convert_weights.verify import BF16_KL_LIMIT, MODEL_LIMIT, MODULE_LIMIT, TOP_K, Row
+from ualm_jax.models.attention import AttentionSpec, attend
+from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.decoder import rms_norm, rope_tables
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import reshard
+from ualm_jax.tokens.types import Batch
+from ualm_jax.train.converted import read_model_config, restore_converted
+
+ROWS, STEPS, SEED = 2, 48, 0
+
+
+def language_model(
+    source: pathlib.Path, converted: pathlib.Path, importer: str, files: TensorFiles, form: Format
+) -> Iterator[Row]:
+    """Embedding, every layer, norm, adapter and logits; then KL and top-k of the next-token distributions."""
+    config = dataclasses.replace(read_model_config(converted), param_dtype="float32", compute_dtype="float32")
+    tokens = _tokens(config, text_only=form.text_only)
+    theirs = _theirs(source, config, importer, files, tokens)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        model = _model(converted, config, mesh)
+        batch = _batch(tokens)
+        yield _row("embedding", model.embed_tokens(batch.tokens), theirs["embedding"], MODULE_LIMIT)
+        yield from _layers(model, batch, theirs)
+        normed = rms_norm(_place(theirs["layers"][-1]), model.decoder.norm[...], config.decoder.norm_eps)
+        yield _row("norm", normed, theirs["norm"], MODULE_LIMIT)
+        if "adapter" in theirs:
+            yield _row("adapter", model.adapter(_place(theirs["features"])), theirs["adapter"], MODULE_LIMIT)
+        logits = _logits(model, batch, form.text_only)
+        yield _row("logits, end to end", logits, theirs["logits"], MODEL_LIMIT)
+        kl = _kl(theirs["logits"], logits)
+        yield Row("KL per token, largest", float(kl.max()), MODEL_LIMIT)
+        yield Row(f"top-{TOP_K} agreement", _agreement(theirs["logits"], logits), None)
+        model.config = dataclasses.replace(config, compute_dtype="bfloat16")
+        kl = _kl(theirs["logits"], _logits(model, batch, form.text_only))
+        yield Row("KL per token in bfloat16, largest", float(kl.max()), BF16_KL_LIMIT)
+
+
+def codec(source: pathlib.Path, converted: pathlib.Path) -> Iterator[Row]:
+    """Codes of noise of odd lengths, and the waveform of random codes."""
+    import torch
+    from transformers import XcodecModel
+
+    from ualm_jax.codecs.xcodec.model import XCodec
+
+    theirs, ours = XcodecModel.from_pretrained(source).eval(), XCodec.from_directory(converted)
+    rng = np.random.default_rng(SEED)
+    differing = frames = 0
+    for samples in (ours.sample_rate, ours.sample_rate // 2 + 79, ours.sample_rate // 3 + 311):
+        wav = (0.1 * rng.standard_normal(samples)).astype(np.float32)
+        with torch.inference_mode():
+            codes = theirs.encode(torch.from_numpy(wav)[None, None]).audio_codes[0].T.numpy()
+        differing += int((codes != ours.encode(wav)).any(1).sum())
+        frames += len(codes)
+    yield Row(f"frames of {frames} with other codes", differing, 0)
+    codes = rng.integers(0, ours.codebook_sizes[0], (25, len(ours.codebook_sizes)), np.int32)
+    with torch.inference_mode():
+        wav = theirs.decode(torch.from_numpy(codes.T.astype(np.int64))[None]).audio_values[0, 0].numpy()
+    yield _row("decoded waveform", ours.decode(codes), wav, MODEL_LIMIT)
+
+
+def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
+    """Embeddings of noise, one whole window and a shorter one."""
+    import torch
+    from transformers import AutoConfig
+
+    from ualm_jax.convert_weights.parts import read_encoder_config
+    from ualm_jax.models.audio_encoder import OmniConfig, load_state
+
+    config = dataclasses.replace(read_encoder_config(converted / "config.json"), compute_dtype="float32")
+    tensors = {name: files.read(name).astype(np.float32) for name in files.tensors}
+    omni = isinstance(config, OmniConfig)
+    if omni:
+        from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder as Theirs
+    else:
+        from transformers import AudioFlamingo3Encoder as Theirs
+    theirs = Theirs(AutoConfig.from_pretrained(converted)).eval()
+    theirs.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, strict=True)
+    window = 2 * (config.half_chunk if omni else config.num_positions)
+    lengths = np.array([window, window // 2 + 1], np.int32)
+    heard = np.arange(window) < lengths[:, None]
+    mels = np.random.default_rng(SEED).standard_normal((2, 128, window)).astype(np.float32) * heard[:, None]
+    with torch.inference_mode():
+        if omni:
+            joined = np.concatenate([mel[:, :length] for mel, length in zip(mels, lengths, strict=True)], axis=1)
+            expected = theirs(torch.from_numpy(joined), feature_lens=torch.from_numpy(lengths).long())
+            expected = expected.last_hidden_state.numpy()
+        else:
+            mask = torch.from_numpy(heard).long()
+            expected = theirs(torch.from_numpy(mels), input_features_mask=mask).last_hidden_state.numpy()
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        ours = load_state(config, tensors)
+        embeddings, counts = jax.jit(lambda encoder, mels, lengths: encoder(mels, lengths))(ours, mels, lengths)
+    embeddings, counts = np.asarray(embeddings), np.asarray(counts)
+    clips = [clip[:count] for clip, count in zip(embeddings, counts, strict=True)]
+    if not omni:
+        expected = np.concatenate([clip[: len(own)] for clip, own in zip(expected, clips, strict=True)])
+    yield _row("embeddings", np.concatenate(clips), expected, MODEL_LIMIT)
+
+
+def _tokens(config: UALMConfig, *, text_only: bool) -> np.ndarray:
+    """[B, T, S]: text in stream 0; where the format has audio rows, half of the positions hold a frame."""
+    rng, vocabulary = np.random.default_rng(SEED), config.vocabulary
+    tokens = np.zeros((ROWS, STEPS, vocabulary.num_streams), np.int32)
+    tokens[..., 0] = rng.integers(vocabulary.text_start, vocabulary.audio_start, (ROWS, STEPS))
+    if not text_only:
+        for stream in range(vocabulary.num_streams):
+            ids = vocabulary.audio_pad(stream) + rng.integers(0, vocabulary.stream_size, (ROWS, STEPS // 2))
+            tokens[:, STEPS // 2 :, stream] = ids
+    return tokens
+
+
+def _batch(tokens: np.ndarray) -> Batch:
+    positions = np.broadcast_to(np.arange(STEPS, dtype=np.int32), (ROWS, STEPS))
+    weights, segments = np.ones(tokens.shape, np.float32), np.ones((ROWS, STEPS), np.int32)
+    return Batch(*(_place(array) for array in (tokens, weights, segments, positions)))
+
+
+def _place(array: np.ndarray) -> jax.Array:
+    """Rows are split over the batch axes of the mesh, as the model expects them."""
+    return reshard(jnp.asarray(array), "batch", *[None] * (array.ndim - 1))
+
+
+def _theirs(
+    source: pathlib.Path, config: UALMConfig, importer: str, files: TensorFiles, tokens: np.ndarray
+) -> dict[str, Any]:
+    """What transformers computes: a text model from its own directory, a reference model from its tensors."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    seen: dict[int, np.ndarray] = {}
+    with torch.inference_mode():
+        if importer == "qwen2":
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+            ids = torch.from_numpy(tokens[..., 0] - config.vocabulary.text_start).long()
+            embedded = model.model.embed_tokens(ids)
+        else:
+            model = _reference_model(config, files)
+            ids = torch.from_numpy(tokens).long()
+            rows = model.model.embed_tokens(ids)
+            embedded = torch.where(ids[..., None] == 0, 0, rows).sum(2)
+        for number, layer in enumerate(model.model.layers):
+            layer.register_forward_hook(lambda module, args, output, n=number: seen.update({n: _array(output)}))
+        hidden = model.model(inputs_embeds=embedded).last_hidden_state
+        found = {"embedding": _array(embedded), "norm": _array(hidden)}
+        if importer != "qwen2":
+            streams = torch.from_numpy(files.read("stream_emb.weight").astype(np.float32))
+            streams[0] = 0
+            hidden = hidden[:, :, None] + streams
+            found |= _adapter(files, config)
+        found["logits"] = _array(model.lm_head(hidden))
+    return found | {"layers": [seen[number] for number in range(config.decoder.num_layers)]}
+
+
+def _reference_model(config: UALMConfig, files: TensorFiles):
+    """The Qwen2 inside a reference checkpoint, with its extended tables."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from ualm_jax.convert_weights.hf_config import qwen2_values
+
+    values = qwen2_values(config.decoder, config.vocabulary.size, tied=False, dtype="float32", kept={})
+    model = Qwen2ForCausalLM(Qwen2Config(**values)).eval()
+    state = {name: torch.from_numpy(files.read(name).astype(np.float32)) for name in model.state_dict()}
+    model.load_state_dict(state, strict=True)
+    return model
+
+
+def _adapter(files: TensorFiles, config: UALMConfig) -> dict[str, np.ndarray]:
+    if config.feature_width is None:
+        return {}
+    weight, bias = (files.read(f"adaptor.continuous_audio.{part}").astype(np.float32) for part in ("weight", "bias"))
+    features = np.random.default_rng(SEED).standard_normal((ROWS, STEPS, config.feature_width)).astype(np.float32)
+    return {"features": features, "adapter": features @ weight.T + bias}
+
+
+def _model(converted: pathlib.Path, config: UALMConfig, mesh) -> UALM:
+    structure, abstract = nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
+    return nnx.merge(structure, restore_converted(converted, abstract, mesh))
+
+
+def _layers(model: UALM, batch: Batch, theirs: dict[str, Any]) -> Iterator[Row]:
+    structure, state = nnx.split(model.decoder.layers)
+    decoder = model.config.decoder
+    cos, sin = rope_tables(batch.positions, decoder.head_width, decoder.rope_theta)
+    attention = AttentionSpec(batch.segment_ids)
+
+    @jax.jit
+    def apply(state, x):
+        return nnx.merge(structure, state)(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))[0]
+
+    inputs = [theirs["embedding"], *theirs["layers"]]
+    for number, expected in enumerate(theirs["layers"]):
+        layer = jax.tree.map(lambda array, number=number: array[number], state)
+        yield _row(f"layer {number}", apply(layer, _place(inputs[number])), expected, MODULE_LIMIT)
+
+
+@jax.jit
+def _hidden(model: UALM, batch: Batch):
+    hidden = model(batch)
+    return hidden, model.stream_states(hidden)
+
+
+def _logits(model: UALM, batch: Batch, text_only: bool) -> np.ndarray:
+    """[B, T, text] of stream 0, or [B, T, S, V] of all streams."""
+    hidden, streams = _hidden(model, batch)
+    first = model.config.vocabulary.text_start
+    text = model.text_head[...].astype(jnp.float32)
+    if text_only:
+        return np.asarray(hidden.astype(jnp.float32) @ text[:, first:])
+    states = jnp.concatenate([hidden[:, :, None], streams], axis=2).astype(jnp.float32)
+    audio = model.audio_head[...].astype(jnp.float32)
+    return np.concatenate([states @ text, states @ audio.reshape(len(audio), -1)], axis=-1)
+
+
+def _row(name: str, ours, theirs: np.ndarray, limit: float) -> Row:
+    ours = np.asarray(ours, np.float32)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"{name}: {ours.shape} is compared with {theirs.shape}")
+    return Row(name, float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max())), limit)
+
+
+def _kl(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """KL(theirs || ours) of every next-token distribution, in nats."""
+    p, q = _log_softmax(theirs), _log_softmax(ours)
+    return (np.exp(p) * (p - q)).sum(-1)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits.astype(np.float64)
+    logits = logits - logits.max(-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def _agreement(theirs: np.ndarray, ours: np.ndarray) -> float:
+    """Mean share of their k likeliest tokens that are among our k likeliest."""
+    k = min(TOP_K, theirs.shape[-1])
+    best = [np.argpartition(-logits, k - 1, axis=-1)[..., :k] for logits in (theirs, ours)]
+    return float((best[0][..., :, None] == best[1][..., None, :]).any(-1).mean())
+
+
+def _array(tensor) -> np.ndarray:
+    return (tensor[0] if isinstance(tensor, tuple) else tensor).numpy()
