@@ -31,9 +31,7 @@ def all_logits(model, batch):
     """[B, T, S, V], as the reference computes them: the whole vocabulary for every stream."""
     hidden = model(batch)
     states = jnp.concatenate([hidden[:, :, None], model.stream_states(hidden)], axis=2)
-    head = jnp.concatenate(
-        [model.text_head[...], model.audio_head[...].reshape(states.shape[-1], -1)], axis=1
-    )
+    head = jnp.concatenate([model.text_head[...], model.audio_head[...].reshape(states.shape[-1], -1)], axis=1)
     return jnp.einsum("btsd,dv->btsv", states, head)
 
 
@@ -93,9 +91,7 @@ def test_packed_loss_and_gradients_equal_unpacked_ones(model, golden):
     total = jax.tree.map(lambda *xs: sum(xs), *[result[0][1] for result in apart])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), together, total)
     grad_apart = jax.tree.map(lambda *xs: sum(xs), *[result[1] for result in apart])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4), grad_together, grad_apart
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=1e-4), grad_together, grad_apart)
 
 
 def test_one_document_never_sees_another(model, golden):
@@ -130,9 +126,7 @@ def test_eight_devices_compute_what_one_does(golden, golden_dir):
             model = golden_model.load(golden_dir)
             graph, params = nnx.split(model)
             rows = jax.tree.map(
-                lambda x: jax.device_put(
-                    np.asarray(x), jax.NamedSharding(mesh, spec("batch", *[None] * (x.ndim - 1)))
-                ),
+                lambda x: jax.device_put(np.asarray(x), jax.NamedSharding(mesh, spec("batch", *[None] * (x.ndim - 1)))),
                 batch,
             )
 
@@ -155,6 +149,27 @@ def test_the_parameter_formula_is_the_parameters(size):
     model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
     counted = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert counted == config.num_params()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_adapters_compute_what_torch_does(layers):
+    """One linear layer, as the reference's; two with a GELU, as Audio Flamingo 3's projector."""
+    import torch
+
+    config = dataclasses.replace(golden_model.CONFIG, adapter_layers=layers)
+    adapter = jax.jit(lambda: UALM(config, nnx.Rngs(0)).adapter)()
+    counted = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(adapter, nnx.Param)))
+    without = dataclasses.replace(config, feature_width=None)
+    assert counted == config.num_params() - without.num_params()
+
+    linear = [torch.nn.Linear(48, 64), torch.nn.Linear(64, 64)][:layers]
+    for ours, theirs in zip([("kernel", "bias"), ("out_kernel", "out_bias")], linear, strict=False):
+        getattr(adapter, ours[0]).set_value(jnp.asarray(theirs.weight.detach().numpy().T))
+        getattr(adapter, ours[1]).set_value(jnp.asarray(theirs.bias.detach().numpy()))
+    stack = torch.nn.Sequential(linear[0], *([torch.nn.GELU(), linear[1]] if layers == 2 else []))
+    features = np.random.default_rng(0).normal(size=(2, 5, 48)).astype(np.float32)
+    expected = stack(torch.from_numpy(features)).detach().numpy()
+    np.testing.assert_allclose(adapter(jnp.asarray(features)), expected, atol=1e-5)
 
 
 def test_a_wrong_size_is_named():

@@ -3,6 +3,8 @@
 Sources: Qwen2 in Hugging Face transformers (`modeling_qwen2.py`) for the maths; bias on q, k, v only.
 Queries are kept as [K, G, H]: G query heads for each of the K key/value heads, so that splitting K over the
 tensor axis splits both and no head is ever reshaped across devices.
+Weights are gathered over fsdp where they are used: left to the partitioner, a product with a matrix split along the
+summed axis becomes a ring of small products, which takes ten times as long to compile.
 """
 
 from typing import NamedTuple
@@ -16,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import DecoderConfig
-from ualm_jax.parallel.sharding import spec
+from ualm_jax.parallel.sharding import reshard, spec
 
 _INIT_STD = 0.02
 
@@ -76,13 +78,16 @@ class Attention(nnx.Module):
     def qkv(self, x: Float[Array, "B T D"], cos, sin):
         """Rotated queries [B, T, K, G, H], rotated keys and values [B, T, K, H]."""
         dtype = x.dtype
-        q = jnp.einsum("btd,dkgh->btkgh", x, self.q_kernel.astype(dtype)) + self.q_bias.astype(dtype)
-        k = jnp.einsum("btd,dkh->btkh", x, self.k_kernel.astype(dtype)) + self.k_bias.astype(dtype)
-        v = jnp.einsum("btd,dkh->btkh", x, self.v_kernel.astype(dtype)) + self.v_bias.astype(dtype)
+        q_kernel = reshard(self.q_kernel.astype(dtype), None, "kv_heads", None, None)
+        k_kernel = reshard(self.k_kernel.astype(dtype), None, "kv_heads", None)
+        v_kernel = reshard(self.v_kernel.astype(dtype), None, "kv_heads", None)
+        q = jnp.einsum("btd,dkgh->btkgh", x, q_kernel) + self.q_bias.astype(dtype)
+        k = jnp.einsum("btd,dkh->btkh", x, k_kernel) + self.k_bias.astype(dtype)
+        v = jnp.einsum("btd,dkh->btkh", x, v_kernel) + self.v_bias.astype(dtype)
         return apply_rope(q, cos, sin), apply_rope(k, cos, sin), v
 
     def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
-        kernel = self.o_kernel.astype(attended.dtype)
+        kernel = reshard(self.o_kernel.astype(attended.dtype), "kv_heads", None, None, None)
         return jnp.einsum("btkgh,kghd->btd", attended, kernel, out_sharding=spec("batch", None, None))
 
 
@@ -97,9 +102,9 @@ class MLP(nnx.Module):
         self.down = params.normal(rngs, (F, D), ("mlp", "embed"), **normal)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        gate = jnp.einsum("btd,df->btf", x, self.gate.astype(x.dtype))
-        up = jnp.einsum("btd,df->btf", x, self.up.astype(x.dtype))
-        down = self.down.astype(x.dtype)
+        gate = jnp.einsum("btd,df->btf", x, reshard(self.gate.astype(x.dtype), None, "mlp"))
+        up = jnp.einsum("btd,df->btf", x, reshard(self.up.astype(x.dtype), None, "mlp"))
+        down = reshard(self.down.astype(x.dtype), "mlp", None)
         return jnp.einsum("btf,fd->btd", jax.nn.silu(gate) * up, down, out_sharding=spec("batch", None, None))
 
 
@@ -132,11 +137,10 @@ _REMAT = {
 class Decoder(nnx.Module):
     """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype, attention: str = "auto"):
         self.config = config
-        self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype))(
-            rngs.split(config.num_layers)
-        )
+        self.attention = attention
+        self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype))(rngs.split(config.num_layers))
         self.norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
 
     def __call__(
@@ -150,7 +154,7 @@ class Decoder(nnx.Module):
         cos, sin = self._rope(positions)
 
         def step(x, layer):
-            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))
+            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), None))
 
         if remat != "none":
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
@@ -170,7 +174,7 @@ class Decoder(nnx.Module):
         attention = AttentionSpec(segment_ids=valid.astype(jnp.int32))
 
         def step(x, layer):
-            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), (k, v)))
+            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), (k, v)))
 
         x, (k, v) = jax.lax.scan(step, x, self.layers)
         free = num_slots - x.shape[1]
@@ -206,9 +210,7 @@ class Decoder(nnx.Module):
 
         indices = jnp.arange(self.config.num_layers)
         (x, keys, values), _ = jax.lax.scan(step, (x, cache.k, cache.v), (self.layers, indices))
-        return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(
-            keys, values, valid, cache.length + 1
-        )
+        return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(keys, values, valid, cache.length + 1)
 
     def _rope(self, positions):
         return rope_tables(positions, self.config.head_width, self.config.rope_theta)

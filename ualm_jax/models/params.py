@@ -7,9 +7,7 @@ from flax import nnx
 from ualm_jax.parallel.sharding import spec
 
 
-def normal(
-    rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], *, std: float, dtype
-) -> nnx.Param:
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...], *, std: float, dtype) -> nnx.Param:
     """Normal(0, std) parameter of `shape`, split as its logical `axes` say."""
     value = jax.random.normal(rngs.params(), shape, jnp.float32, out_sharding=spec(*axes))
     return nnx.Param((std * value).astype(dtype))

@@ -6,6 +6,7 @@ Source: the public UALM code (`models/ualm/lm/parallel.py`). Its one head [V, D]
 the rows of special tokens and text and the rows of the codebooks: only stream 0 in training needs both.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -29,13 +30,11 @@ class UALM(nnx.Module):
         normal = dict(std=_INIT_STD, dtype=dtype)
         codebooks = (D, vocabulary.num_codebooks, vocabulary.stream_size)
         self.embed = params.normal(rngs, (vocabulary.size, D), (None, "embed_row"), **normal)
-        self.decoder = Decoder(config.decoder, rngs, dtype)
+        self.decoder = Decoder(config.decoder, rngs, dtype, config.attention)
         self.stream_embed = params.normal(rngs, (vocabulary.num_streams, D), (None, None), **normal)
         self.text_head = params.normal(rngs, (D, vocabulary.audio_start), ("embed", "vocab"), **normal)
         self.audio_head = params.normal(rngs, codebooks, ("embed", "codebooks", None), **normal)
-        self.adapter = nnx.data(
-            None if config.feature_width is None else Adapter(config.feature_width, D, rngs, dtype)
-        )
+        self.adapter = nnx.data(None if config.feature_width is None else Adapter(config, rngs, dtype))
 
     def __call__(self, batch: Batch) -> Float[Array, "B T D"]:
         """Final hidden states of every position."""
@@ -54,25 +53,57 @@ class UALM(nnx.Module):
         return jnp.where(batch.feature_index[:, :, None] >= 0, frames, x)
 
     def embed_tokens(self, tokens: Int[Array, "B T S"]) -> Float[Array, "B T D"]:
-        table = reshard(self.embed.astype(jnp.dtype(self.config.compute_dtype)), None, "embed_row_gathered")
-        rows = table.at[tokens].get(out_sharding=spec("batch", None, None, "embed_row_gathered"))
-        rows = jnp.where((tokens != 0)[..., None], rows, 0)
-        total = jnp.sum(rows.astype(jnp.float32), axis=2).astype(rows.dtype)
-        return reshard(total, "batch", None, None)
+        # Sums travel, not the table: each device looks up its columns of the width for all rows that share its
+        # part of the batch, and the sums are exchanged. Float32 until then, so that the gradient is summed in it.
+        def local(table, tokens):
+            tokens = jax.lax.all_gather(tokens, "fsdp", axis=0, tiled=True)
+            rows = jnp.where((tokens != 0)[..., None], table[tokens].astype(jnp.float32), 0)
+            total = jnp.sum(rows, axis=2).astype(self.config.compute_dtype)
+            total = jax.lax.all_to_all(total, "fsdp", split_axis=0, concat_axis=2, tiled=True)
+            return jax.lax.all_gather(total, "tensor", axis=2, tiled=True)
+
+        return jax.shard_map(
+            local,
+            in_specs=(spec(None, "embed_row"), spec("batch", None, None)),
+            out_specs=spec("batch", None, None),
+            check_vma=False,
+        )(self.embed[...], reshard(tokens, "batch", None, None))
 
     def stream_states(self, hidden: Float[Array, "B T D"]) -> Float[Array, "B T S1 D"]:
         """What streams 1 to S - 1 are predicted from; stream 0 is predicted from `hidden` itself."""
         return hidden[:, :, None, :] + self.stream_embed[...][1:].astype(hidden.dtype)
 
+    def stream_bias(self, dtype) -> Float[Array, "S Q W"]:
+        """What a stream's embedding adds to every codebook's logits; nothing for stream 0. Products in `dtype`."""
+        embed = self.stream_embed[...].at[0].set(0).astype(dtype)
+        return jnp.einsum(
+            "sd,dqw->sqw",
+            embed,
+            reshard(self.audio_head.astype(dtype), None, "codebooks", None),
+            preferred_element_type=jnp.float32,
+        )
+
 
 class Adapter(nnx.Module):
     """Projects continuous audio features to the width of the decoder."""
 
-    def __init__(self, feature_width: int, width: int, rngs: nnx.Rngs, dtype):
-        self.kernel = params.normal(rngs, (feature_width, width), (None, "embed"), std=_INIT_STD, dtype=dtype)
-        self.bias = params.constant(0.0, (width,), (None,), dtype=dtype)
+    def __init__(self, config: UALMConfig, rngs: nnx.Rngs, dtype):
+        A, D = config.feature_width, config.decoder.width
+        normal = dict(std=_INIT_STD, dtype=dtype)
+        self.kernel = params.normal(rngs, (A, D), (None, "embed"), **normal)
+        self.bias = params.constant(0.0, (D,), (None,), dtype=dtype)
+        self.deep = config.adapter_layers == 2
+        if self.deep:
+            self.out_kernel = params.normal(rngs, (D, D), (None, "embed"), **normal)
+            self.out_bias = params.constant(0.0, (D,), (None,), dtype=dtype)
 
     def __call__(self, features: Float[Array, "B C A"]) -> Float[Array, "B C D"]:
-        kernel, bias = self.kernel.astype(features.dtype), self.bias.astype(features.dtype)
-        projected = jnp.einsum("bca,ad->bcd", features, kernel, out_sharding=spec("batch", None, None))
-        return projected + bias
+        x = _linear(features, self.kernel[...], self.bias[...])
+        if self.deep:
+            x = _linear(jax.nn.gelu(x, approximate=False), self.out_kernel[...], self.out_bias[...])
+        return x
+
+
+def _linear(x: Float[Array, "B C I"], kernel: Float[Array, "I O"], bias: Float[Array, " O"]) -> Float[Array, "B C O"]:
+    kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
+    return jnp.einsum("bci,io->bco", x, kernel, out_sharding=spec("batch", None, None)) + bias

@@ -19,7 +19,6 @@ RULES: dict[str, str | tuple[str, ...]] = {
     "codebooks": "tensor",
     # The token table is read by rows, so its rows stay whole: fsdp and tensor both split the width.
     "embed_row": ("tensor", "fsdp"),
-    "embed_row_gathered": "tensor",
 }
 
 

@@ -10,9 +10,7 @@ from ualm_jax.parallel import gpu_flags
 log = logging.getLogger(__name__)
 
 
-def start(
-    *, distributed: str | None = None, cpu_devices: int | None = None, layer_bytes: int | None = None
-) -> None:
+def start(*, distributed: str | None = None, cpu_devices: int | None = None, layer_bytes: int | None = None) -> None:
     """Joins the other processes of a run, or splits this CPU into virtual devices.
 
     distributed: "auto" to find the others through SLURM, Kubernetes or TPU metadata, or "HOST:PORT,COUNT,INDEX": where

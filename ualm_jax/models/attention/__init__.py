@@ -1,5 +1,9 @@
-"""Attention: what may see what (`AttentionSpec`), and who computes it (backends)."""
+"""Attention: what may see what (`AttentionSpec`), and who computes it (backends).
 
+xla: plain JAX, exact, memory of order T^2; runs everywhere and is what the others are tested against.
+splash: the TPU kernel that comes with JAX. tokamax: GPU kernels of the tokamax library.
+"""
+
+from ualm_jax.models.attention.backend import attend as attend
 from ualm_jax.models.attention.spec import AttentionSpec as AttentionSpec
-from ualm_jax.models.attention.xla import attend as attend
 from ualm_jax.models.attention.xla import attend_cache as attend_cache

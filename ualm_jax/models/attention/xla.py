@@ -7,13 +7,17 @@ from jaxtyping import Array, Bool, Float
 from ualm_jax.models.attention.spec import AttentionSpec
 
 
+def unable(platform: str, shape: tuple[int, ...]) -> str | None:
+    """Why this backend can not be used; None where it can."""
+    return None
+
+
 def attend(
     q: Float[Array, "B T K G H"],
     k: Float[Array, "B T K H"],
     v: Float[Array, "B T K H"],
     spec: AttentionSpec,
 ) -> Float[Array, "B T K G H"]:
-    """Softmax attention; G query heads share each of the K key/value heads. Softmax in float32."""
     mask = spec.segment_ids[:, :, None] == spec.segment_ids[:, None, :]
     if spec.causal:
         T = q.shape[1]

@@ -39,8 +39,7 @@ class EncoderConfig:
                 raise UserError(f"model.audio_encoder.{field.name} must be positive, got {value}.")
         if self.width % self.num_heads or self.width % 2:
             raise UserError(
-                f"model.audio_encoder.width ({self.width}) must be even and a multiple of num_heads "
-                f"({self.num_heads})."
+                f"model.audio_encoder.width ({self.width}) must be even and a multiple of num_heads ({self.num_heads})."
             )
         for name in ("param_dtype", "compute_dtype"):
             if getattr(self, name) not in DTYPES:
@@ -61,9 +60,7 @@ class OmniConfig(EncoderConfig):
 
     @property
     def front_end(self) -> MelFrontEnd:
-        return MelFrontEnd(
-            2 * self.half_chunk, windowed=False, normalize=self.normalize, max_seconds=self.max_seconds
-        )
+        return MelFrontEnd(2 * self.half_chunk, windowed=False, normalize=self.normalize, max_seconds=self.max_seconds)
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **ours) -> "OmniConfig":

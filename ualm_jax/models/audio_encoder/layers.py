@@ -98,9 +98,7 @@ def make_layers(config: EncoderConfig, rngs: nnx.Rngs) -> EncoderLayer:
     return nnx.vmap(lambda r: EncoderLayer(config, r))(rngs.split(config.num_layers))
 
 
-def run_layers(
-    layers: EncoderLayer, x: Float[Array, "B T D"], heard: Bool[Array, "B T"]
-) -> Float[Array, "B T D"]:
+def run_layers(layers: EncoderLayer, x: Float[Array, "B T D"], heard: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
     """`x` through the stacked layers; what is `heard` attends to all that is heard, in both directions.
 
     Where the encoder is trained, the backward pass computes a layer's insides again.

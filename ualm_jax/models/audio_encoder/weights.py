@@ -130,9 +130,7 @@ def load_state(
         sharding = jax.NamedSharding(jax.sharding.get_mesh(), value.sharding.spec)
         target.set_value(jax.device_put(whole.astype(value.dtype), sharding))
     if unread:
-        raise UserError(
-            f"audio encoder weights: {len(unread)} tensors are not of this encoder: {sorted(unread)[:5]}"
-        )
+        raise UserError(f"audio encoder weights: {len(unread)} tensors are not of this encoder: {sorted(unread)[:5]}")
     if targets:
         raise ValueError(f"the name table lacks {sorted(targets)}")
     return nnx.merge(graph, state)

@@ -1,0 +1,72 @@
+"""Flash attention on GPUs by the tokamax library (extra `cuda`).
+
+Its public call takes segments only as a dense mask. Underneath, a mask may be a range of keys for every query, which
+costs O(T) and lets the kernels skip blocks; that part of tokamax is private, and this is the one file that knows it.
+"""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ualm_jax.models.attention.spec import AttentionSpec
+from ualm_jax.parallel.sharding import spec as sharding
+
+
+def unable(platform: str, shape: tuple[int, ...]) -> str | None:
+    """Why this backend can not be used; None where it can."""
+    if platform not in ("gpu", "cuda"):
+        return f"its kernels are for NVIDIA GPUs and this is {platform}"
+    if importlib.util.find_spec("tokamax") is None:
+        return "the package tokamax is not installed (pip install 'ualm-jax[cuda]')"
+    return None
+
+
+def attend(
+    q: Float[Array, "B T K G H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    spec: AttentionSpec,
+    implementation: str | None = None,
+) -> Float[Array, "B T K G H"]:
+    """implementation: a kernel of tokamax by name; None for the GPU's: mosaic from Hopper on, else triton."""
+    from absl import flags
+    from tokamax._src.ops.attention import api, base
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # tokamax reads flags, and would parse the whole command line for them
+    if implementation is None:
+        implementation = "mosaic_gpu" if _hopper_or_newer() else "triton"
+    kernel = api.IMPLEMENTATIONS[implementation]
+
+    def local(q, k, v, segment_ids):
+        B, T, K, G, H = q.shape
+        start, end = segment_ranges(segment_ids)
+        if spec.causal:
+            mask = base.Mask(k_start=start[:, None], is_causal=True)
+        else:
+            mask = base.Mask(k_start=start[:, None], k_end=end[:, None])
+        return kernel(q.reshape(B, T, K * G, H), k, v, mask=mask).reshape(q.shape)
+
+    queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
+    specs = (sharding(*queries), sharding(*keys), sharding(*keys), sharding("batch", None))
+    mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
+    return mapped(*map(jax.reshard, (q, k, v, spec.segment_ids), specs))
+
+
+def segment_ranges(segment_ids: Int[Array, "B T"]) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
+    """First position of each position's segment, and the one after its last."""
+    T = segment_ids.shape[1]
+    index = jnp.arange(T)
+    first = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    last = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    start = jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+    end = jax.lax.cummin(jnp.where(last, index + 1, T), axis=1, reverse=True)
+    return start, end
+
+
+def _hopper_or_newer() -> bool:
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    kind = jax.devices()[0].device_kind if device is None else device.device_kind
+    return any(name in kind for name in ("H100", "H200", "GH200", "B200", "GB200"))
