@@ -12,6 +12,8 @@ from unittest import mock
 import numpy as np
 
 from ualm_jax.codecs.base import Codec
+from ualm_jax.data.conversation import CaptionedConversations
+from ualm_jax.data.manifest import Manifest
 from ualm_jax.data.prepare import prepare
 from ualm_jax.data.sound_source import BadRecord, CaptionedSound
 from ualm_jax.tokens.tokenizer import save_byte_tokenizer
@@ -77,9 +79,11 @@ def save_parts(directory: Path) -> Path:
     return directory
 
 
-def prepare_fake(source, parts: Path, out: Path, *, codec_seconds: float = 0.0, **options):
-    """`prepare` with the FakeCodec."""
+def prepare_fake(source, parts: Path, out: Path, *, task="caption_to_audio", codec_seconds: float = 0.0, **options):
+    """`prepare` with the FakeCodec. Captioned sounds become conversations of `task`."""
     codec = FakeCodec(codec_seconds)
+    if isinstance(source, FakeSource | Manifest):
+        source = CaptionedConversations(source, task)
     with mock.patch("ualm_jax.data.prepare._load_codec", lambda directory: codec):
         return prepare(source, tokenizer_dir=parts / "tokenizer", codec_dir=parts / "codec", out=out, **options)
 

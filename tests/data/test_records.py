@@ -39,6 +39,7 @@ def fields(num_codebooks):
             "caption": st.text(),
             "scene": st.none() | st.dictionaries(st.text(), json_values, max_size=4),
             "rows": st.integers(0, 2**31 - 1),
+            "clips": st.lists(st.binary(max_size=40), max_size=3).map(tuple),
         }
     )
 
@@ -48,7 +49,7 @@ def fields(num_codebooks):
 def test_any_record_comes_back_exactly(data, num_codebooks):
     record = Record(**data.draw(fields(num_codebooks)))
     back = from_bytes(to_bytes(record, num_codebooks), num_codebooks)
-    for name in ("id", "source", "caption", "scene", "rows"):
+    for name in ("id", "source", "caption", "scene", "rows", "clips"):
         assert getattr(back, name) == getattr(record, name)
     assert len(back.messages) == len(record.messages)
     for got, want in zip(back.messages, record.messages, strict=True):

@@ -1,5 +1,6 @@
 """Sound files to float32 mono waveforms and back, plus their loudness."""
 
+import io
 import logging
 import math
 import os
@@ -27,22 +28,31 @@ class BadAudio(UserError):
 
 
 def read_audio(
-    path: str | os.PathLike, *, sample_rate: int, start: float = 0.0, end: float | None = None
+    path: str | os.PathLike,
+    *,
+    sample_rate: int,
+    start: float = 0.0,
+    end: float | None = None,
+    file: io.IOBase | None = None,
 ) -> Float32[np.ndarray, "N"]:
     """The segment [start, end) in seconds of a sound file, mono, at `sample_rate` Hz.
 
-    Only the segment is decoded. Channels are mixed by their mean, then resampled with soxr's HQ recipe;
-    the same file always gives the same samples. Anything libsndfile reads will do (wav, flac, ogg, mp3, ...).
+    `file`: an open, seekable file to read instead; `path` is then its name in messages. Only the segment is
+    decoded. Channels are mixed by their mean, then resampled with soxr's HQ recipe; the same file always gives the
+    same samples. Anything libsndfile reads will do (wav, flac, ogg, mp3, ...).
 
     Raises BadAudio: missing, unreadable or truncated file, segment that is empty or outside the file,
     samples that are NaN or infinite.
     """
-    if not os.path.isfile(path):
-        raise BadAudio(f"{path}: there is no such file")
+    if file is None:
+        if not os.path.isfile(path):
+            raise BadAudio(f"{path}: there is no such file")
+        with open(path, "rb") as file:
+            return read_audio(path, sample_rate=sample_rate, start=start, end=end, file=file)
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_whole(path, file)
-            rate, total = file.samplerate, file.frames
+        with soundfile.SoundFile(file) as sound:
+            _check_whole(path, file, sound)
+            rate, total = sound.samplerate, sound.frames
             first = round(start * rate)
             stop = total if end is None else round(end * rate)
             if not 0 <= first <= total or stop > total:
@@ -50,8 +60,8 @@ def read_audio(
                 raise BadAudio(f"{path}: the segment {wanted} is outside the file, which lasts {total / rate:g} s")
             if stop <= first:
                 raise BadAudio(f"{path}: no samples between {start:g} s and {stop / rate:g} s")
-            file.seek(first)
-            samples = file.read(stop - first, dtype="float32", always_2d=True)
+            sound.seek(first)
+            samples = sound.read(stop - first, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which has no header
         reason = getattr(error, "error_string", str(error)).strip(" .")
         raise BadAudio(f"{path}: not a readable sound file ({reason})") from error
@@ -112,17 +122,18 @@ def loudness(wav: Float[np.ndarray, "N"], sample_rate: int) -> float:
         return float(meter.integrated_loudness(wav.astype(np.float64)))
 
 
-def _check_whole(path: str | os.PathLike, file: soundfile.SoundFile) -> None:
+def _check_whole(path: str | os.PathLike, file: io.IOBase, sound: soundfile.SoundFile) -> None:
     """Raise BadAudio if the file is shorter than it says. libsndfile opens such files without a word."""
-    if file.format == "OGG":
-        with open(path, "rb") as raw:
-            raw.seek(-min(_OGG_PAGE_LIMIT, os.path.getsize(path)), os.SEEK_END)
-            tail = raw.read()
+    if sound.format == "OGG":
+        place = file.tell()
+        file.seek(-min(_OGG_PAGE_LIMIT, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        tail = file.read()
+        file.seek(place)
         last_page = tail.rfind(b"OggS")
         if not tail[last_page + 5] & 4:  # RFC 3533: this flag marks the last page of a stream
             raise BadAudio(f"{path}: truncated, its last Ogg page does not end the stream")
     # libsndfile keeps the lengths it found wrong in its log, as in "data : 32000 (should be 15978)".
     pattern = r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)"
-    for promised, found in re.findall(pattern, file.extra_info, flags=re.MULTILINE):
+    for promised, found in re.findall(pattern, sound.extra_info, flags=re.MULTILINE):
         if int(found) < int(promised) < _LENGTH_UNKNOWN:
             raise BadAudio(f"{path}: truncated, its header promises {promised} bytes but {found} are there")

@@ -1,4 +1,4 @@
-"""`ualm data prepare`: captioned sounds to ArrayRecord shards."""
+"""`ualm data prepare`: texts, captioned sounds and dialogues to ArrayRecord shards."""
 
 import argparse
 import contextlib
@@ -6,13 +6,26 @@ import pathlib
 import tempfile
 
 _DESCRIPTION = """\
-Reads captioned sounds, encodes each once with the codec, and writes a dataset folder that training reads: ArrayRecord
-shards, counts and hashes in dataset.json, the tokenizer and codec that made it, and quarantine.jsonl with every sound
-that could not be used and why. Killed at any moment, the same command goes on where it was.
+Reads conversations, encodes each sound that the model makes once with the codec, keeps each sound that it hears as
+FLAC, and writes a dataset folder that training reads: ArrayRecord shards, counts and hashes in dataset.json, the
+tokenizer and codec that made it, and quarantine.jsonl with every record that was left out and why. Killed at any
+moment, the same command goes on where it was.
 
   ualm data prepare --source soundscript --count 512 --out data/script
-  ualm data prepare --source manifest --manifest sounds/tuxpaint.jsonl --out data/stamps
+  ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --out data/stamps
+  ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --task audio_to_caption --out data/stamps-heard
+  ualm data prepare --source text --input math.jsonl --out data/math
+  ualm data prepare --source understanding --input audio_skills.json --root /sounds --out data/skills
+  ualm data prepare --source hf --input clotho/ --caption-field text --out data/clotho
+  ualm data prepare --source webdataset --input 'shards/*.tar' --out data/web
+
+Sources. Captioned sounds, made into conversations of --task: soundscript (generated, captions are exact), manifest
+(JSONL of audio, caption and optional start, end, id), hf (Parquet or Arrow folder with an audio column), webdataset
+(tar files). Conversations as they are: text, understanding, generation, dialogue (docs/data.md shows each form).
 """
+
+_CAPTIONED = ("soundscript", "manifest", "hf", "webdataset")
+_CONVERSATIONS = ("text", "understanding", "generation", "dialogue")
 
 
 def main(argv: list[str]) -> int:
@@ -21,8 +34,17 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.codecs.xcodec.config import read_config
+    from ualm_jax.data.gates import Gates
     from ualm_jax.data.prepare import prepare
 
+    gates = Gates(
+        min_seconds=args.min_duration,
+        max_seconds=args.max_duration,
+        silence_db=args.silence_db,
+        max_clipped=args.max_clipped,
+        max_rows=args.max_rows,
+        drop=tuple(args.drop),
+    )
     with contextlib.ExitStack() as stack:
         made = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         codec = args.codec or _random_codec(made / "codec", args.codec_seed)
@@ -32,15 +54,19 @@ def main(argv: list[str]) -> int:
             tokenizer_dir=tokenizer,
             codec_dir=codec,
             out=args.out,
-            task=args.task,
+            gates=gates,
             shard_size=args.shard_size,
             max_bad_fraction=args.max_bad_fraction,
             console=Console(),
         )
+    found = ", ".join(f"{gate} {count}" for gate, count in info.gates.items() if count)
     print(
-        f"{info.records} conversations, {info.audio_hours:.3f} h of audio, longest {info.longest} rows, "
-        f"{info.quarantined} in quarantine: {info.directory}"
+        f"{info.records} conversations, {info.audio_hours:.3f} h of audio to make, {info.heard_hours:.3f} h to hear, "
+        f"longest {info.longest} rows{' without what is heard' if info.heard_hours else ''}, "
+        f"{info.quarantined} left out: {info.directory}"
     )
+    if found:
+        print(f"Found by the gates ({', '.join(args.drop) or 'none'} left out): {found}")
     return 0
 
 
@@ -48,20 +74,44 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ualm data prepare", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", required=True, choices=("soundscript", "manifest"), help="where sounds come from")
+    parser.add_argument("--source", required=True, choices=_CAPTIONED + _CONVERSATIONS, help="form of the raw data")
+    parser.add_argument("--input", metavar="PATH", help="the raw data: a file, a folder (hf), a pattern (webdataset)")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
+    parser.add_argument("--root", metavar="DIR", help="where relative sound paths start; default: beside the file")
     parser.add_argument("--tokenizer", type=pathlib.Path, metavar="DIR", help="Hugging Face tokenizer; default: bytes")
     parser.add_argument(
         "--codec", type=pathlib.Path, metavar="DIR", help="X-codec as Hugging Face stores it; default: tiny, random"
     )
     parser.add_argument("--codec-seed", type=int, default=0, help="of the random codec (default %(default)s)")
-    parser.add_argument("--task", default="caption_to_audio", help="default %(default)s; or transcription_to_speech")
-    parser.add_argument("--shard-size", type=int, default=1024, help="sounds per shard (default %(default)s)")
+    parser.add_argument("--shard-size", type=int, default=1024, help="records per shard (default %(default)s)")
     parser.add_argument(
-        "--max-bad-fraction", type=float, default=0.05, help="stop when more sounds are bad (default %(default)s)"
+        "--max-bad-fraction", type=float, default=0.05, help="stop when more records are bad (default %(default)s)"
     )
-    manifest = parser.add_argument_group("manifest: JSONL of audio, caption and optional start, end (s), id")
-    manifest.add_argument("--manifest", type=pathlib.Path, metavar="FILE")
+    captioned = parser.add_argument_group("captioned sounds")
+    captioned.add_argument(
+        "--task",
+        default="caption_to_audio",
+        help="or transcription_to_speech, audio_to_caption, speech_to_transcription, ... (default %(default)s)",
+    )
+    captioned.add_argument(
+        "--question", default="Describe the sound.", metavar="TEXT", help="what tasks that listen ask (%(default)s)"
+    )
+    captioned.add_argument("--caption-field", default="text", help="column, or field of key.json (default %(default)s)")
+    captioned.add_argument("--audio-field", default="audio", help="column of hf (default %(default)s)")
+    captioned.add_argument("--id-field", help="column of hf; default: file and row")
+    gates = parser.add_argument_group("quality gates: each counts what it finds, --drop names those that leave it out")
+    gates.add_argument(
+        "--drop",
+        nargs="*",
+        default=["duration", "length"],
+        metavar="GATE",
+        help="duration, silence, clipping, length, duplicate-caption, duplicate-audio (default: duration length)",
+    )
+    gates.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="seconds of each sound")
+    gates.add_argument("--max-duration", type=float, metavar="S", help="seconds of each sound; default: no limit")
+    gates.add_argument("--silence-db", type=float, default=-60.0, help="RMS below is silence (default %(default)s)")
+    gates.add_argument("--max-clipped", type=float, default=0.01, help="share of full-scale samples (%(default)s)")
+    gates.add_argument("--max-rows", type=int, metavar="N", help="length of a conversation; default: no limit")
     script = parser.add_argument_group("soundscript: generated sounds whose captions are exact")
     script.add_argument("--count", type=int, default=512, help="how many (default %(default)s)")
     script.add_argument("--seed", type=int, default=0, help="of the sounds (default %(default)s)")
@@ -71,15 +121,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _source(args: argparse.Namespace, sample_rate: int):
+    from ualm_jax.data.conversation import CaptionedConversations
+    from ualm_jax.data.formats import JsonConversations
+    from ualm_jax.data.hub import HubSounds
     from ualm_jax.data.manifest import Manifest
     from ualm_jax.data.soundscript import SoundScript
+    from ualm_jax.data.webdataset import WebDatasetSounds
     from ualm_jax.errors import UserError
 
+    if args.source != "soundscript" and args.input is None:
+        raise UserError(f"--source {args.source} needs --input PATH.")
+    if args.source in _CONVERSATIONS:
+        return JsonConversations(args.input, args.source, args.root)
     if args.source == "manifest":
-        if args.manifest is None:
-            raise UserError("--source manifest needs --manifest FILE.")
-        return Manifest(args.manifest, sample_rate)
-    return SoundScript(args.count, args.seed, sample_rate, args.min_seconds, args.max_seconds)
+        sounds = Manifest(args.input, sample_rate, args.root)
+    elif args.source == "hf":
+        columns = {"audio": args.audio_field, "caption": args.caption_field, "id": args.id_field}
+        sounds = HubSounds(args.input, sample_rate, **columns)
+    elif args.source == "webdataset":
+        sounds = WebDatasetSounds(args.input, sample_rate, caption=args.caption_field)
+    else:
+        sounds = SoundScript(args.count, args.seed, sample_rate, args.min_seconds, args.max_seconds)
+    return CaptionedConversations(sounds, args.task, args.question)
 
 
 def _random_codec(directory: pathlib.Path, seed: int) -> pathlib.Path:

@@ -2,40 +2,50 @@
 
 DIR/dataset.json                             counts, hashes, vocabulary sizes, versions
 DIR/train.array_record-00000-of-00042        conversations (records.py), in the order of the source
-DIR/quarantine.jsonl                         what could not be used, and why
+DIR/rows.npy, clips.npy, clip_ends.npy       how long each conversation is (lengths.py)
+DIR/quarantine.jsonl                         what could not be used, or was left out, and why
+DIR/features.json, dataset_info.json         the same for TensorFlow Datasets
 DIR/tokenizer/, DIR/codec/                   what made the tokens, so that the dataset needs nothing else
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import grain
+
+from ualm_jax.data.records import from_bytes
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """What is known of a dataset without reading its records.
 
-    task: name in `tokens.tasks.TASKS`.
+    key: tells datasets of different content apart, wherever they lie; 16 hexadecimal digits.
     vocabulary: the smallest one that holds all ids.
-    records, quarantined: conversations stored, and sounds left out.
-    audio_hours: sound behind the stored codes.
-    text_tokens: ids of all captions. rows: token grid rows of all conversations. longest: of one conversation.
+    records, quarantined: conversations stored, and those left out; gates: how many each gate found (gates.py).
+    audio_hours, heard_hours: sound behind the stored codes, and sound that is listened to.
+    text_tokens: ids of all texts. rows: token grid rows of all conversations, encoder frames not counted.
+    longest: rows of one conversation. sample_rate, frame_rate: of the codec.
     shards: in order; `made_from` identifies source, codec and tokenizer; `versions` the libraries that wrote it.
     """
 
     directory: Path
-    task: str
+    key: str
     vocabulary: Vocabulary
     records: int
     quarantined: int
+    gates: dict[str, int]
     audio_hours: float
+    heard_hours: float
     text_tokens: int
     rows: int
     longest: int
@@ -44,6 +54,10 @@ class DatasetInfo:
     shards: tuple[Path, ...]
     made_from: dict[str, Any]
     versions: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
 
 
 def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
@@ -62,7 +76,7 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
     try:
         info = DatasetInfo(
             directory=directory,
-            task=content["made_from"]["task"],
+            key=hashlib.sha256(json.dumps(content["shards"]).encode()).hexdigest()[:16],
             vocabulary=Vocabulary(**content["vocabulary"]),
             **content["counts"],
             **content["audio"],
@@ -72,7 +86,44 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
-    for shard in info.shards:
+    for shard in (*info.shards, *(directory / name for name in ("rows.npy", "clips.npy", "clip_ends.npy"))):
         if not shard.is_file():
-            raise UserError(f"{shard}: this shard is missing, one of {len(info.shards)}; copy the dataset again")
+            raise UserError(f"{shard}: this file of the dataset is missing; copy the dataset again")
     return info
+
+
+def open_records(info: DatasetInfo) -> grain.MapDataset:
+    """The records of a dataset (`records.Record`) in the order of its source, by index.
+
+    Raises UserError, now or on access, where a shard is damaged.
+    """
+    parse = functools.partial(from_bytes, num_codebooks=info.vocabulary.num_codebooks)
+    return grain.MapDataset.source(_Shards(info)).map(parse)
+
+
+class _Shards:
+    """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads."""
+
+    def __init__(self, info: DatasetInfo):
+        self._directory = info.directory
+        try:
+            self._source = grain.sources.ArrayRecordDataSource([os.fspath(shard) for shard in info.shards])
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+        if len(self) != info.records:
+            raise self._damaged(f"{len(self)} records in all, expected {info.records}")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> bytes:
+        try:
+            return self._source[index]
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, reason: RuntimeError | str) -> UserError:
+        return UserError(
+            f"{self._directory}: a shard is damaged ({str(reason) or 'truncated'}); "
+            "compare them with the sha256 sums in dataset.json, and copy or prepare the dataset again"
+        )

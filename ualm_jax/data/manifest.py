@@ -6,19 +6,15 @@ One record a line:
 without them the whole file is meant. `id` is "<manifest stem>:<line>" if left out. Blank lines are passed over.
 """
 
-import array
-import hashlib
-import json
 import math
 import os
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
-from ualm_jax.audio.io import BadAudio, read_audio
+from ualm_jax.audio.io import BadAudio
+from ualm_jax.data.files import FileSound, beside, inside
+from ualm_jax.data.json_records import JsonRecords
 from ualm_jax.data.sound_source import BadRecord, CaptionedSound
-from ualm_jax.errors import UserError
 
 _FIELDS = ("audio", "caption", "start", "end", "id")
 
@@ -26,53 +22,27 @@ _FIELDS = ("audio", "caption", "start", "end", "id")
 class Manifest:
     """The sounds of a manifest, mono at `sample_rate`. Implements SoundSource.
 
-    Memory holds where each line begins (16 bytes a record), nothing else; lines are parsed when asked for.
     `root` replaces the manifest's folder as the place that relative audio paths start from and stay in.
     Raises UserError if the manifest is missing or empty; on access, BadRecord for what is wrong with one line.
     """
 
     def __init__(self, path: str | os.PathLike, sample_rate: int, root: str | os.PathLike | None = None):
-        self.path = Path(path)
-        self.name = self.path.stem
+        self.path = path
+        self._records = JsonRecords(path)
+        self.name = self._records.name
         self.sample_rate = sample_rate
-        self.root = Path(root) if root is not None else self.path.parent
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: there is no such manifest; expected a JSONL file")
-        offsets, lines, digest, position = array.array("q"), array.array("q"), hashlib.sha256(), 0
-        with open(self.path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    offsets.append(position)
-                    lines.append(number)
-                position += len(line)
-                digest.update(line)
-        if not offsets:
-            raise UserError(f"{self.path}: the manifest is empty; expected one JSON record a line")
-        self._offsets = np.array(offsets, np.int64)
-        self._lines = np.array(lines, np.int64)
-        self._sha256 = digest.hexdigest()
+        self.root = os.fspath(root) if root is not None else beside(path)
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> CaptionedSound:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        with open(self.path, "rb") as file:
-            file.seek(self._offsets[index])
-            line = file.readline()
-        number = int(self._lines[index])
-        where = f"{self.path} line {number}"
-        record = _parse(line, where)
-        name = record.get("id", f"{self.name}:{number}")
-        where = f"{where} (id {name})"
+        record = _check(self._records[index], self._records.where(index))
+        name = record.get("id", f"{self.name}:{self._records.number(index)}")
+        where = f"{self._records.where(index)} (id {name})"
+        sound = FileSound(inside(self.root, record["audio"], where), record.get("start", 0.0), record.get("end"))
         try:
-            wav = read_audio(
-                self._audio_path(record["audio"], where),
-                sample_rate=self.sample_rate,
-                start=record.get("start", 0.0),
-                end=record.get("end"),
-            )
+            wav = sound.read(self.sample_rate)
         except BadAudio as error:
             raise BadRecord(f"{where}: {error}") from error
         return CaptionedSound(name, record["caption"].strip(), wav, self.sample_rate, scene=None)
@@ -81,29 +51,15 @@ class Manifest:
         """By content, not by folder: a data set may be moved. The audio files themselves are not hashed."""
         return {
             "kind": "manifest",
-            "name": self.path.name,
-            "sha256": self._sha256,
+            "name": PurePath(str(self.path)).name,
+            "sha256": self._records.sha256,
             "count": len(self),
             "sample_rate": self.sample_rate,
         }
 
-    def _audio_path(self, audio: str, where: str) -> str:
-        if os.path.isabs(audio):
-            return audio
-        inside = os.path.normpath(audio)
-        if inside.split(os.sep)[0] == "..":
-            raise BadRecord(f"{where}: audio {audio!r} leads out of {self.root}; write an absolute path instead")
-        return os.path.join(self.root, inside)
 
-
-def _parse(line: bytes, where: str) -> dict[str, Any]:
-    """The record of one line, or BadRecord: every field is there that must be, and is what it should be."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError is also what is not UTF-8
-        raise BadRecord(f"{where}: not valid JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise BadRecord(f"{where}: expected a JSON object, found {type(record).__name__}")
+def _check(record: dict[str, Any], where: str) -> dict[str, Any]:
+    """The record, or BadRecord: every field is there that must be, and is what it should be."""
     named = record.get("id")
     if isinstance(named, str) and named:
         where = f"{where} (id {named})"

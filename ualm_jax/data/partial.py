@@ -13,27 +13,45 @@ from ualm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class BadSound:
-    """A sound that can not be used; `id` is None where not even that could be read."""
+class Rejected:
+    """A record that was left out. id: None where not even that could be read. gate: which left it out (gates.py),
+    "" for a record that can not be used."""
 
     id: str | None
     index: int
+    gate: str
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardReport:
-    """What `dataset.json` and `quarantine.jsonl` need to know of a finished shard."""
+    """What the finished dataset needs to know of a shard.
+
+    samples: behind the codes; heard: 16 kHz samples of all clips. flagged: records that each gate of a sound found.
+    Of each record stored: rows, the samples of its clips, and its hashes of caption and audio (gates.py).
+    """
 
     shard: int
     name: str
-    records: int
     sha256: str
+    bytes: int
     samples: int
+    heard: int
     text_tokens: int
-    rows: int
-    longest: int
-    bad: tuple[BadSound, ...]
+    flagged: dict[str, int]
+    rows: list[int]
+    clips: list[list[int]]
+    hashes: list[list[int | None]]
+    rejected: list[Rejected]
+
+    @property
+    def records(self) -> int:
+        return len(self.rows)
+
+    @property
+    def bad(self) -> list[Rejected]:
+        """Those that can not be used."""
+        return [rejected for rejected in self.rejected if not rejected.gate]
 
 
 class PartialDataset:
@@ -44,11 +62,11 @@ class PartialDataset:
     something else.
     """
 
-    def __init__(self, partial: Path, made_from: dict[str, Any], num_sounds: int):
+    def __init__(self, partial: Path, made_from: dict[str, Any], num_records: int):
         made_from = json.loads(json.dumps(made_from))  # as it will be read back
         self.partial, self.progress = partial, partial / "progress"
-        self.made_from, self.num_sounds = made_from, num_sounds
-        self.num_shards = -(-num_sounds // made_from["shard_size"])
+        self.made_from, self.num_records = made_from, num_records
+        self.num_shards = -(-num_records // made_from["shard_size"])
         plan, finished = self.progress / "made_from.json", partial / "dataset.json"
         self.complete = finished.is_file()
         if self.complete:
@@ -68,10 +86,10 @@ class PartialDataset:
                 "or remove it"
             )
 
-    def sounds(self, shard: int) -> range:
-        """Which sounds of the source belong to a shard."""
+    def inputs(self, shard: int) -> range:
+        """Which records of the source belong to a shard."""
         size = self.made_from["shard_size"]
-        return range(shard * size, min((shard + 1) * size, self.num_sounds))
+        return range(shard * size, min((shard + 1) * size, self.num_records))
 
     def report(self, shard: int) -> ShardReport | None:
         """None for a shard that is not finished."""
@@ -79,14 +97,14 @@ class PartialDataset:
         if not path.is_file():
             return None
         content = json.loads(path.read_text())
-        return ShardReport(**content | {"bad": tuple(BadSound(**bad) for bad in content["bad"])})
+        return ShardReport(**content | {"rejected": [Rejected(**each) for each in content["rejected"]]})
 
     def reports(self) -> Iterator[ShardReport]:
         """Those of the finished shards, in order."""
         return (report for shard in range(self.num_shards) if (report := self.report(shard)) is not None)
 
-    def write_shard(self, shard: int, records: Sequence[bytes]) -> tuple[str, str]:
-        """The name and sha256 of the written shard. It counts as finished once `finish_shard` has been called."""
+    def write_shard(self, shard: int, records: Sequence[bytes]) -> tuple[str, str, int]:
+        """Name, sha256 and bytes of the written shard. It counts as finished once `finish_shard` has been called."""
         import array_record.python.array_record_module as array_record
 
         name = f"train.array_record-{shard:05d}-of-{self.num_shards:05d}"
@@ -99,8 +117,9 @@ class PartialDataset:
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = beside.stat().st_size
         os.replace(beside, self.partial / name)
-        return name, digest
+        return name, digest, size
 
     def finish_shard(self, report: ShardReport) -> None:
         self.write(f"progress/{report.shard:05d}.json", json.dumps(dataclasses.asdict(report)).encode())
@@ -110,7 +129,8 @@ class PartialDataset:
         (self.progress / f"{shard:05d}.json").unlink()
 
     def write_quarantine(self) -> None:
-        lines = [json.dumps(dataclasses.asdict(bad)) + "\n" for report in self.reports() for bad in report.bad]
+        rejected = (each for report in self.reports() for each in report.rejected)
+        lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in rejected]
         self.write("quarantine.jsonl", "".join(lines).encode())
 
     def write(self, name: str, content: bytes) -> None:

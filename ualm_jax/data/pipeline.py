@@ -1,134 +1,185 @@
-"""From a prepared dataset to packed batches. What batch n holds depends on the seed and n only.
+"""From prepared datasets to packed batches. What batch n holds depends on configuration, seed and n only.
 
-Grain: records -> shuffled anew each epoch, endlessly -> token grids -> this process's share -> packed rows ->
-batches -> prefetched. Worker processes make token grids and nothing else, so that their number changes nothing.
+Lengths -> plan of all rows (plan.py) -> this process's rows, made by workers (rows.py) -> batches. Since every
+process plans all rows, batch n is the same on any number of processes and workers, and so is the saved position.
 """
 
-import dataclasses
-import functools
+import itertools
+import math
+import multiprocessing
 import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
-import grain
 import numpy as np
-from absl import flags
-from jaxtyping import Int
+from jaxtyping import Int64
 
-from ualm_jax.data.dataset import DatasetInfo, open_dataset
-from ualm_jax.data.records import Record, from_bytes
+from ualm_jax.data.config import DataConfig
+from ualm_jax.data.dataset import DatasetInfo, open_dataset, open_records
+from ualm_jax.data.lengths import Lengths
+from ualm_jax.data.plan import Item, Planner, Supply
+from ualm_jax.data.rows import PackedRow, RowBuilder
 from ualm_jax.errors import UserError
-from ualm_jax.tokens.layout import drop_condition
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What is read, and how it is laid out in batches.
-
-    directory: a dataset made by `data.prepare`.
-    seq_len: rows T of a batch entry. batch_size: entries B of a batch, over all processes.
-    seed: of order, dropout and packing.
-    cfg_dropout: share of conversations whose condition is dropped (classifier-free guidance).
-    packing_bins: entries that are filled at the same time; more leave less padding.
-    num_workers: processes that make token grids, 0 for a thread. prefetch: batches made ahead.
-    """
+class SourceProgress(NamedTuple):
+    """How far a source has been read: its share of all tokens so far, and the tokens and epochs themselves."""
 
     directory: str
-    seq_len: int
-    batch_size: int
-    seed: int = 0
-    cfg_dropout: float = 0.05
-    packing_bins: int = 64
-    num_workers: int = 0
-    prefetch: int = 2
+    share: float
+    tokens: int
+    epochs: float
 
-    def __post_init__(self):
-        least = {"seq_len": 1, "batch_size": 1, "seed": 0, "packing_bins": 1, "num_workers": 0, "prefetch": 0}
-        for field, minimum in least.items():
-            if getattr(self, field) < minimum:
-                raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
-        if self.seed >= 2**32:
-            raise UserError(f"data.seed must be below 2**32, got {self.seed}")
-        if not 0 <= self.cfg_dropout <= 1:
-            raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
+
+class _Ahead(NamedTuple):
+    """A batch in the making, and where the plan stands after it."""
+
+    rows: list[Future]
+    state: dict[str, Any]
+
+
+class Loader:
+    """An endless iterator over (this process's part of a Batch, Int64 "B T"): see `make_loader`."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        planner: Planner,
+        builder: RowBuilder,
+        infos: Sequence[DatasetInfo],
+        rows: slice,
+    ):
+        self._config, self._planner, self._builder, self._infos = config, planner, builder, infos
+        self._rows = rows
+        self._executor = _make_executor(config.num_workers, builder)
+        # Enough for no worker to wait for the next batch to be asked for.
+        self._depth = 1 + max(config.prefetch, math.ceil(2 * config.num_workers / (rows.stop - rows.start)))
+        self._ahead: deque[_Ahead] = deque()
+        self._state = planner.get_state()
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> tuple[Batch, Int64[np.ndarray, "B T"]]:
+        while len(self._ahead) < self._depth:
+            self._begin()
+        rows, state = self._ahead[0]
+        made = [row.result() for row in rows]
+        self._ahead.popleft()
+        self._state = state
+        self._begin()
+        parts = zip(PackedRow._fields, zip(*made, strict=True), strict=True)
+        content = {name: np.stack(part) for name, part in parts if part[0] is not None}
+        records = content.pop("records")
+        return Batch(**content), records
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the last batch ended; JSON-able, and the same on all processes."""
+        return self._state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from there, with any number of processes and workers. Raises UserError where a source is gone."""
+        for ahead in self._ahead:
+            for row in ahead.rows:
+                row.cancel()
+        self._ahead.clear()
+        self._planner.set_state(state)
+        self._state = self._planner.get_state()
+
+    def progress(self) -> list[SourceProgress]:
+        """Of every source, up to the last batch."""
+        sources = self._state["sources"]
+        total = max(sum(tokens for *_, tokens, _ in sources), 1)
+        return [
+            SourceProgress(str(info.directory), tokens / total, tokens, position / info.records)
+            for info, (_, position, tokens, _) in zip(self._infos, sources, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self) -> None:
+        plan = list(itertools.islice(self._planner, self._config.batch_size))
+        # Bound methods of a process pool would carry the builder along with every row.
+        make = _make_row if self._config.num_workers else self._builder
+        rows = [self._executor.submit(make, items) for items in plan[self._rows]]
+        self._ahead.append(_Ahead(rows, self._planner.get_state()))
 
 
 def make_loader(
     config: DataConfig, vocabulary: Vocabulary, *, process_index: int = 0, process_count: int = 1
-) -> grain.DatasetIterator:
-    """An endless iterator over (Batch of this process's share, Int[np.ndarray, "B T"]).
+) -> Loader:
+    """An endless iterator over (Batch of this process's rows, Int64[np.ndarray, "B T"]).
 
-    The second array says which record of the dataset a row comes from, -1 for padding; see `record_ids`.
-    `get_state`/`set_state` (and `grain.checkpoint`) continue exactly, with the same processes and num_workers.
-    Raises UserError where the dataset does not fit the config or the vocabulary.
+    The second array says which record a row comes from, -1 for padding; see `record_ids`.
+    The batches of all processes, laid one behind the other, are the batch that a single process would get.
+    Raises UserError where the datasets do not fit the config, the vocabulary or each other.
     """
-    info = open_dataset(config.directory)
-    _check(info, config, vocabulary, process_count)
-    to_grid = functools.partial(_to_grid, vocabulary=vocabulary, cfg_dropout=config.cfg_dropout)
-    number = functools.partial(_number, num_records=info.records)
-    # Dropout comes before the slice: it goes by the position in the stream of all processes.
-    grids = open_records(info).map_with_index(number).seed(config.seed).shuffle().repeat().random_map(to_grid)
-    share = grids[process_index::process_count]
-    # One thread: parsing holds Python's lock, more of them only wait for it.
-    rows = share.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=16))
-    if config.num_workers:
-        _parse_flags()
-        # A record is a few kilobytes: cheaper through the pipe than in a shared memory segment for each array.
-        options = grain.experimental.DatasetOptions(min_shm_size=1 << 20)
-        rows = grain.experimental.WithOptionsIterDataset(rows, options)
-        rows = rows.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.num_workers))
-    packed = grain.experimental.FirstFitPackIterDataset(
-        rows,
-        length_struct=dict.fromkeys(("tokens", "loss_weights", "record"), config.seq_len),
-        padding_struct={"tokens": 0, "loss_weights": 0, "record": -1},
-        num_packing_bins=config.packing_bins,
+    if config.batch_size % process_count:
+        raise UserError(f"data.batch_size {config.batch_size} can not be divided among {process_count} processes")
+    infos = open_sources(config)
+    for info in infos:
+        _check(info, vocabulary)
+    planner = make_planner(config, infos)
+    share = config.batch_size // process_count
+    rows = slice(process_index * share, (process_index + 1) * share)
+    return Loader(config, planner, RowBuilder(config, vocabulary, infos), infos, rows)
+
+
+def open_sources(config: DataConfig) -> list[DatasetInfo]:
+    """The datasets of a mixture. Raises UserError where two were not made with the same tokenizer and codec."""
+    infos = [open_dataset(source.directory) for source in config.all_sources]
+    first = infos[0]
+    for info in infos[1:]:
+        for part in ("tokenizer", "codec"):
+            if info.made_from[part] != first.made_from[part]:
+                raise UserError(
+                    f"{first.directory} and {info.directory}: were made with different {part}s; prepare both with one"
+                )
+        if info.key in {other.key for other in infos if other is not info}:
+            raise UserError(f"{info.directory}: holds the same as another of data.sources; raise its weight instead")
+    return infos
+
+
+def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
+    """The plan of all rows of a mixture. Raises UserError where a conversation fits no row."""
+    lengths = [Lengths(info.directory, config.front_end) for info in infos]
+    for known in lengths:
+        known.check(config.seq_len, config.audio_slots)
+    weights = [
+        known.total_rows() * source.repeat if source.weight is None else source.weight
+        for source, known in zip(config.all_sources, lengths, strict=True)
+    ]
+    supplies = [
+        Supply(info.key, weight / sum(weights), known)
+        for info, weight, known in zip(infos, weights, lengths, strict=True)
+    ]
+    return Planner(
+        supplies,
         seed=config.seed,
+        seq_len=config.seq_len,
+        audio_slots=config.audio_slots,
+        open_rows=config.packing_bins,
     )
-    batches = packed.batch(config.batch_size // process_count, drop_remainder=True).map(_to_batch)
-    return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=config.prefetch))
 
 
-def open_records(info: DatasetInfo) -> grain.MapDataset:
-    """The records of a dataset (`records.Record`) in the order of its source, by index.
-
-    Raises UserError, now or on access, where a shard is damaged.
-    """
-    parse = functools.partial(from_bytes, num_codebooks=info.vocabulary.num_codebooks)
-    return grain.MapDataset.source(_Shards(info)).map(parse)
-
-
-class _Shards:
-    """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads."""
-
-    def __init__(self, info: DatasetInfo):
-        self._directory = info.directory
-        try:
-            self._source = grain.sources.ArrayRecordDataSource([os.fspath(shard) for shard in info.shards])
-        except RuntimeError as error:
-            raise self._damaged(error) from error
-        if len(self) != info.records:
-            raise self._damaged(f"{len(self)} records in all, expected {info.records}")
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> bytes:
-        try:
-            return self._source[index]
-        except RuntimeError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, reason: RuntimeError | str) -> UserError:
-        return UserError(
-            f"{self._directory}: a shard is damaged ({str(reason) or 'truncated'}); "
-            "compare them with the sha256 sums in dataset.json, and copy or prepare the dataset again"
-        )
-
-
-def record_ids(config: DataConfig, records: Int[np.ndarray, "..."]) -> list[str]:
+def record_ids(config: DataConfig, records: Int64[np.ndarray, "..."]) -> list[str]:
     """Which records a batch was made of, as "source/id", in the order of their first row."""
-    stored = open_records(open_dataset(config.directory))
-    found = (stored[index] for index in dict.fromkeys(records[records >= 0].tolist()))
+    infos = open_sources(config)
+    ends = np.cumsum([info.records for info in infos])
+    stored = [open_records(info) for info in infos]
+    found = []
+    for number in dict.fromkeys(records[records >= 0].tolist()):
+        source = int(np.searchsorted(ends, number, side="right"))
+        first = int(ends[source]) - infos[source].records
+        found.append(stored[source][number - first])
     return [f"{record.source}/{record.id}" for record in found]
 
 
@@ -137,7 +188,7 @@ def fill_fraction(batch: Batch) -> float:
     return float((batch.segment_ids > 0).mean())
 
 
-def _check(info: DatasetInfo, config: DataConfig, vocabulary: Vocabulary, process_count: int) -> None:
+def _check(info: DatasetInfo, vocabulary: Vocabulary) -> None:
     made = info.vocabulary
     for field in ("num_codebooks", "codebook_size"):
         if getattr(made, field) != getattr(vocabulary, field):
@@ -150,45 +201,33 @@ def _check(info: DatasetInfo, config: DataConfig, vocabulary: Vocabulary, proces
             f"{info.directory}: its tokenizer has {made.text_size} ids, the model's vocabulary only "
             f"{vocabulary.text_size}; prepare it with the model's tokenizer"
         )
-    if info.longest > config.seq_len:
-        raise UserError(
-            f"{info.directory}: its longest conversation has {info.longest} rows, data.seq_len is "
-            f"{config.seq_len}; raise data.seq_len, or prepare the dataset from shorter sounds"
-        )
-    if config.batch_size % process_count:
-        raise UserError(f"data.batch_size {config.batch_size} can not be divided among {process_count} processes")
 
 
-def _number(index: int, record: Record, *, num_records: int) -> tuple[int, Record]:
-    return index % num_records, record  # grain counts on through the epochs
-
-
-def _to_grid(
-    numbered: tuple[int, Record], rng: np.random.Generator, *, vocabulary: Vocabulary, cfg_dropout: float
-) -> dict[str, np.ndarray]:
-    index, record = numbered
-    grid = drop_condition(record.messages, vocabulary, probability=cfg_dropout, rng=rng)
-    if grid.clips:
-        raise UserError(f"record {record.id} of {record.source}: holds continuous audio without its features")
-    return {
-        "tokens": grid.tokens,
-        "loss_weights": grid.loss_weights,
-        "record": np.full(len(grid.tokens), index, np.int32),
-    }
-
-
-def _to_batch(packed: dict[str, np.ndarray]) -> tuple[Batch, np.ndarray]:
-    # Grain numbers segments and positions for each feature; they all agree.
-    batch = Batch(
-        tokens=packed["tokens"],
-        loss_weights=packed["loss_weights"],
-        segment_ids=packed["tokens_segment_ids"],
-        positions=packed["tokens_positions"],
+def _make_executor(num_workers: int, builder: RowBuilder) -> Executor:
+    if num_workers == 0:
+        return ThreadPoolExecutor(1)  # parsing holds Python's lock, more of them would only wait for it
+    return ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(builder,)
     )
-    return batch, packed["record"]
 
 
-def _parse_flags() -> None:
-    """Grain's workers read absl flags, which only `absl.app.run` parses."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+_worker_builder: RowBuilder | None = None
+
+
+def _start_worker(builder: RowBuilder) -> None:
+    global _worker_builder
+    _worker_builder = builder
+    # Ctrl-C and a scheduler's SIGTERM reach every process; the run still wants batches until it has stopped itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed closes no queue; its workers would wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _make_row(items: list[Item]) -> PackedRow:
+    return _worker_builder(items)

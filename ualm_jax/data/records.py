@@ -21,10 +21,12 @@ class Record:
 
     id: unique within its source.
     source: name of the source.
-    messages: text as int32 ids [n], discrete audio as int32 codes [T, Q].
+    messages: text as int32 ids [n], discrete audio as int32 codes [T, Q]; continuous audio as its number of
+        16 kHz samples, since how many encoder frames it takes is the front end's to say (listening.py).
     caption: what the sound's description says, "" for conversations without one.
     scene: the ground truth of a generated sound, JSON-able; None where there is none.
-    rows: length of the conversation as a token grid.
+    rows: length of the conversation as a token grid, encoder frames not counted.
+    clips: the sound of each continuous message, 16 kHz mono as 16-bit FLAC.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Record:
     caption: str
     scene: dict[str, Any] | None
     rows: int
+    clips: tuple[bytes, ...] = ()
 
 
 @functools.cache
@@ -40,7 +43,7 @@ def record_features(num_codebooks: int) -> Any:
     """The columns as a `tfds.features.FeaturesDict`.
 
     Contents of all messages lie end to end in `text` and `codes`; `lengths` cuts them apart (ids of a text,
-    frames of discrete audio, encoder frames of a continuous clip). Codes are stored as int16.
+    frames of discrete audio, 16 kHz samples of a continuous clip). Codes are stored as int16.
     """
     return features.FeaturesDict(
         {
@@ -55,6 +58,7 @@ def record_features(num_codebooks: int) -> Any:
             "lengths": features.Tensor(shape=(None,), dtype=np.int32),
             "text": features.Tensor(shape=(None,), dtype=np.int32),
             "codes": features.Tensor(shape=(None, num_codebooks), dtype=np.int16),
+            "clips": features.Sequence(features.Text(), doc="FLAC files"),
         }
     )
 
@@ -82,6 +86,7 @@ def to_bytes(record: Record, num_codebooks: int) -> bytes:
             "lengths": np.array(lengths, np.int32),
             "text": np.concatenate(text).astype(np.int32),
             "codes": np.concatenate(codes).astype(np.int16),
+            "clips": list(record.clips),
         }
     )
     # Protobuf leaves the order of a map's entries to chance, each process has its own.
@@ -111,4 +116,5 @@ def from_bytes(data: bytes, num_codebooks: int) -> Record:
         caption=columns["caption"].decode(),
         scene=json.loads(scene) if scene else None,
         rows=columns["rows"],
+        clips=tuple(columns["clips"]),
     )

@@ -31,6 +31,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
             f"{directory}: no tokenizer here, expected a local Hugging Face tokenizer directory "
             "with tokenizer_config.json"
         )
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no PyTorch: none is needed
     import transformers  # slow to import, and only those who read text need it
 
     try:

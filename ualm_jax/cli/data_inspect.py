@@ -1,0 +1,110 @@
+"""`ualm data inspect`: what is in a dataset, to read, to look at and to listen to."""
+
+import argparse
+import pathlib
+
+_DESCRIPTION = """\
+Shows one or several prepared datasets: counts, hours and shares of the tokens; a histogram of lengths; some
+conversations with their texts, their token grid coloured by loss weight, and their sounds as wav, decoded by the codec
+that lies in the dataset. With --batch also how training would pack them.
+
+  ualm data inspect data/script --out look
+  ualm data inspect data/script data/stamps-heard --batch --seq-len 1024 --audio-slots 8 --out look
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm data inspect", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("datasets", nargs="+", type=pathlib.Path, metavar="DIR", help="made by `data prepare`")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("inspect"), help="PNG and wav (%(default)s)")
+    parser.add_argument("--examples", type=int, default=2, help="conversations of each dataset (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which ones (default %(default)s)")
+    parser.add_argument("--batch", action="store_true", help="pack a batch as training would, and draw it")
+    parser.add_argument("--seq-len", type=int, default=4096, help="of --batch (default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=16, help="of --batch (default %(default)s)")
+    parser.add_argument("--audio-slots", type=int, default=8, help="mel windows a row (default %(default)s)")
+    args = parser.parse_args(argv)
+
+    from rich.console import Console
+
+    from ualm_jax.data.config import DataConfig, SourceConfig
+    from ualm_jax.data.lengths import Lengths
+    from ualm_jax.data.pipeline import open_sources
+    from ualm_jax.data.show import overview, save_lengths_png
+
+    console = Console()
+    config = DataConfig(
+        sources=tuple(SourceConfig(str(directory)) for directory in args.datasets),
+        seq_len=args.seq_len,
+        batch_size=args.batch_size,
+        audio_slots=args.audio_slots,
+    )
+    infos = open_sources(config)
+    args.out.mkdir(parents=True, exist_ok=True)
+    lengths = [Lengths(info.directory, config.front_end) for info in infos]
+    rows = {info.name: known.rows() for info, known in zip(infos, lengths, strict=True)}
+    console.print(overview(infos, [int(rows[info.name].sum()) for info in infos]))
+    for info in infos:
+        found = ", ".join(f"{gate} {count}" for gate, count in info.gates.items() if count)
+        console.print(
+            f"{info.name}: found by the gates: {found or 'nothing'}; longest {rows[info.name].max()} rows",
+            soft_wrap=True,
+        )
+    save_lengths_png(args.out / "lengths.png", rows)
+    console.print(f"Lengths: {args.out / 'lengths.png'}", soft_wrap=True)
+    for info in infos:
+        _show_examples(console, info, config, args)
+    if args.batch:
+        _show_batch(console, infos, config, args.out)
+    return 0
+
+
+def _show_examples(console, info, config, args) -> None:
+    import numpy as np
+
+    from ualm_jax.audio.io import write_wav
+    from ualm_jax.audio.mel import SAMPLE_RATE
+    from ualm_jax.codecs.xcodec.model import XCodec
+    from ualm_jax.data.dataset import open_records
+    from ualm_jax.data.listening import from_flac, with_frames
+    from ualm_jax.data.show import grid_in_colour, legend
+    from ualm_jax.tokens.layout import build_grid
+    from ualm_jax.tokens.tokenizer import load_tokenizer
+    from ualm_jax.tokens.types import Modality
+
+    records, tokenizer = open_records(info), load_tokenizer(info.directory / "tokenizer")
+    codec = None
+    count = min(args.examples, info.records)
+    for index in np.random.default_rng(args.seed).choice(info.records, count, replace=False).tolist():
+        record = records[index]
+        console.rule(f"{info.name} {index}: {record.id}", align="left")
+        clips = iter(record.clips)
+        for number, message in enumerate(record.messages):
+            path = args.out / f"{info.name}-{index}-{number}.wav"
+            if message.modality == Modality.TEXT:
+                said = tokenizer.decode(message.content.tolist())
+            elif message.modality == Modality.AUDIO:
+                codec = codec or XCodec.from_directory(info.directory / "codec")
+                write_wav(path, codec.decode(message.content), codec.sample_rate)
+                said = f"{len(message.content) / info.frame_rate:.2f} s to make, {len(message.content)} frames: {path}"
+            else:
+                write_wav(path, from_flac(next(clips)), SAMPLE_RATE)
+                said = f"{message.content / SAMPLE_RATE:.2f} s to hear: {path}"
+            console.print(f"{message.role:>9} ", style="bold", end="")
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        grid = build_grid(with_frames(record.messages, config.front_end), info.vocabulary)
+        console.print(grid_in_colour(grid, info.vocabulary, console.width))
+    console.print(legend())
+
+
+def _show_batch(console, infos, config, out: pathlib.Path) -> None:
+    from ualm_jax.data.pipeline import fill_fraction, make_loader
+    from ualm_jax.data.show import save_batch_png
+
+    loader = make_loader(config, infos[0].vocabulary)
+    batch, _ = next(loader)
+    loader.close()
+    save_batch_png(out / "batch.png", batch, infos[0].vocabulary)
+    console.print(f"A batch, {fill_fraction(batch):.1%} filled: {out / 'batch.png'}", soft_wrap=True)

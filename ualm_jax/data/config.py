@@ -1,0 +1,102 @@
+"""What is read for training, in which shares, and how it is laid out in batches."""
+
+import dataclasses
+
+from ualm_jax.audio.mel import MelFrontEnd
+from ualm_jax.errors import UserError
+
+_ENCODERS = ("omni", "af-whisper")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One prepared dataset of a mixture.
+
+    directory: made by `data.prepare`.
+    weight: its share of all tokens, relative to the other sources' weights. Either all sources say it or none;
+        where none does, each is read in proportion to the tokens it holds.
+    repeat: how often it is read while a source of repeat 1 is read once; where no weights are given.
+    """
+
+    directory: str
+    weight: float | None = None
+    repeat: float = 1.0
+
+    def __post_init__(self):
+        if self.weight is not None and not 0 <= self.weight < float("inf"):
+            raise UserError(f"data.sources: the weight of {self.directory} must be 0 or more, got {self.weight}")
+        if not 0 < self.repeat < float("inf"):
+            raise UserError(f"data.sources: repeat of {self.directory} must be positive, got {self.repeat}")
+        if self.weight is not None and self.repeat != 1:
+            raise UserError(f"data.sources: {self.directory} has a weight and a repeat; give one of them")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read, and how it is laid out in batches.
+
+    directory: a dataset made by `data.prepare`; or sources: several of them and their shares.
+    seq_len: rows T of a batch entry. batch_size: entries B of a batch, over all processes.
+    seed: of order and dropout.
+    cfg_dropout: share of conversations whose condition is dropped (classifier-free guidance).
+    packing_bins: entries that are filled at the same time; more leave less padding.
+    num_workers: processes that make batch entries, 0 for a thread. prefetch: batches made ahead.
+    audio_slots: mel windows W of a batch entry, 0 for a model that does not listen.
+    window_frames: mel frames M (10 ms) of a window. audio_encoder: whose windows they are: "omni" hears a clip in
+        one window of at most that many frames, "af-whisper" cuts clips into windows of exactly that many.
+    normalize_clips: bring clips to zero mean and unit variance first, as the encoder's configuration says.
+    """
+
+    directory: str | None = None
+    sources: tuple[SourceConfig, ...] = ()
+    seq_len: int
+    batch_size: int
+    seed: int = 0
+    cfg_dropout: float = 0.05
+    packing_bins: int = 64
+    num_workers: int = 0
+    prefetch: int = 2
+    audio_slots: int = 0
+    window_frames: int = 3000
+    audio_encoder: str = "omni"
+    normalize_clips: bool = True
+
+    def __post_init__(self):
+        least = {"seq_len": 1, "batch_size": 1, "seed": 0, "packing_bins": 1, "num_workers": 0, "prefetch": 0}
+        for field, minimum in (least | {"audio_slots": 0, "window_frames": 4}).items():
+            if getattr(self, field) < minimum:
+                raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
+        if self.window_frames % 4:
+            raise UserError(f"data.window_frames must be a multiple of 4, got {self.window_frames}")
+        if not 0 <= self.cfg_dropout <= 1:
+            raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
+        if self.audio_encoder not in _ENCODERS:
+            raise UserError(f"data.audio_encoder must be {' or '.join(_ENCODERS)}, got {self.audio_encoder!r}")
+        if (self.directory is None) == (not self.sources):
+            raise UserError("expected either data.directory or data.sources; give one of them")
+        directories = [source.directory for source in self.sources]
+        for directory in directories:
+            if directories.count(directory) > 1:
+                raise UserError(f"data.sources names {directory} twice; raise its weight or repeat instead")
+        weights = [source.weight for source in self.sources]
+        if None in weights and any(weight is not None for weight in weights):
+            raise UserError("data.sources: some have a weight and some have none; give all of them one, or none")
+        if weights and None not in weights and sum(weights) == 0:
+            raise UserError("data.sources: all weights are 0; at least one must be positive")
+
+    @property
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        return self.sources or (SourceConfig(self.directory),)
+
+    @property
+    def front_end(self) -> MelFrontEnd | None:
+        """How clips become mel windows; None where nothing is heard."""
+        if self.audio_slots == 0:
+            return None
+        windowed = self.audio_encoder == "af-whisper"
+        return MelFrontEnd(
+            self.window_frames,
+            windowed=windowed,
+            normalize=self.normalize_clips,
+            max_seconds=self.window_frames * (self.audio_slots if windowed else 1) / 100,
+        )

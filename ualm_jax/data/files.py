@@ -1,0 +1,73 @@
+"""Raw files, on disk or behind an fsspec URL (s3://, gs://, https://, ...), and the sounds in them."""
+
+import dataclasses
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from ualm_jax.audio.io import BadAudio, read_audio
+from ualm_jax.data.sound_source import BadRecord
+from ualm_jax.errors import UserError
+
+
+def is_url(path: str | os.PathLike) -> bool:
+    return "://" in str(path)
+
+
+def open_binary(path: str | os.PathLike) -> io.IOBase:
+    """A seekable file. Raises OSError where there is none; URLs need `pip install ualm-jax[remote]`."""
+    if not is_url(path):
+        return open(path, "rb")
+    try:
+        import fsspec
+    except ImportError as error:
+        raise UserError(f"{path}: URLs are read by fsspec, run `pip install 'ualm-jax[remote]'`") from error
+    return fsspec.open(str(path), "rb").open()
+
+
+def beside(path: str | os.PathLike) -> str:
+    """The folder that a file lies in."""
+    return str(path).rsplit("/", 1)[0] if is_url(path) else os.fspath(Path(path).parent)
+
+
+def inside(root: str, path: str, where: str) -> str:
+    """`path` as it is if absolute or a URL, else within `root`. Raises BadRecord where it leads out of `root`."""
+    if os.path.isabs(path) or is_url(path):
+        return path
+    relative = os.path.normpath(path)
+    if relative.split(os.sep)[0] == "..":
+        raise BadRecord(f"{where}: audio {path!r} leads out of {root}; write an absolute path instead")
+    return f"{root}/{relative}" if is_url(root) else os.path.join(root, relative)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileSound:
+    """The segment [start, end) in seconds of a sound file; only that is read."""
+
+    path: str
+    start: float = 0.0
+    end: float | None = None
+
+    def read(self, sample_rate: int) -> Float32[np.ndarray, "N"]:
+        segment = {"sample_rate": sample_rate, "start": self.start, "end": self.end}
+        if not is_url(self.path):
+            return read_audio(self.path, **segment)
+        try:
+            with open_binary(self.path) as file:
+                return read_audio(self.path, file=file, **segment)
+        except OSError as error:
+            raise BadAudio(f"{self.path}: can not be opened ({error})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedSound:
+    """A sound file in memory; `name` stands for it in messages."""
+
+    name: str
+    content: bytes
+
+    def read(self, sample_rate: int) -> Float32[np.ndarray, "N"]:
+        return read_audio(self.name, sample_rate=sample_rate, file=io.BytesIO(self.content))
