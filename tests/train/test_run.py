@@ -16,6 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 from fake_sounds import FakeSource, prepare_fake
 
+from ualm_jax.audio.io import read_audio
 from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 from ualm_jax.codecs.xcodec.weights import save_directory
@@ -150,6 +151,18 @@ def test_a_signal_saves_and_leaves_cleanly(number, dataset, tmp_path):
     assert step >= 5
     counts = {int(value) for name, value in saved(tmp_path, step).items() if "count" in name or name == ".step"}
     assert counts == {step}
+
+
+def test_the_same_seed_writes_the_same_wav(killed, tmp_path):
+    def generate(name, seed):
+        arguments = ["--prompt", "sound 3", "--out", tmp_path / name, "--seconds", "0.5", "--seed", seed]
+        assert run([str(word) for word in ("generate", "--workdir", killed[0], *arguments)]) == 0
+        return (tmp_path / name).read_bytes()
+
+    first = generate("first.wav", 0)
+    assert generate("again.wav", 0) == first
+    assert generate("other.wav", 1) != first
+    assert len(read_audio(tmp_path / "first.wav", sample_rate=16000)) == 8000
 
 
 def refusal(capsys, *words) -> str:

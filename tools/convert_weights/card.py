@@ -84,7 +84,7 @@ def write_card(
     }
     if model is not None:
         # What the weights are; how they are computed with is for their user to choose.
-        fields = ("decoder", "vocabulary", "feature_width", "param_dtype")
+        fields = ("decoder", "vocabulary", "feature_width", "adapter_layers", "param_dtype")
         card["model"] = {name: to_mapping(model)[name] for name in fields}
         card["vocabulary"] = {"size": model.vocabulary.size, "intervals": model.vocabulary.intervals()}
         card["parameters"] = model.num_params()

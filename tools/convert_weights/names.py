@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Shaped
 
+from ualm_jax.errors import UserError
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -72,7 +73,9 @@ QWEN2_EXTENDED = Format(DECODER, text_only=False)
 
 
 def reference(config: UALMConfig) -> Format:
-    """The reference's state dict, without its codec and encoder."""
+    """The reference's state dict, without its codec and encoder. Raises UserError for an adapter it does not have."""
+    if config.feature_width is not None and config.adapter_layers != 1:
+        raise UserError(f"the reference's adapter has one layer, model.adapter_layers is {config.adapter_layers}.")
     return Format(DECODER + STREAMS + (() if config.feature_width is None else ADAPTER), text_only=False)
 
 

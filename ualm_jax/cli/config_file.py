@@ -1,5 +1,6 @@
 """Config files: finding them, overriding their fields as the Flax examples do, checking them."""
 
+import ast
 import importlib.resources
 import pathlib
 
@@ -39,5 +40,8 @@ def _find(path: str) -> pathlib.Path:
 
 
 def _one_sentence(error: Exception) -> str:
-    message = error.args[0] if error.args else type(error).__name__
-    return " ".join(str(message).split()).rstrip(".")
+    message = str(error.args[0]) if error.args else type(error).__name__
+    if message[:1] in "'\"" and message[-1:] == message[:1]:
+        message = ast.literal_eval(message)  # ml-collections wraps one KeyError into another
+    known = "there is no field " if isinstance(error, KeyError | AttributeError) else ""
+    return known + " ".join(message.split()).rstrip(".")

@@ -31,7 +31,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/tiny.py")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where the run lives")
     parser.add_argument(
-        "--distributed", action="store_true", help="one process of many: find the others (SLURM, GKE, TPU pods)"
+        "--distributed",
+        nargs="?",
+        const="auto",
+        metavar="HOST:PORT,COUNT,INDEX",
+        help="one process of many; the others are found through SLURM, Kubernetes or TPU metadata unless given",
     )
     parser.add_argument("--devices", type=int, metavar="N", help="pretend to be N CPU devices, to try a mesh")
     args, overrides = parser.parse_known_args(argv)
@@ -44,7 +48,7 @@ def main(argv: list[str]) -> int:
     from ualm_jax.train.config import RunConfig, from_mapping
 
     config = from_mapping(RunConfig, load_config(args.config, overrides).to_dict())
-    start(distributed=args.distributed, cpu_devices=args.devices)
+    start(distributed=args.distributed, cpu_devices=args.devices, layer_bytes=config.model.layer_bytes())
 
     from ualm_jax.train.loop import train
 

@@ -7,12 +7,12 @@ import json
 import pathlib
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ualm_jax.data.pipeline import Loader
 from ualm_jax.errors import UserError
 from ualm_jax.train.step import TrainState
 
@@ -37,7 +37,7 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, data: grain.DatasetIterator, *, force: bool = False) -> bool:
+    def save(self, step: int, state: TrainState, data: Loader, *, force: bool = False) -> bool:
         """Saves in the background where `step` is due, or now with `force`; True if a checkpoint was begun."""
         if self._manager.latest_step() == step:
             return False
@@ -45,13 +45,13 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                data=grain.checkpoint.CheckpointSave(data),
+                data=ocp.args.JsonSave(data.get_state()),
                 identity=ocp.args.JsonSave(self._identity),
             ),
             force=force,
         )
 
-    def restore(self, abstract: TrainState, data: grain.DatasetIterator, mesh: Mesh) -> TrainState:
+    def restore(self, abstract: TrainState, data: Loader, mesh: Mesh) -> TrainState:
         """The newest state, laid out as `abstract` says on `mesh`; moves `data` to where it was saved.
 
         Raises UserError for a checkpoint of another configuration.
@@ -62,9 +62,10 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(on_mesh(abstract, mesh)),
-                data=grain.checkpoint.CheckpointRestore(data),
+                data=ocp.args.JsonRestore(),
             ),
         )
+        data.set_state(restored["data"])
         return restored["state"]
 
     def _check_identity(self, step: int) -> None:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ualm_jax.data.pipeline import DataConfig
+from ualm_jax.data.config import DataConfig
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.parallel.mesh import MeshConfig
@@ -20,6 +20,7 @@ class TrainConfig:
 
     steps: optimiser steps of the whole run; seed: of the initial parameters.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
+    encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
     accumulate: microbatches per step; data.batch_size rows are split evenly between them.
     checkpoint_every, keep: steps between checkpoints, and how many of the newest stay.
     log_every: steps between lines of metrics.
@@ -28,6 +29,7 @@ class TrainConfig:
     steps: int
     seed: int = 0
     init_from: str | None = None
+    encoder: str | None = None
     accumulate: int = 1
     log_every: int = 10
     checkpoint_every: int = 1000
@@ -79,6 +81,30 @@ class RunConfig:
                 f"data.batch_size ({self.data.batch_size}) must be a multiple of train.accumulate "
                 f"({self.train.accumulate})."
             )
+        if (self.train.encoder is None) != (self.data.audio_slots == 0):
+            raise UserError(
+                f"train.encoder is {self.train.encoder!r} but data.audio_slots is {self.data.audio_slots}: a model "
+                f"that listens needs both, one that does not needs neither."
+            )
+
+    def check_mesh(self, data: int, fsdp: int, tensor: int) -> None:
+        """Raises UserError where an array can not be split evenly over a mesh of this shape."""
+        rows = self.data.batch_size // self.train.accumulate
+        if rows % (data * fsdp):
+            raise UserError(
+                f"data.batch_size / train.accumulate = {rows} rows can not be split over mesh data x fsdp = "
+                f"{data} x {fsdp}; make it a multiple of their product."
+            )
+        decoder, vocabulary = self.model.decoder, self.model.vocabulary
+        for field, size, axes, parts in (
+            ("model.decoder.width", decoder.width, "fsdp x tensor", fsdp * tensor),
+            ("model.decoder.num_kv_heads", decoder.num_kv_heads, "tensor", tensor),
+            ("model.decoder.mlp_width", decoder.mlp_width, "tensor", tensor),
+            ("model.vocabulary.text_size + 256", vocabulary.audio_start, "tensor", tensor),
+            ("model.vocabulary.num_codebooks", vocabulary.num_codebooks, "tensor", tensor),
+        ):
+            if size % parts:
+                raise UserError(f"{field} = {size} can not be split over mesh {axes} = {parts}; choose another mesh.")
 
 
 def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") -> Any:
@@ -119,7 +145,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise UserError(f"{path} must be a list, got {value!r}.")
-        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+        return tuple(_convert(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):

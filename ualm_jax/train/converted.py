@@ -71,7 +71,7 @@ def initial_params(path: pathlib.Path, config: UALMConfig, mesh: Mesh) -> nnx.St
     """
     run = (path / "config.json").is_file() and not (path / CARD).is_file()
     found = read_config(path).model if run else read_model_config(path)
-    for name in ("decoder", "vocabulary", "feature_width"):
+    for name in ("decoder", "vocabulary", "feature_width", "adapter_layers"):
         if getattr(found, name) != getattr(config, name):
             raise UserError(
                 f"train.init_from={path} has model.{name} = {getattr(found, name)!r}, but this run has "

@@ -15,6 +15,7 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.pipeline import make_loader
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.sound import caption_to_sound
+from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.train.batches import place
 from ualm_jax.train.config import RunConfig
@@ -28,9 +29,16 @@ log = logging.getLogger(__name__)
 class Evaluation:
     """The same batches and prompts every time it runs."""
 
-    def __init__(self, config: RunConfig, structure: nnx.GraphDef, workdir: pathlib.Path, mesh: Mesh):
+    def __init__(
+        self,
+        config: RunConfig,
+        structure: nnx.GraphDef,
+        workdir: pathlib.Path,
+        mesh: Mesh,
+        encoder: AudioEncoder | None,
+    ):
         self._config, self._structure, self._mesh = config, structure, mesh
-        self._workdir = workdir
+        self._workdir, self._encoder = workdir, encoder
         self._eval_step = make_eval_step(structure)
         if config.eval.prompts:
             self._codec = XCodec.from_directory(workdir / "codec")
@@ -49,7 +57,9 @@ class Evaluation:
             self._sounds(step, params, writer)
 
     def _held_out(self, params: nnx.State) -> LossSums:
-        data = dataclasses.replace(self._config.data, directory=self._config.eval.directory, cfg_dropout=0.0)
+        data = dataclasses.replace(
+            self._config.data, directory=self._config.eval.directory, sources=(), cfg_dropout=0.0
+        )
         loader = make_loader(
             data,
             self._config.model.vocabulary,
@@ -57,7 +67,8 @@ class Evaluation:
             process_count=jax.process_count(),
         )
         batches = itertools.islice(loader, self._config.eval.batches)
-        sums = [self._eval_step(params, place(batch, self._mesh)) for batch, _ in batches]
+        sums = [self._eval_step(params, place(batch, self._mesh), self._encoder) for batch, _ in batches]
+        loader.close()
         return jax.tree.map(lambda *parts: sum(parts), *sums)
 
     def _sounds(self, step: int, params: nnx.State, writer: MetricWriter) -> None:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ualm_jax.data.pipeline import make_loader, record_ids
+from ualm_jax.data.pipeline import SourceProgress, make_loader, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import place
@@ -24,7 +24,7 @@ from ualm_jax.train.evaluation import Evaluation
 from ualm_jax.train.metrics import MetricWriter, Throughput, format_eta
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
 from ualm_jax.train.step import abstract_state, init_state, make_train_step, model_structure, state_from
-from ualm_jax.train.workdir import prepare_workdir
+from ualm_jax.train.workdir import load_encoder, prepare_workdir
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
     the devices, the dataset or the checkpoint, and for a loss that is not finite.
     """
     mesh = make_mesh(config.mesh)
-    rows = config.data.batch_size // config.train.accumulate
-    if rows % (mesh.shape["data"] * mesh.shape["fsdp"]):
-        raise UserError(
-            f"data.batch_size / train.accumulate = {rows} rows can not be split over mesh data x fsdp = "
-            f"{mesh.shape['data']} x {mesh.shape['fsdp']}; make it a multiple of their product."
-        )
+    config.check_mesh(**mesh.shape)
     if jax.process_index() == 0:
         prepare_workdir(config, workdir)
     if jax.process_count() > 1:
@@ -79,8 +74,9 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
         log.info("resumed from step %d", int(state.step))
     log.info("%d parameters on %d devices %s", config.model.num_params(), mesh.size, dict(mesh.shape))
 
+    encoder = load_encoder(config, workdir)
     train_step = make_train_step(structure, optimizer)
-    evaluation = Evaluation(config, structure, workdir, mesh)
+    evaluation = Evaluation(config, structure, workdir, mesh, encoder)
     reporter = _Reporter(config, MetricWriter(workdir))
     first = step = int(state.step)
     with _Stop() as stop:
@@ -98,11 +94,12 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
             if ending:
                 break
             batch, records = next(loader)  # only after the save, which records where the data stands
-            state, metrics = train_step(state, place(batch, mesh, config.train.accumulate))
+            state, metrics = train_step(state, place(batch, mesh, config.train.accumulate), encoder)
             step += 1
-            reporter.add(step, metrics, records)
+            reporter.add(step, metrics, records, loader.progress())
         checkpoints.wait()
     checkpoints.close()
+    loader.close()
     reporter.writer.close()
     if step < config.train.steps:
         log.info("stopped at step %d, saved; the same command goes on from there", step)
@@ -112,11 +109,12 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
 def _identity(config: RunConfig) -> dict[str, Any]:
     """What may not change between a checkpoint and its continuation."""
     mapping = to_mapping(config)
-    model = {name: mapping["model"][name] for name in ("decoder", "vocabulary", "feature_width", "param_dtype")}
-    # The data iterator's state can only be read by as many processes and workers as wrote it.
-    names = ("seed", "seq_len", "batch_size", "cfg_dropout", "packing_bins", "num_workers")
-    data = {name: mapping["data"][name] for name in names}
-    return {"model": model, "data": data, "processes": jax.process_count()}
+    names = ("decoder", "vocabulary", "feature_width", "adapter_layers", "param_dtype")
+    model = {name: mapping["model"][name] for name in names}
+    # What decides which rows a batch holds. Sources may be added and reweighted.
+    names = ("seed", "seq_len", "batch_size", "cfg_dropout", "packing_bins", "audio_slots", "window_frames")
+    data = {name: mapping["data"][name] for name in (*names, "audio_encoder", "normalize_clips")}
+    return {"model": model, "data": data}
 
 
 class _Reporter:
@@ -129,8 +127,8 @@ class _Reporter:
         self._schedule = learning_rate(config.optimizer)
         self._pending: collections.deque = collections.deque()
 
-    def add(self, step: int, metrics: dict[str, jax.Array], records: np.ndarray) -> None:
-        self._pending.append((step, metrics, records))
+    def add(self, step: int, metrics: dict[str, jax.Array], records: np.ndarray, sources: list[SourceProgress]) -> None:
+        self._pending.append((step, metrics, records, sources))
         if len(self._pending) > 1:
             self._report(*self._pending.popleft())
 
@@ -138,7 +136,9 @@ class _Reporter:
         while self._pending:
             self._report(*self._pending.popleft())
 
-    def _report(self, step: int, metrics: dict[str, jax.Array], records: np.ndarray) -> None:
+    def _report(
+        self, step: int, metrics: dict[str, jax.Array], records: np.ndarray, sources: list[SourceProgress]
+    ) -> None:
         values = jax.tree.map(np.asarray, metrics)
         self.clock.count(float(values["tokens"]))
         if not (np.isfinite(values["loss"]) and np.isfinite(values["grad_norm"])):
@@ -158,6 +158,10 @@ class _Reporter:
             "tokens_per_second": tokens_per_second,
             "fill": float(values["tokens"]) / (self._config.data.batch_size * self._config.data.seq_len),
         }
+        for source in sources:
+            scalars[f"data/{source.directory}/share"] = source.share
+            scalars[f"data/{source.directory}/tokens"] = float(source.tokens)
+            scalars[f"data/{source.directory}/epochs"] = source.epochs
         self.writer.scalars(step, scalars)
         log.info(
             "step %d/%d  loss %.4f  grad norm %.2f  %.0f tokens/s  ETA %s",

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from ualm_jax.models.audio_encoder.encoder import AudioEncoder, hear
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
@@ -55,8 +56,8 @@ def model_structure(config: UALMConfig) -> nnx.GraphDef:
 
 def make_train_step(
     structure: nnx.GraphDef, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """The step, jitted, its state donated.
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """The step (state, batch, encoder), jitted, its state donated.
 
     Its batch has a leading axis of microbatches, [A, B, ...]. Their loss sums and gradients are added up and
     divided once by the positions of all of them, so that A microbatches equal one batch of A times the rows.
@@ -66,8 +67,11 @@ def make_train_step(
         sums = next_token_loss(nnx.merge(structure, params), microbatch)
         return sums.loss, sums
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    def step(
+        state: TrainState, batch: Batch, encoder: AudioEncoder | None = None
+    ) -> tuple[TrainState, dict[str, Array]]:
         def add(total, microbatch):
+            microbatch = hear(encoder, microbatch)
             (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, microbatch)
             grads = jax.tree.map(lambda grad: grad.astype(jnp.float32), grads)
             return jax.tree.map(jnp.add, total, (grads, sums)), None
@@ -93,10 +97,10 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def make_eval_step(structure: nnx.GraphDef) -> Callable[[nnx.State, Batch], LossSums]:
-    """Loss sums of one batch [B, ...], jitted."""
+def make_eval_step(structure: nnx.GraphDef) -> Callable[..., LossSums]:
+    """(params, batch [B, ...], encoder) to loss sums, jitted."""
 
-    def step(params: nnx.State, batch: Batch) -> LossSums:
-        return next_token_loss(nnx.merge(structure, params), batch)
+    def step(params: nnx.State, batch: Batch, encoder: AudioEncoder | None = None) -> LossSums:
+        return next_token_loss(nnx.merge(structure, params), hear(encoder, batch))
 
     return jax.jit(step)

@@ -1,0 +1,103 @@
+"""A whole run that listens: sounds to hear, a frozen encoder, held-out loss, sounds made on the way, an answer."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ualm_jax.cli.main import run
+from ualm_jax.convert_weights.frozen import import_encoder
+from ualm_jax.convert_weights.parts import encoder_shapes
+from ualm_jax.models.audio_encoder import OmniConfig
+
+SIZES = {
+    "model_type": "qwen2_5_omni_audio_encoder",
+    "encoder_layers": 2,
+    "d_model": 32,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "n_window": 100,
+    "output_dim": 48,
+}
+EIGHT = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder with `tower` (Hugging Face), `encoder` (converted), `data` and the run `run`; this process trains it."""
+    folder = tmp_path_factory.mktemp("listening")
+    tower = folder / "tower"
+    tower.mkdir()
+    (tower / "config.json").write_text(json.dumps(SIZES))
+    rng = np.random.default_rng(0)
+    shapes = encoder_shapes(OmniConfig.from_hf(SIZES))
+    save_file(
+        {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()},
+        tower / "model.safetensors",
+    )
+    import_encoder("omni-audio", tower, folder / "encoder")
+    commands = [
+        "data prepare --source soundscript --count 24 --max-seconds 1.5 --task audio_to_caption "
+        f"--out {folder / 'data'}",
+        f"train --config configs/tiny.py --workdir {folder / 'run'} --config.train.encoder={folder / 'encoder'} "
+        f"--config.data.directory={folder / 'data'} --config.eval.directory={folder / 'data'} "
+        "--config.data.audio_slots=4 --config.data.window_frames=200 --config.model.feature_width=48 "
+        "--config.data.seq_len=320 --config.data.batch_size=4 --config.model.decoder.num_layers=2 "
+        "--config.train.steps=6 --config.eval.every=3 --config.eval.batches=2 --config.eval.seconds=0.3",
+    ]
+    for command in commands:
+        words = [*command.split(), *(EIGHT if command.startswith("train") else [])]
+        assert run(words) == 0, command
+    return folder
+
+
+def metrics(trained) -> list[dict]:
+    return [json.loads(line) for line in (trained / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_held_out_loss_is_measured_and_falls(trained):
+    losses = [row["eval/loss"] for row in metrics(trained) if "eval/loss" in row]
+    assert len(losses) == 2 and losses[1] < losses[0]
+
+
+def test_evaluation_leaves_sounds_and_tensorboard_has_them(trained):
+    names = sorted(path.name for path in (trained / "run" / "samples").iterdir())
+    assert names == [f"step_{step:07d}_{prompt}.wav" for step in (3, 6) for prompt in (0, 1)]
+    (events,) = (trained / "run" / "tensorboard").glob("events*")
+    written = events.read_bytes()
+    assert b"prompt_0/spectrogram" in written and b"audio/wav" in written
+
+
+def test_the_frozen_encoder_lies_beside_the_run_unchanged(trained):
+    copied = (trained / "run" / "encoder" / "model.safetensors").read_bytes()
+    assert copied == (trained / "encoder" / "encoder" / "model.safetensors").read_bytes()
+
+
+def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
+    from ualm_jax.audio.io import write_wav
+    from ualm_jax.data.soundscript import SoundScript
+
+    write_wav(tmp_path / "heard.wav", SoundScript(1, 0, 16000, 1.0, 1.5)[0].wav, 16000)
+    ask = ["generate", "--workdir", str(trained / "run"), "--prompt", "What is it?"]
+    capsys.readouterr()
+    assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0
+    first = capsys.readouterr().out
+    assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0
+    assert capsys.readouterr().out == first and first.strip()
+    assert run([*ask, "--listen", str(tmp_path / "none.wav")]) == 1
+    assert "there is no such file" in capsys.readouterr().err
+
+
+def test_an_encoder_that_does_not_fit_is_refused(trained, capsys, tmp_path):
+    command = f"train --config configs/tiny.py --workdir {tmp_path / 'run'} --config.data.directory={trained / 'data'} "
+    listening = f"--config.train.encoder={trained / 'encoder'} --config.data.audio_slots=4 "
+    cases = {
+        f"--config.train.encoder={trained / 'encoder'}": "needs both",
+        listening + "--config.data.window_frames=200": "model.feature_width is None, but the encoder's features are 48",
+        listening + "--config.data.audio_encoder=af-whisper": "another kind",
+        listening + "--config.data.window_frames=300": "the encoder wants a multiple of 200",
+    }
+    for arguments, sentence in cases.items():
+        assert run([*command.split(), *arguments.split(), *EIGHT]) == 1
+        assert sentence in capsys.readouterr().err
