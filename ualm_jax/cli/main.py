@@ -8,9 +8,13 @@ import ualm_jax
 from ualm_jax.errors import UserError
 
 VERBS = {
-    "data prepare": ("ualm_jax.cli.data_prepare", "captioned sounds to shards of tokens"),
+    "data prepare": ("ualm_jax.cli.data_prepare", "texts, sounds and dialogues to shards of tokens"),
+    "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
+    "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
+    "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
+    "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
 }
 

@@ -1,0 +1,32 @@
+"""Pre-training from Qwen2.5-3B sizes.
+
+Optimiser and schedule are the reference's (warm-up 2 000 of 500 000 steps); a step reads 256 x 4 096 positions.
+
+One machine of 8 accelerators (rows per step are split by train.accumulate so that each device holds 2 at a time):
+  ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
+  ualm train --config configs/pretrain_3b.py --workdir runs/pretrain_3b \
+      --config.data.directory=data/sounds --config.train.accumulate=16
+
+Many machines, one process per machine; SLURM and TPU pods say who takes part:
+  srun ualm train --distributed auto --config configs/pretrain_3b.py --workdir /shared/pretrain_3b \
+      --config.data.directory=/shared/data
+  gcloud compute tpus tpu-vm ssh NAME --worker=all --command="ualm train --distributed auto ..."   (the same arguments)
+  On TPUs with less memory split further: --config.mesh.fsdp=16
+
+What fits, and how fast it can be, before anything is rented:
+  ualm compile --config configs/pretrain_3b.py --topology v5e:16x16 --config.mesh.fsdp=16
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from ualm_jax.configs import pretrain_1_5b
+from ualm_jax.models.config import QWEN2_5
+
+
+def get_config() -> ConfigDict:
+    config = pretrain_1_5b.get_config()
+    config.model.decoder.update(dataclasses.asdict(QWEN2_5["3b"]))
+    config.model.remat = "full"
+    return config

@@ -1,0 +1,103 @@
+"""What `ualm compile` finds, on the sizes people train; needs libtpu, the compiler for TPUs."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ualm_jax.bench.topology import _installed
+
+ROOT = pathlib.Path(__file__).parents[2]
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the compiler for TPUs, is not installed"
+)
+GIB = 2**30
+
+
+def run(tmp_path, config: str, topology: str, *overrides: str) -> tuple[subprocess.CompletedProcess, dict | None]:
+    out = tmp_path / "report.json"
+    words = ["compile", "--config", f"configs/{config}.py", "--topology", topology, "--json", str(out), *overrides]
+    program = f"import sys; from ualm_jax.cli.main import run; sys.exit(run({words!r}))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+    return done, json.loads(out.read_text())[0] if out.exists() else None
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config, topology, overrides, budget",
+    [
+        ("pretrain_1_5b", "v5e:4x4", ["--config.data.batch_size=16"], 6.0),
+        ("pretrain_1_5b", "v5p:2x2x4", ["--config.data.batch_size=16"], 6.0),
+        ("pretrain_1_5b", "v5p:8x8x8", ["--config.data.batch_size=512"], 6.0),
+        ("pretrain_7b", "v5e:4x4", ["--config.data.batch_size=16", "--config.mesh.fsdp=16"], 12.0),
+        ("pretrain_7b", "v5p:2x2x4", ["--config.data.batch_size=16", "--config.mesh.fsdp=16"], 12.0),
+        ("pretrain_7b", "v5p:8x8x8", ["--config.data.batch_size=512", "--config.mesh.fsdp=64"], 6.0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_device_needs_no_more_memory_than_its_budget(tmp_path, config, topology, overrides, budget):
+    """One row of 4 096 positions per device."""
+    done, report = run(tmp_path, config, topology, *overrides)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report["memory"]["peak"] <= budget * GIB
+    # Weights are gathered and gradients reduced; nothing of the size of all activations or logits travels.
+    weights = report["params"] * 2
+    assert report["collectives"]["all-gather"]["bytes"] <= 2.1 * weights
+    assert report["collectives"].get("all-to-all", {"bytes": 0})["bytes"] <= 0.01 * weights
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_what_does_not_fit_is_said_in_the_compilers_words(tmp_path):
+    done, report = run(tmp_path, "pretrain_7b", "v5e:2x2", "--config.data.batch_size=4", "--config.mesh.fsdp=4")
+    assert done.returncode == 1 and "RESOURCE_EXHAUSTED" in report["problem"] and "HBM" in report["problem"].upper()
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, most", [("bfloat16", 250e6), ("float32", 1000e6)])
+def test_the_loss_needs_little_memory(dtype, most):
+    """8 192 positions x 152 064 columns x width 2 048 in bf16 on one v5e; plain logits alone would take 5 GB."""
+    program = f"""
+import jax, jax.numpy as jnp
+from ualm_jax.bench.topology import describe
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.train.cross_entropy import cross_entropy
+mesh = make_mesh(MeshConfig(), describe("v5e:1x1").devices)
+def array(shape, dtype, *axes):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(mesh, spec(*axes)))
+D, V, Q, W, S, B, T = 2048, 152064, 8, 1025, 8, 2, 4096
+def loss(h, text, audio, bias, targets, weights):
+    return jnp.sum(cross_entropy(h, text, audio, bias, targets, 3712)[0] * weights)
+with jax.set_mesh(mesh):
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3))).lower(
+        array((B, T, D), "bfloat16", "batch", None, None), array((D, V), "{dtype}", "embed", "vocab"),
+        array((D, Q, W), "{dtype}", "embed", "codebooks", None), array((S, Q, W), "float32", None, "codebooks", None),
+        array((B, T, S), "int32", "batch", None, None), array((B, T, S), "float32", "batch", None, None)).compile()
+print(compiled.memory_analysis().temp_size_in_bytes)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) <= most
+
+
+@pytest.mark.parametrize("topology", ["v5e", "v9:2x2", "h100:", "laptop:1"])
+def test_an_unknown_topology_is_one_sentence(tmp_path, topology):
+    done, _ = run(tmp_path, "tiny", topology)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"ualm compile: --topology {topology} is not known; expected a TPU")
+
+
+def test_a_compiler_that_is_not_installed_is_named(tmp_path):
+    if _installed("jax_plugins", "jax_plugins.xla_cuda13"):
+        pytest.skip("JAX's GPU plugin is installed here")
+    done, _ = run(tmp_path, "tiny", "h100:8")
+    assert done.stderr.splitlines()[-1].endswith("install it with: pip install 'ualm-jax[cuda]'.")

@@ -1,0 +1,134 @@
+"""Every config file: it parses, its parameters are those of the formula, and its step lowers for 256 devices."""
+
+import dataclasses
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+from flax import nnx
+
+from ualm_jax.bench import hlo
+from ualm_jax.bench.aot import lower_step
+from ualm_jax.errors import UserError
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import MESH_AXES, spec
+from ualm_jax.train.config import RunConfig, from_mapping
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
+RUN = """
+from ualm_jax.bench.aot import lower_step
+from ualm_jax.parallel.mesh import make_mesh
+from test_configs import load
+import dataclasses, jax
+from ualm_jax.parallel.mesh import MeshConfig
+config = dataclasses.replace(load("tiny"), mesh=MeshConfig(2, 2, 2))
+mesh = make_mesh(config.mesh)
+with jax.set_mesh(mesh):
+    lower_step(config, mesh).compile()
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_device_mesh():
+    """No mesh, unlike elsewhere: an abstract mesh of 256 devices can not be set inside that of one device."""
+
+
+def load(name: str, **mesh) -> RunConfig:
+    import importlib.util
+
+    module_spec = importlib.util.spec_from_file_location(f"config_{name}", ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    values = module.get_config()
+    values.data.directory = "data/some"
+    values.mesh.update(mesh)
+    return from_mapping(RunConfig, values.to_dict())
+
+
+def abstract_mesh(config: RunConfig, devices: int, kind: str = "TPU v5p") -> jax.sharding.AbstractMesh:
+    explicit = (jax.sharding.AxisType.Explicit,) * 3
+    device = jax.sharding.AbstractDevice(kind, 1, "tpu")
+    return jax.sharding.AbstractMesh(config.mesh.shape(devices), MESH_AXES, axis_types=explicit, abstract_device=device)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_are_those_of_the_formula(name):
+    config = load(name)
+    model = config.model
+    with jax.sharding.use_abstract_mesh(abstract_mesh(config, 256)):
+        abstract = jax.eval_shape(lambda: UALM(model, nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))) == model.num_params()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_step_lowers_for_256_tpus(name):
+    config = load(name)
+    if name == "tiny":  # eight rows are too few to split
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=256))
+    mesh = abstract_mesh(config, 256)
+    with jax.sharding.use_abstract_mesh(mesh):
+        text = lower_step(config, mesh).as_text()
+    assert "stablehlo" in text
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("pretrain_")])
+@pytest.mark.parametrize("mesh", [dict(fsdp=64), dict(fsdp=8, tensor=2)], ids=str)
+def test_pretraining_fits_other_meshes_of_256(name, mesh):
+    if name == "pretrain_0_5b" and mesh["fsdp"] == 64:
+        pytest.skip("14 x 64 columns on 64 parts: no reason to split so small a model so far")
+    config = load(name, **mesh)
+    config.check_mesh(*config.mesh.shape(256))
+
+
+@pytest.mark.parametrize(
+    "mesh, field",
+    [
+        (dict(fsdp=7, tensor=1, data=1), "data.batch_size / train.accumulate = 8 rows"),
+        (dict(fsdp=4, tensor=4, data=1), "model.decoder.num_kv_heads = 2 .* tensor = 4"),
+    ],
+)
+def test_a_mesh_that_does_not_divide_names_the_field(mesh, field):
+    config = load("tiny", **mesh)
+    with pytest.raises(UserError, match=field):
+        config.check_mesh(*config.mesh.sizes())
+
+
+def test_nothing_is_rematerialised_by_accident():
+    """The partitioner warns where it can only reshard by making a whole copy; eight devices, all axes split."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(pathlib.Path(__file__).parent)])
+    run = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Involuntary full rematerialization" not in run.stderr
+
+
+def test_looking_up_embeddings_moves_sums_and_not_the_table():
+    config = load("tiny").model
+    mesh = make_mesh(MeshConfig(2, 2, 2))
+    with jax.set_mesh(mesh):
+        structure, params = nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
+        tokens = jax.ShapeDtypeStruct((8, 64, 8), "int32", sharding=jax.NamedSharding(mesh, spec("batch", None, None)))
+
+        def total(params, tokens):
+            return nnx.merge(structure, params).embed_tokens(tokens).sum()
+
+        text = jax.jit(jax.grad(total)).lower(params, tokens).compile().as_text()
+    found = hlo.collectives(text, mesh.size)
+    sums = 8 // 2 * 64 * config.decoder.width * 4  # of the rows that share a part of the batch, in float32
+    table = config.vocabulary.size * config.decoder.width * 4
+    gradient = [one for one in found if one.kind == "all-reduce" and one.sent >= table / 4]
+    assert sum(one.sent for one in gradient) == pytest.approx(table / 4)  # this device's columns, over `data`
+    assert all(one.sent <= sums for one in found if one not in gradient)
+    assert {one.kind for one in found} <= {"all-gather", "all-to-all", "all-reduce", "reduce-scatter"}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_says_how_it_is_launched(name):
+    text = (ROOT / "configs" / f"{name}.py").read_text()
+    assert re.search(rf"ualm train --config configs/{name}.py", text)

@@ -1,0 +1,1 @@
+"""How fast a model can be and is: FLOPs and bytes by formula, rooflines, compiling for machines far away."""

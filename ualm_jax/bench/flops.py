@@ -1,0 +1,74 @@
+"""Floating-point operations and bytes, by formula. A multiplication and an addition are two operations.
+
+Training, per position (D width, L layers, N heads of width H, rows of T positions):
+
+    forward = 2 P + 2 D (V + Q W) + 4 L N H (T + 1) / 2
+    step    = 3 * forward * positions
+
+P: parameters of the layers (matrices and biases; not embeddings, not norms), which every position multiplies once.
+D (V + Q W): the head. Stream 0 needs the text columns V and the codebooks' columns Q W; streams 1 and up need the
+codebooks' columns of h + e_s, which are those of h plus a vector that is the same for all positions, so the codebooks'
+columns are multiplied once for all streams. Looking up embeddings costs nothing.
+Attention: a query meets (T + 1) / 2 keys on average when causal, in Q K' and in the weighted sum: 4 N H (T + 1) / 2.
+Packing several documents in a row only lowers this; the figure for one document is used, and stated.
+The backward pass costs twice the forward one. Recomputation (remat) is not counted: it is not useful work.
+"""
+
+import dataclasses
+
+from ualm_jax.models.config import UALMConfig
+
+FORMULA = "MFU counts 3 x (2 P_layers + 2 D (V_text + Q W) + 2 L N H (T + 1)) per position; no embeddings, no remat"
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFlops:
+    """Operations of one training step, over all devices."""
+
+    layers: float
+    heads: float
+    attention: float
+
+    @property
+    def total(self) -> float:
+        return self.layers + self.heads + self.attention
+
+
+def forward_per_position(config: UALMConfig, length: int) -> StepFlops:
+    """Operations of the forward pass for one position of a causal document of `length` positions."""
+    decoder, vocabulary = config.decoder, config.vocabulary
+    D, L, N, H = decoder.width, decoder.num_layers, decoder.num_heads, decoder.head_width
+    return StepFlops(
+        layers=2.0 * layer_params(config),
+        heads=2.0 * D * (vocabulary.audio_start + vocabulary.num_codebooks * vocabulary.stream_size),
+        attention=2.0 * L * N * H * (length + 1),
+    )
+
+
+def train_step(config: UALMConfig, rows: int, length: int) -> StepFlops:
+    """Operations of a training step on `rows` rows, each one document of `length` positions."""
+    forward = forward_per_position(config, length)
+    factor = 3 * rows * length
+    return StepFlops(forward.layers * factor, forward.heads * factor, forward.attention * factor)
+
+
+def layer_params(config: UALMConfig) -> int:
+    """Parameters of all layers that positions are multiplied with: everything but norms."""
+    decoder = config.decoder
+    return decoder.num_params() - (2 * decoder.num_layers + 1) * decoder.width
+
+
+def decode_weight_bytes(config: UALMConfig, bytes_per_param: int = 2) -> int:
+    """Bytes of weights that one step of sound reads: all layers, the codebooks' columns, two ends (eos, eot), norms.
+
+    The rows of the embedding that are looked up are too few to count.
+    """
+    decoder, vocabulary = config.decoder, config.vocabulary
+    head = decoder.width * (vocabulary.num_codebooks * vocabulary.stream_size + 2)
+    return (decoder.num_params() + head) * bytes_per_param
+
+
+def decode_cache_bytes(config: UALMConfig, rows: int, length: int, bytes_per_value: int = 2) -> int:
+    """Bytes of keys and values that one step reads when every row holds `length` positions."""
+    decoder = config.decoder
+    return 2 * decoder.num_layers * rows * length * decoder.num_kv_heads * decoder.head_width * bytes_per_value

@@ -1,0 +1,63 @@
+"""`ualm env`: versions, devices, and the settings that apply here; what to paste into a bug report."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+
+_DESCRIPTION = """\
+Prints versions, devices and the XLA settings that apply on this machine.
+
+  ualm env
+  ualm env --config configs/pretrain_7b.py      the GPU settings for this model
+"""
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "libtpu", "tokamax", "torch")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm env",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", default="configs/pretrain_1_5b.py", metavar="FILE", help="whose layers to assume")
+    args = parser.parse_args(argv)
+
+    import jax
+
+    import ualm_jax
+    from ualm_jax.cli.config_file import load_config
+    from ualm_jax.models.config import UALMConfig
+    from ualm_jax.parallel import gpu_flags
+    from ualm_jax.train.config import from_mapping
+
+    model = from_mapping(UALMConfig, load_config(args.config, []).model.to_dict(), "config.model")
+    print(f"ualm {ualm_jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in _PACKAGES:
+        print(f"{package:<18}{_version(package)}")
+    architecture = gpu_flags.architecture()
+    if architecture is not None:
+        gpu_flags.apply(architecture, model.layer_bytes())
+        print(f"GPU architecture  {architecture}")
+    print(f"XLA_FLAGS         {os.environ.get('XLA_FLAGS', '')}")
+    print(f"optimisation      {jax.config.jax_optimization_level}")
+    for device in jax.devices():
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        memory = f", {limit / 2**30:.1f} GiB for JAX" if limit else ""
+        print(f"device {device.id:<11}{device.device_kind} ({device.platform}{memory})")
+    if architecture is None:
+        print("\nOn NVIDIA cards a run would start with (one layer's weights are the threshold):")
+        version = tuple(int(part) for part in jax.__version__.split(".")[:2])
+        for name in sorted({key[0] for key in gpu_flags.TABLE}):
+            flags, refused = gpu_flags.merge("", gpu_flags.flags_for(name, version, model.layer_bytes()))
+            left_out = f"   (refused here: {', '.join(refused)})" if refused else ""
+            print(f"  {name}: optimisation {gpu_flags.OPTIMIZATION_LEVEL} {flags}{left_out}")
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
