@@ -51,12 +51,16 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]", "tokamax>=0.0.12"],
+        "hf": ["pyarrow>=20"],
+        "remote": ["fsspec>=2025.3"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.6"],
         "test": [
             "beartype>=0.20",
+            "fsspec>=2025.3",
             "hypothesis>=6.100",
             "import-linter>=2.1",
+            "pyarrow>=20",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.15",

@@ -17,7 +17,7 @@ from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.spectrogram import save_spectrogram_png
 
 PROMPT = "Three short clicks, then a low tone."
-STEPS, STOP_AT = 120, 60
+STEPS, STOP_AT = 200, 100
 
 
 def main() -> None:
