@@ -7,8 +7,11 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 
+import jax
 import numpy as np
 import pytest
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # see parallel/startup.py
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "reference_tiny"
 
@@ -34,8 +37,6 @@ def expected() -> dict:
 @pytest.fixture(autouse=True)
 def one_device_mesh():
     """Every test sees a mesh, as every program does; tests that want eight devices set their own."""
-    import jax
-
     from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):

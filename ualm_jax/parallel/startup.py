@@ -20,6 +20,9 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
+        # Virtual devices share one pool of threads: two programs in flight at once can each hold threads that the
+        # other's collectives wait for, until XLA gives up and aborts the process.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     elif layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
         log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
     if distributed == "auto":
