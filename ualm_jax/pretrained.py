@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AudioEncoder, load_state
+from ualm_jax.models.audio_encoder import AudioEncoder, from_directory, load_state
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -83,7 +83,7 @@ def _hugging_face(path: pathlib.Path, mesh: Mesh) -> Pretrained:
         return _qwen2(path, mesh)
     if kind == "xcodec":
         return Pretrained(mesh, codec=XCodec.from_directory(path))
-    return Pretrained(mesh, encoder=_encoder(path))
+    return Pretrained(mesh, encoder=_tower(path))
 
 
 def _qwen2(path: pathlib.Path, mesh: Mesh) -> Pretrained:
@@ -106,11 +106,12 @@ def _abstract(config: UALMConfig) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def _parts(path: pathlib.Path) -> dict:
-    makers = {"codec": XCodec.from_directory, "encoder": _encoder, "tokenizer": load_tokenizer}
+    makers = {"codec": XCodec.from_directory, "encoder": from_directory, "tokenizer": load_tokenizer}
     return {name: make(path / name) for name, make in makers.items() if (path / name).is_dir()}
 
 
-def _encoder(path: pathlib.Path) -> AudioEncoder:
+def _tower(path: pathlib.Path) -> AudioEncoder:
+    """The encoder inside a whole model."""
     from ualm_jax.convert_weights.frozen import open_tower
     from ualm_jax.convert_weights.parts import read_encoder_config
 

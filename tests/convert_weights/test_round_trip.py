@@ -105,6 +105,26 @@ def test_a_codec_that_training_rounded_is_kept_whole(golden_dir, tmp_path, asser
     assert_same_tensors(TensorFiles([rounded]), TensorFiles([find_states(tmp_path / "back")]))
 
 
+@pytest.mark.parametrize("prefix", ["model.audio_tower.", "model."])
+def test_the_encoder_inside_a_reference_checkpoint_comes_back(prefix, golden_dir, tmp_path, assert_same_tensors):
+    """The frozen tower is trained beside; it lies in the file under the handler's name, in either of two depths."""
+    tower = save_omni(tmp_path / "omni")
+    content = torch.load(find_states(golden_dir / "checkpoints"), weights_only=True)
+    begin = f"multimodal_io_dict.continuous_audio.{prefix}"
+    content["module"] |= {begin + name: torch.from_numpy(value) for name, value in tower.items()}
+    source = tmp_path / "source" / STATES
+    source.parent.mkdir()
+    torch.save(content, source)
+    options = dict(base=golden_dir / "qwen2", codec=golden_dir / "xcodec", encoder=tmp_path / "omni")
+    import_reference(source.parent, tmp_path / "ours", **options)
+    ours = open_directory(tmp_path / "ours" / "encoder")
+    assert {name: ours.read(name).tobytes() for name in ours.tensors} == {
+        name: value.tobytes() for name, value in tower.items()
+    }
+    export_reference(open_checkpoint(tmp_path / "ours"), tmp_path / "back")
+    assert_same_tensors(TensorFiles([source]), TensorFiles([find_states(tmp_path / "back")]))
+
+
 def test_an_xcodec_comes_back(golden_dir, tmp_path, assert_same_tensors):
     import_xcodec(golden_dir / "xcodec", tmp_path / "ours")
     export_xcodec(tmp_path / "ours", tmp_path / "back")

@@ -120,7 +120,7 @@ def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = N
 def _choose_audio(model, settings, heads, guided, enforce, hidden, step, frames):
     """Next row of audio, and the frames it has."""
     vocabulary = model.config.vocabulary
-    logits = _split_twins(_audio_logits(model, heads, hidden), guided)
+    logits = _split_twins(_audio_logits(heads, hidden), guided)
     logits = guide(*logits, settings.cfg_scale) if guided else logits[0]
     if enforce:
         bounds = settings.min_frames, settings.max_frames
@@ -146,25 +146,26 @@ def _choose_text(model, settings, hidden, step, frames):
     return jnp.pad(chosen, ((0, 0), (0, model.config.vocabulary.num_streams - 1))), frames
 
 
-def _audio_heads(model: UALM) -> tuple[Float[Array, "S D C"], Float[Array, "D E"]]:
-    """Heads of the columns of `structure`, laid out once for the whole loop: codebooks, and end tokens."""
+def _audio_heads(model: UALM) -> tuple[Float[Array, "D Q W"], Float[Array, "Q W"], Float[Array, "D E"]]:
+    """What makes logits of the columns of `structure`, once for the whole loop: the codebooks' columns, what each
+    stream's embedding adds to its own codebook's logits, and the end tokens' columns."""
     dtype = jnp.dtype(model.config.compute_dtype)
-    codebooks = jnp.transpose(model.audio_head.astype(dtype), (1, 0, 2))
-    return codebooks, _special_head(model, (EOS, EOT)).astype(dtype)
+    codebooks = reshard(model.audio_head.astype(dtype), None, "codebooks", None)
+    own = jnp.arange(codebooks.shape[1])
+    bias = reshard(model.stream_bias(dtype), None, None, None).at[own, own].get(out_sharding=spec(None, None))
+    return codebooks, bias, _special_head(model, (EOS, EOT)).astype(dtype)
 
 
 def _special_head(model: UALM, tokens: Sequence[int]) -> Float[Array, "D E"]:
     return model.text_head.at[:, jnp.array(tokens)].get(out_sharding=spec("embed", None))
 
 
-def _audio_logits(model: UALM, heads, hidden: Float[Array, "R D"]) -> Float[Array, "R S C"]:
+def _audio_logits(heads, hidden: Float[Array, "R D"]) -> Float[Array, "R S C"]:
     """Each stream's logits of its own columns; only stream 0 has those of the end tokens, others have 0."""
-    codebooks, ends = heads
-    states = jnp.concatenate([hidden[:, None], model.stream_states(hidden[:, None])[:, 0]], axis=1)
-    # A stream's state goes where its codebook is, and comes back as logits of that codebook alone.
-    states = reshard(states, "batch", "codebooks", None)
-    logits = jnp.einsum("bsd,sdc->bsc", states, codebooks, preferred_element_type=jnp.float32)
-    logits = reshard(logits, "batch", None, None)
+    codebooks, bias, ends = heads
+    # (h + e_s) W_s = h W_s + e_s W_s: one product for all streams, in which each weight is read once.
+    logits = jnp.einsum("bd,dqw->bqw", hidden, codebooks, preferred_element_type=jnp.float32)
+    logits = reshard(logits, "batch", None, None) + bias
     end = jnp.einsum("bd,de->be", hidden, ends, preferred_element_type=jnp.float32)[:, None]
     end = jnp.pad(end, ((0, 0), (0, logits.shape[1] - 1), (0, 0)))
     return jnp.concatenate([logits, end], axis=-1)
