@@ -54,6 +54,7 @@ def get_config() -> ConfigDict:
                 "eps": 1e-8,
                 "weight_decay": 3e-7,
                 "clip_norm": 1.0,
+                "state_dtype": "float32",
             },
             "train": {
                 "steps": 200,

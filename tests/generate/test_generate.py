@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, decode, generate, structure
 from ualm_jax.generate.prompts import batch_prompts, bucket
+from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.delay import delay
 from ualm_jax.tokens.layout import build_prompt, drop_condition
@@ -251,3 +252,11 @@ def test_buckets_are_few_and_never_too_small():
     sizes = {bucket(length) for length in range(1, 4097)}
     assert all(bucket(length) >= length for length in range(1, 4097))
     assert sorted(sizes)[:5] == [64, 96, 128, 192, 256] and len(sizes) == 13
+
+
+def test_layers_with_8_bit_weights_generate_too(model, prompts, together):
+    rounded = with_int8_layers(model)
+    segments = generate(rounded, prompts, SHORT)
+    assert tokens_of(segments) == tokens_of(generate(rounded, prompts, SHORT))
+    for segment, whole in zip(segments, together, strict=True):
+        assert segment.tokens.shape[1] == whole.tokens.shape[1] and 4 <= len(segment.tokens) <= 12

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -210,3 +211,19 @@ def test_a_config_file_that_is_not_there_names_those_that_are(dataset, tmp_path,
 def test_generating_without_a_checkpoint_is_one_sentence(tmp_path, capsys):
     message = refusal(capsys, "generate", "--workdir", tmp_path, "--prompt", "x", "--out", tmp_path / "x.wav")
     assert "no config.json" in message
+
+
+def test_nothing_compiles_after_the_first_evaluation_and_checkpoint(dataset, tmp_path, caplog):
+    evaluation = [f"--config.eval.directory={dataset}", "--config.eval.prompts=('Two clicks.',)"]
+    evaluation += ["--config.eval.every=4", "--config.eval.seconds=0.2", "--config.eval.batches=2"]
+    options = ["--config.train.steps=12", "--config.train.checkpoint_every=4", *EIGHT]
+    with caplog.at_level(logging.INFO), jax.log_compiles():
+        assert run(command(dataset, tmp_path / "run", *evaluation, *options)) == 0
+    messages = [record.getMessage() for record in caplog.records]
+    compiled = [message.split(" with ")[0] for message in messages if message.startswith("Compiling ")]
+    for name in ("step", "decode_segment"):
+        assert sum(f"jit({name})" in message for message in compiled) >= 1, compiled
+    second = next(i for i, message in enumerate(messages) if message.startswith("step 5/12"))
+    assert not [message for message in messages[second:] if message.startswith("Compiling ")]
+    training = [message for message in messages if message.startswith("Compiling jit(step)")]
+    assert len(training) == 2, "one program for training and one for evaluation"

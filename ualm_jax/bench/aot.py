@@ -137,6 +137,7 @@ def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
         "outputs": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         "temporaries": analysis.temp_size_in_bytes,
         "program": analysis.generated_code_size_in_bytes,
+        "on the host": analysis.host_temp_size_in_bytes,
         "peak": analysis.peak_memory_in_bytes,
     }
 

@@ -68,12 +68,16 @@ def train_roofline(
 
 
 def remat_flops(flops: StepFlops, policy: str) -> float:
-    """Operations that a remat policy computes a second time; the head's logits are, under every policy."""
+    """Operations that a remat policy computes a second time; the head's logits are, under every policy.
+
+    What "offload" sends to the host and back is not part of a roofline: it is meant to hide behind the layers.
+    """
     again = {
         "none": 0.0,
         "dots": flops.attention,
         "save_attention": flops.layers,
         "full": flops.layers + flops.attention,
+        "offload": flops.layers + flops.attention,
     }
     return (again[policy] + flops.heads) / 3
 
@@ -101,7 +105,8 @@ def memory_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     split = ((2 * N + 2 * K) * H + 3 * F) / mesh["tensor"]
     activations = positions * decoder.num_layers * (4 * D + split) * compute * passes
-    state = model.num_params() / mesh["fsdp"] / mesh["tensor"] * (3 * param * 2 + 4 * 2)
+    moments = 2 * width[config.optimizer.state_dtype]
+    state = model.num_params() / mesh["fsdp"] / mesh["tensor"] * ((param + moments) * 2 + 4 * 2)
     return config.train.accumulate * weights + activations + state
 
 

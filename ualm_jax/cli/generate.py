@@ -1,6 +1,7 @@
 """`ualm generate`: sound from a caption, or words about a sound."""
 
 import argparse
+import dataclasses
 import pathlib
 
 _DESCRIPTION = """\
@@ -27,6 +28,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, help="exactly so long; default: until the model ends, 20 s at most")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--modality", choices=("audio", "speech"), default="audio", help="default %(default)s")
+    parser.add_argument("--int8", action="store_true", help="layers with 8-bit weights: half the memory, less exact")
     args = parser.parse_args(argv)
 
     from ualm_jax.parallel.startup import start
@@ -38,9 +40,13 @@ def main(argv: list[str]) -> int:
     from ualm_jax.audio.io import write_wav
     from ualm_jax.generate.sampling import SamplingParams
     from ualm_jax.generate.sound import caption_to_sound
+    from ualm_jax.models.int8 import with_int8_layers
     from ualm_jax.train.workdir import load_run
 
     run = load_run(args.workdir)
+    if args.int8:
+        with jax.set_mesh(run.mesh):
+            run = dataclasses.replace(run, model=with_int8_layers(run.model))
     if args.listen is not None:
         print(_answer(run, args))
         return 0

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.generate import structure
@@ -72,6 +73,7 @@ def decode_segment(
     A row ends with eos or eot in stream 0, or without one at its limit; 0 after that.
     text: text instead of audio. enforce: keep the delay structure.
     """
+    model = _with_weights_as_used(model)
     x = model.embed_batch(hear(encoder, prompts))
     valid = prompts.segment_ids != 0
     cache = model.decoder.prefill(x, prompts.positions, valid, x.shape[1] + num_steps)[1]
@@ -105,6 +107,15 @@ def decode_segment(
         done=~settings.active,
     )
     return reshard(jax.lax.while_loop(proceed, advance, start).tokens, None, None, None)
+
+
+def _with_weights_as_used(model: UALM) -> UALM:
+    """`model` with the layers' matrices and biases in the compute dtype: float32 ones would be read by every step."""
+    products = nnx.Any(nnx.PathContains("attention"), nnx.PathContains("mlp"))
+    structure, used, rest = nnx.split(model, nnx.All(products, nnx.Not(nnx.PathContains("scale"))), ...)
+    dtype = jnp.dtype(model.config.compute_dtype)
+    used = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, used)
+    return nnx.merge(structure, used, rest)
 
 
 @jax.jit

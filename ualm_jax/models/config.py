@@ -7,7 +7,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("auto", "xla", "splash", "tokamax")
-REMAT_POLICIES = ("none", "full", "dots", "save_attention")
+REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,8 @@ class UALMConfig:
     param_dtype, compute_dtype: "float32" or "bfloat16"; norms, RoPE, softmax, logits and loss are always
         float32.
     remat: what the backward pass keeps of each layer: "none" recomputes nothing, "full" recomputes the layer,
-        "dots" keeps matrix products, "save_attention" keeps what attention returns.
+        "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
+        layers' inputs in the memory of the host meanwhile.
     loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),

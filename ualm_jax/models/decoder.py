@@ -131,6 +131,12 @@ _REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "save_attention": jax.checkpoint_policies.save_only_these_names("attention"),
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=["layer_input"],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
 }
 
 
@@ -154,6 +160,7 @@ class Decoder(nnx.Module):
         cos, sin = self._rope(positions)
 
         def step(x, layer):
+            x = checkpoint_name(x, "layer_input")
             return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), None))
 
         if remat != "none":

@@ -14,6 +14,7 @@ from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.loss import LossSums, next_token_loss
+from ualm_jax.train.precision import apply_updates, cast_floats
 
 
 class TrainState(NamedTuple):
@@ -67,23 +68,28 @@ def make_train_step(
         sums = next_token_loss(nnx.merge(structure, params), microbatch)
         return sums.loss, sums
 
+    def gradients(params: nnx.State, microbatch: Batch, encoder: AudioEncoder | None) -> tuple[nnx.State, LossSums]:
+        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, hear(encoder, microbatch))
+        return grads, sums
+
     def step(
         state: TrainState, batch: Batch, encoder: AudioEncoder | None = None
     ) -> tuple[TrainState, dict[str, Array]]:
         def add(total, microbatch):
-            microbatch = hear(encoder, microbatch)
-            (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(state.params, microbatch)
-            grads = jax.tree.map(lambda grad: grad.astype(jnp.float32), grads)
-            return jax.tree.map(jnp.add, total, (grads, sums)), None
+            grads, sums = gradients(state.params, microbatch, encoder)
+            return jax.tree.map(jnp.add, total, (cast_floats(grads, jnp.float32), sums)), None
 
-        zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params)
-        S = batch.tokens.shape[-1]
-        zero_sums = LossSums(jnp.float32(0), jnp.float32(0), jnp.zeros(S), jnp.zeros(S))
-        (grads, sums), _ = jax.lax.scan(add, (zero_grads, zero_sums), batch)
+        if len(batch.tokens) == 1:  # no float32 copy of the gradients is needed
+            grads, sums = gradients(state.params, jax.tree.map(lambda leaf: leaf[0], batch), encoder)
+        else:
+            zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params)
+            S = batch.tokens.shape[-1]
+            zero_sums = LossSums(jnp.float32(0), jnp.float32(0), jnp.zeros(S), jnp.zeros(S))
+            (grads, sums), _ = jax.lax.scan(add, (zero_grads, zero_sums), batch)
         positions = jnp.maximum(sums.positions, 1)
-        grads = jax.tree.map(lambda grad, p: (grad / positions).astype(p.dtype), grads, state.params)
+        grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / positions, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = apply_updates(state.params, updates, state.step)
         metrics = {
             "loss": sums.mean(),
             "accuracy": sums.correct / jnp.maximum(sums.counted, 1),

@@ -1,0 +1,91 @@
+"""bfloat16 where memory is short: states that are rounded, parameters that do not stand still."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_step import CONFIG, OPTIMIZER, rows
+
+from ualm_jax.errors import UserError
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.train.batches import place
+from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from ualm_jax.train.precision import apply_updates, stochastic_round
+from ualm_jax.train.step import abstract_state, init_state, make_train_step, model_structure
+
+HALF = dataclasses.replace(OPTIMIZER, state_dtype="bfloat16")
+
+
+def train(golden, config, optimizer_config, *, mesh=None, microbatches=1, steps=3):
+    mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        optimizer = make_optimizer(optimizer_config)
+        state, step = init_state(config, optimizer, seed=0), make_train_step(model_structure(config), optimizer)
+        batch, losses = place(rows(golden), mesh, microbatches), []
+        for _ in range(steps):
+            state, metrics = step(state, batch)
+            losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.mark.parametrize("param_dtype, state_dtype", [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_states_have_their_own_dtype_from_the_first_step_to_the_last(param_dtype, state_dtype, golden):
+    config = dataclasses.replace(CONFIG, param_dtype=param_dtype)
+    optimizer_config = dataclasses.replace(OPTIMIZER, state_dtype=state_dtype)
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        before = abstract_state(config, make_optimizer(optimizer_config))
+    after, losses = train(golden, config, optimizer_config)
+    assert losses[-1] < losses[0]
+    for tree, dtype in ((before.params, param_dtype), (before.opt_state, state_dtype)):
+        floats = {leaf.dtype.name for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)}
+        assert floats == {dtype}
+    assert jax.tree.map(lambda a: a.dtype, before) == jax.tree.map(lambda a: a.dtype, after)
+
+
+def test_rounded_moments_train_almost_as_well(golden):
+    whole, half = (train(golden, CONFIG, config, steps=20)[1] for config in (OPTIMIZER, HALF))
+    np.testing.assert_allclose(half, whole, rtol=0.01)
+
+
+def test_the_same_run_twice_is_the_same_in_bfloat16_and_on_eight_devices(golden):
+    config = dataclasses.replace(CONFIG, param_dtype="bfloat16")
+    (first, losses), (again, _) = (train(golden, config, HALF) for _ in range(2))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), first, again)
+    sharded = train(golden, config, HALF, mesh=make_mesh(MeshConfig(2, 2, 2)))[1]
+    np.testing.assert_allclose(sharded, losses, rtol=2e-2)
+
+
+def test_rounding_is_to_a_neighbour_and_right_on_average():
+    x = (np.random.default_rng(0).standard_normal(1000) * 10.0 ** np.arange(-20, 20, 0.04)).astype(np.float32)
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        draw = jax.jit(lambda key: stochastic_round(jnp.asarray(x), key))
+        draws = np.stack([np.asarray(draw(jax.random.key(n)), np.float32) for n in range(2000)])
+    bits = x.view(np.uint32) & np.uint32(0xFFFF0000)
+    toward_zero, away = bits.view(np.float32), (bits + np.uint32(0x10000)).view(np.float32)
+    assert np.all((draws == toward_zero) | (draws == away))
+    assert np.all(np.abs(draws.mean(axis=0, dtype=np.float64) - x) < 0.06 * np.abs(away - toward_zero))
+
+
+def test_what_bfloat16_holds_and_what_is_not_finite_stay_as_they_are():
+    values = jnp.array([0.0, -0.0, 1.0, -2.5, jnp.inf, -jnp.inf, jnp.nan, 3.38e38], jnp.bfloat16)
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        rounded = stochastic_round(values.astype(jnp.float32), jax.random.key(0))
+    np.testing.assert_array_equal(np.asarray(rounded, np.float32), np.asarray(values, np.float32))
+
+
+def test_small_updates_add_up():
+    """To nearest, a thousand times 1 + 0.0005 would stay 1."""
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        param, add = jnp.ones(256, jnp.bfloat16), jax.jit(apply_updates)
+        for step in range(1000):
+            param = add(param, jnp.full(256, 0.0005), jnp.int32(step))
+    assert abs(float(param.astype(jnp.float32).mean()) - 1.5) < 0.01
+
+
+def test_moments_that_would_stand_still_are_refused():
+    with pytest.raises(UserError, match="at most 0.99, got 0.9 and 0.999"):
+        OptimizerConfig(state_dtype="bfloat16", beta2=0.999)
+    with pytest.raises(UserError, match="state_dtype must be one of float32, bfloat16, got 'int8'"):
+        OptimizerConfig(state_dtype="int8")
