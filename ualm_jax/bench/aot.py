@@ -97,7 +97,8 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
     )
     with jax.set_mesh(mesh):
         start = time.perf_counter()
-        lowered = lower_step(config, mesh)
+        with jax.default_device(topology.devices[0]):  # tokamax asks what its kernels will run on
+            lowered = lower_step(config, mesh)
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
