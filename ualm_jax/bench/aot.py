@@ -35,7 +35,7 @@ class Report:
     compile_seconds: float
     problem: str | None
     memory: dict[str, int]
-    memory_limit: int
+    memory_limit: int | None
     collectives: dict[str, dict[str, float]]
     flops: dict[str, float]
     roofline: Roofline | None
@@ -77,7 +77,8 @@ def lower_step(config: RunConfig, mesh: jax.sharding.Mesh | jax.sharding.Abstrac
 def compile_step(config: RunConfig, topology: Topology) -> Report:
     """Compiles the step for `topology`. Raises UserError where the mesh does not fit; too little memory is reported."""
     mesh = make_mesh(config.mesh, topology.devices)
-    peak = peak_of(topology.devices[0].device_kind)
+    virtual = topology.devices[0].platform == "cpu"  # of which nothing but bytes can be said
+    peak = None if virtual else peak_of(topology.devices[0].device_kind)
     work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
     report = Report(
         topology=topology.name,
@@ -90,7 +91,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
         compile_seconds=0.0,
         problem=None,
         memory={},
-        memory_limit=int(peak.memory),
+        memory_limit=None if peak is None else int(peak.memory),
         collectives={},
         flops=dataclasses.asdict(work) | {"total": work.total},
         roofline=None,
@@ -111,7 +112,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
     memory = _memory(compiled)
     found = hlo.collectives(compiled.as_text(), mesh.size, topology.devices_per_machine)
     problem = None
-    if memory["peak"] > peak.memory:
+    if peak is not None and memory["peak"] > peak.memory:
         problem = f"The step needs {memory['peak'] / 2**30:.2f} GiB and a device has {peak.memory / 2**30:.2f} GiB."
     return dataclasses.replace(
         report,
@@ -119,7 +120,9 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
         problem=problem,
         memory=memory,
         collectives=hlo.by_kind(found),
-        roofline=train_roofline(
+        roofline=None
+        if peak is None
+        else train_roofline(
             work,
             peak,
             devices=mesh.size,

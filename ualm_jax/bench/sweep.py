@@ -55,9 +55,11 @@ def predicted_seconds(config: RunConfig, topology: Topology) -> float:
 
 
 def state_bytes(config: RunConfig) -> float:
-    """Parameters, two moments, and float32 gradients of one device: the least a step needs."""
-    width = {"float32": 4, "bfloat16": 2}[config.model.param_dtype]
-    return config.model.num_params() / config.mesh.fsdp / config.mesh.tensor * (3 * width + 4)
+    """Parameters, two moments, and gradients of one device: the least a step needs."""
+    width = {"float32": 4, "bfloat16": 2}
+    param, moments = width[config.model.param_dtype], 2 * width[config.optimizer.state_dtype]
+    gradient = 4 if config.train.accumulate > 1 else param  # microbatches are added up in float32
+    return config.model.num_params() / config.mesh.fsdp / config.mesh.tensor * (param + moments + gradient)
 
 
 def sweep(config: RunConfig, topology: Topology, keep: int) -> Iterator[Report]:

@@ -17,13 +17,12 @@ def report_table(report: Report) -> Table:
     if report.accumulate > 1:
         table.add_row("microbatches per step", str(report.accumulate))
     for kind, size in report.memory.items():
-        table.add_row(f"memory per device: {kind}", f"{size / _GIB:.2f} GiB")
-    table.add_row("memory of a device", f"{report.memory_limit / _GIB:.2f} GiB")
-    table.add_row("fits", "yes" if report.problem is None else f"no: {report.problem}")
+        table.add_row(f"memory per device: {kind}", _memory(size))
+    if report.memory_limit is not None:
+        table.add_row("memory of a device", f"{report.memory_limit / _GIB:.2f} GiB")
+        table.add_row("fits", "yes" if report.problem is None else f"no: {report.problem}")
     for kind, found in report.collectives.items():
-        table.add_row(
-            f"{kind} per step", f"{found['count']:,.0f} times, {found['bytes'] / 1e9:.2f} GB sent by a device"
-        )
+        table.add_row(f"{kind} per step", f"{found['count']:,.0f} times, {_sent(found['bytes'])} sent by a device")
     parts = ", ".join(f"{name} {report.flops[name] / 1e12:.1f}" for name in ("layers", "heads", "attention"))
     table.add_row("operations per step", f"{report.flops['total'] / 1e12:.1f} TFLOP ({parts})")
     if report.roofline is not None:
@@ -37,6 +36,14 @@ def report_table(report: Report) -> Table:
     table.add_row("compiled in", f"{report.compile_seconds:.1f} s")
     table.caption = FORMULA
     return table
+
+
+def _memory(size: int) -> str:
+    return f"{size / _GIB:.2f} GiB" if size >= _GIB / 8 else f"{size / 2**20:.2f} MiB"
+
+
+def _sent(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
 def sweep_table(reports: list[Report]) -> Table:

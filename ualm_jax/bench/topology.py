@@ -29,18 +29,28 @@ class Topology:
 
 
 def describe(name: str) -> Topology:
-    """`v5e:4x4`, `v5p:8x8x8` (TPU shapes) or `h100:8`, `a100-80:4x8` (machines x GPUs).
+    """`v5e:4x4`, `v5p:8x8x8` (TPU shapes), `h100:8`, `a100-80:4x8` (machines x GPUs), or `cpu:4` (virtual devices).
 
     Sets environment variables of libtpu; call it before JAX has started. Raises UserError for a name that is
     unknown, and where the plugin that compiles for it is not installed.
     """
     kind, _, shape = name.partition(":")
+    if kind == "cpu" and shape.isdigit():
+        return _virtual(name, int(shape))
     if not re.fullmatch(r"\d+(x\d+)*", shape) or kind not in (*_TPUS, *_GPUS):
         raise UserError(
             f"--topology {name} is not known; expected a TPU ({', '.join(_TPUS)}) and its shape as in v5e:4x4, or a "
-            f"GPU ({', '.join(_GPUS)}) and its number as in h100:8, or machines x GPUs as in h100:4x8."
+            f"GPU ({', '.join(_GPUS)}) and its number as in h100:8, or machines x GPUs as in h100:4x8, "
+            "or cpu:4 for virtual devices."
         )
     return _tpu(name) if kind in _TPUS else _gpu(name, kind, [int(n) for n in shape.split("x")])
+
+
+def _virtual(name: str, count: int) -> Topology:
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", count)
+    return Topology(name, jax.devices("cpu"), None)
 
 
 def _tpu(name: str) -> Topology:
