@@ -50,6 +50,7 @@ setup(
         "transformers>=5.0",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.77"],
         "cuda": ["jax[cuda13]", "tokamax>=0.0.12"],
         "hf": ["pyarrow>=20"],
         "remote": ["fsspec>=2025.3"],

@@ -1,5 +1,5 @@
 import pytest
-from fake_sounds import FakeSource, prepare_fake, save_parts
+from fake_sounds import FakeSource, prepare_fake, prepare_fake_sounds, save_parts
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +12,9 @@ def parts(tmp_path_factory):
 def dataset(parts, tmp_path_factory):
     """100 short conversations in 7 shards; tests must not change it."""
     return prepare_fake(FakeSource(100), parts, tmp_path_factory.mktemp("dataset") / "fake", shard_size=15)
+
+
+@pytest.fixture(scope="session")
+def sounds(parts, tmp_path_factory):
+    """What becomes `dataset` when it is tokenised; tests must not change it."""
+    return prepare_fake_sounds(FakeSource(100), parts, tmp_path_factory.mktemp("sounds") / "fake", shard_size=15)

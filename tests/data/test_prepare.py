@@ -5,17 +5,16 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import fake_sounds
+import killed_jobs
 import numpy as np
 import pytest
 import soundfile
-from fake_sounds import FakeCodec, FakeSource, prepare_fake
+from fake_sounds import FakeCodec, FakeSource, prepare_fake, prepare_fake_sounds, tokenize_fake
 from rich.console import Console
 
 from ualm_jax.data.conversation import CaptionedConversations
@@ -98,7 +97,8 @@ def test_too_many_bad_sounds_stop_the_work_until_they_are_mended(parts, tmp_path
     out, faults = tmp_path / "out", {1: "nan", 3: "empty", 12: "missing"}
     with pytest.raises(UserError, match=r"3 of 20 records .* allowed are 10\.0%; .*quarantine\.jsonl"):
         prepare_fake(FakeSource(20, faults), parts, out, shard_size=5, max_bad_fraction=0.1)
-    assert [entry["index"] for entry in quarantine(tmp_path / "out.partial")] == [1, 3, 12]
+    (found,) = (tmp_path / "out.partial").rglob("quarantine.jsonl")
+    assert [entry["index"] for entry in quarantine(found.parent)] == [1, 3, 12]
     assert not out.exists()
     prepare_fake(FakeSource(20), parts, out, shard_size=5)
     prepare_fake(FakeSource(20), parts, tmp_path / "clean", shard_size=5)
@@ -152,21 +152,39 @@ def test_a_kill_at_any_step_does_not_show_in_the_result(parts, tmp_path, monkeyp
     assert contents(out) == contents(tmp_path / "clean")
 
 
-def test_a_real_kill_keeps_the_finished_shards(parts, dataset, tmp_path):
-    out, partial = tmp_path / "fake", tmp_path / "fake.partial"
-    process = subprocess.Popen([sys.executable, fake_sounds.__file__, parts, out])
-    while process.poll() is None and not list(partial.glob("train.array_record-00002*")):
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    before = {path.name: path.stat().st_mtime_ns for path in partial.glob("train.*")}
-    source = FakeSource(100)
-    prepare_fake(source, parts, out, shard_size=15)
-    assert min(source.read) >= 30, "the first two shards were finished"
-    after = {path.name: path.stat().st_mtime_ns for path in out.glob("train.*")}
-    kept = [name for name in before if before[name] == after[name]]
-    assert len(kept) >= 2 and len(after) == 7
-    assert contents(out) == contents(dataset.directory)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+@pytest.mark.parametrize("job", ["prepare", "tokenize"])
+def test_a_real_kill_at_a_random_moment_does_not_show_in_the_result(parts, sounds, dataset, tmp_path, job, seed):
+    """Nor does it leave worker processes behind, or work to be done again that was finished."""
+    rng, partial, out = np.random.default_rng(seed), tmp_path / "fake.partial", tmp_path / "fake"
+    finished, delay = rng.integers(0, 7), rng.uniform(0, 0.3)
+    process = subprocess.Popen([sys.executable, killed_jobs.__file__, job, sounds.directory, parts, out])
+    while process.poll() is None and len(list(partial.glob("progress/0*.json"))) < finished:
+        time.sleep(0.005)
+    time.sleep(delay)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives the job"
+        time.sleep(0.05)
+    if not out.exists():
+        source = FakeSource(100)
+        done = {int(path.stem) for path in partial.glob("progress/0*.json")}
+        if job == "prepare":
+            prepare_fake_sounds(source, parts, out, shard_size=15)
+            assert not {index // 15 for index in source.read} & done
+        else:
+            tokenize_fake(sounds.directory, parts, out)
+    assert contents(out) == contents((sounds if job == "prepare" else dataset).directory)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += map(int, task.read_text().split())
+    return found
 
 
 def test_a_partial_dataset_is_only_continued_with_what_began_it(parts, tmp_path):
@@ -177,12 +195,10 @@ def test_a_partial_dataset_is_only_continued_with_what_began_it(parts, tmp_path)
         prepare_fake(FakeSource(11), parts, out, shard_size=5)
     with pytest.raises(UserError, match="begun with another source, shard_size;"):
         prepare_fake(FakeSource(10), parts, out, shard_size=4, task="transcription_to_speech")
-    for part in ("codec", "tokenizer"):
-        other = tmp_path / part
-        shutil.copytree(parts, other)
-        (other / part / "more.json").write_text("{}")
-        with pytest.raises(UserError, match=f"begun with another {part};"):
-            prepare_fake(FakeSource(10), other, out, shard_size=5)
+    other = shutil.copytree(parts, tmp_path / "other")
+    (other / "tokenizer" / "more.json").write_text("{}")
+    with pytest.raises(UserError, match="begun with another tokenizer;"):
+        prepare_fake(FakeSource(10), other, out, shard_size=5)
 
 
 def test_nothing_that_exists_is_overwritten(parts, tmp_path):
@@ -205,8 +221,9 @@ def test_settings_that_can_not_be_are_refused(parts, tmp_path):
 def test_progress_is_plain_lines_where_there_is_no_terminal(parts, tmp_path):
     log = io.StringIO()
     prepare_fake(FakeSource(20), parts, tmp_path / "out", console=Console(file=log, width=40))
-    assert log.getvalue().startswith("20 of 20 clips, ") and "s of audio per second" in log.getvalue()
-    assert log.getvalue().count("\n") == 1
+    lines = log.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["sounds: 20 of 20 clips", "tokens: 20 of 20 clips"]
+    assert all("s of audio per second" in line for line in lines)
 
 
 def test_the_real_codec_gives_each_clip_its_own_codes(parts, golden_dir, tmp_path):

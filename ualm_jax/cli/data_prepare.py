@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import tempfile
 
@@ -9,7 +10,8 @@ _DESCRIPTION = """\
 Reads conversations, encodes each sound that the model makes once with the codec, keeps each sound that it hears as
 FLAC, and writes a dataset folder that training reads: ArrayRecord shards, counts and hashes in dataset.json, the
 tokenizer and codec that made it, and quarantine.jsonl with every record that was left out and why. Killed at any
-moment, the same command goes on where it was.
+moment, the same command goes on where it was. With --sounds-only it stops before the codec, and `ualm data tokenize`
+does the rest, on other machines or many; the result is the same, byte for byte.
 
   ualm data prepare --source soundscript --count 512 --out data/script
   ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --out data/stamps
@@ -18,6 +20,9 @@ moment, the same command goes on where it was.
   ualm data prepare --source understanding --input audio_skills.json --root /sounds --out data/skills
   ualm data prepare --source hf --input clotho/ --caption-field text --out data/clotho
   ualm data prepare --source webdataset --input 'shards/*.tar' --out data/web
+  ualm data prepare --source manifest --input /data/all.jsonl --sounds-only --out /data/sounds
+  ualm data prepare --source manifest --input /data/all.jsonl --sounds-only --out /data/sounds \\
+      --beam runner=FlinkRunner flink_master=host:8081
 
 Sources. Captioned sounds, made into conversations of --task: soundscript (generated, captions are exact), manifest
 (JSONL of audio, caption and optional start, end, id), hf (Parquet or Arrow folder with an audio column), webdataset
@@ -34,8 +39,9 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.codecs.xcodec.config import read_config
+    from ualm_jax.data.codec_sound import X_CODEC, CodecShape
     from ualm_jax.data.gates import Gates
-    from ualm_jax.data.prepare import prepare
+    from ualm_jax.data.prepare import prepare, prepare_sounds
 
     gates = Gates(
         min_seconds=args.min_duration,
@@ -45,20 +51,35 @@ def main(argv: list[str]) -> int:
         max_rows=args.max_rows,
         drop=tuple(args.drop),
     )
+    shape = X_CODEC
+    if args.codec is not None:
+        config = read_config(args.codec / "config.json")
+        shape = CodecShape(config.sample_rate, config.hop, config.num_quantizers)
     with contextlib.ExitStack() as stack:
         made = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        codec = args.codec or _random_codec(made / "codec", args.codec_seed)
-        tokenizer = args.tokenizer or _byte_tokenizer(made / "tokenizer")
-        info = prepare(
-            _source(args, read_config(codec / "config.json").sample_rate),
-            tokenizer_dir=tokenizer,
-            codec_dir=codec,
-            out=args.out,
-            gates=gates,
-            shard_size=args.shard_size,
-            max_bad_fraction=args.max_bad_fraction,
-            console=Console(),
-        )
+        options = {
+            "source": _source(args, shape.sample_rate),
+            "tokenizer_dir": args.tokenizer or _byte_tokenizer(made / "tokenizer"),
+            "out": args.out,
+            "gates": gates,
+            "shard_size": args.shard_size,
+            "max_bad_fraction": args.max_bad_fraction,
+            "workers": args.workers,
+            "beam": args.beam,
+            "console": Console(),
+        }
+        if args.sounds_only:
+            info = prepare_sounds(shape=shape, **options)
+        else:
+            info = prepare(codec_dir=args.codec or _random_codec(made / "codec", args.codec_seed), **options)
+    print_summary(info, tuple(args.drop))
+    if args.sounds_only:
+        print(f"Its sounds are not codes yet: ualm data tokenize {info.directory} --codec DIR --out OUT")
+    return 0
+
+
+def print_summary(info, drop: tuple[str, ...]) -> None:
+    """What a new dataset holds, and what its gates found. info: DatasetInfo or SoundsInfo."""
     found = ", ".join(f"{gate} {count}" for gate, count in info.gates.items() if count)
     print(
         f"{info.records} conversations, {info.audio_hours:.3f} h of audio to make, {info.heard_hours:.3f} h to hear, "
@@ -66,8 +87,7 @@ def main(argv: list[str]) -> int:
         f"{info.quarantined} left out: {info.directory}"
     )
     if found:
-        print(f"Found by the gates ({', '.join(args.drop) or 'none'} left out): {found}")
-    return 0
+        print(f"Found by the gates ({', '.join(drop) or 'none'} left out): {found}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,10 +102,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--codec", type=pathlib.Path, metavar="DIR", help="X-codec as Hugging Face stores it; default: tiny, random"
     )
+    parser.add_argument(
+        "--sounds-only",
+        action="store_true",
+        help="stop before the codec; of --codec only config.json is read then, default: that of the released X-codec",
+    )
     parser.add_argument("--codec-seed", type=int, default=0, help="of the random codec (default %(default)s)")
     parser.add_argument("--shard-size", type=int, default=1024, help="records per shard (default %(default)s)")
     parser.add_argument(
         "--max-bad-fraction", type=float, default=0.05, help="stop when more records are bad (default %(default)s)"
+    )
+    where = parser.add_argument_group("where sounds and texts are read")
+    where.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        metavar="N",
+        help="processes of this machine, a shard at a time each (default: one for each core, here %(default)s)",
+    )
+    where.add_argument(
+        "--beam",
+        nargs="*",
+        metavar="OPTION=VALUE",
+        help="an Apache Beam pipeline with these options instead, such as runner=DataflowRunner (extra `beam`)",
     )
     captioned = parser.add_argument_group("captioned sounds")
     captioned.add_argument(

@@ -9,6 +9,7 @@ from ualm_jax.errors import UserError
 
 VERBS = {
     "data prepare": ("ualm_jax.cli.data_prepare", "texts, sounds and dialogues to shards of tokens"),
+    "data tokenize": ("ualm_jax.cli.data_tokenize", "sounds of a dataset to codes, on every device of every host"),
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),

@@ -8,6 +8,7 @@ DIR/features.json, dataset_info.json         the same for TensorFlow Datasets
 DIR/tokenizer/, DIR/codec/                   what made the tokens, so that the dataset needs nothing else
 """
 
+import bisect
 import dataclasses
 import functools
 import hashlib
@@ -17,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import grain
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 
 from ualm_jax.data.records import from_bytes
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 FORMAT = 2
+_OPEN_SHARDS = 512
+# For records in random order. By default a megabyte of every shard would be read to find its index.
+_READER = "readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:65536"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,8 @@ class DatasetInfo:
     audio_hours, heard_hours: sound behind the stored codes, and sound that is listened to.
     text_tokens: ids of all texts. rows: token grid rows of all conversations, encoder frames not counted.
     longest: rows of one conversation. sample_rate, frame_rate: of the codec.
-    shards: in order; `made_from` identifies source, codec and tokenizer; `versions` the libraries that wrote it.
+    shards: in order; shard_records: how many each holds.
+    `made_from` identifies source, codec and tokenizer; `versions` the libraries that wrote it.
     """
 
     directory: Path
@@ -52,6 +59,7 @@ class DatasetInfo:
     sample_rate: int
     frame_rate: float
     shards: tuple[Path, ...]
+    shard_records: tuple[int, ...]
     made_from: dict[str, Any]
     versions: dict[str, str]
 
@@ -60,9 +68,8 @@ class DatasetInfo:
         return self.directory.name
 
 
-def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
-    """Read `dataset.json`. Raises UserError if it is missing, of another format or damaged, or lacks a shard."""
-    directory = Path(directory)
+def read_description(directory: Path) -> dict[str, Any]:
+    """`dataset.json`. Raises UserError if it is missing, of another format or not JSON."""
     path = directory / "dataset.json"
     if not path.is_file():
         raise UserError(f"{directory}: no dataset here, expected a folder made by `ualm data prepare`")
@@ -73,14 +80,33 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
         raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
     if version != FORMAT:
         raise UserError(f"{path}: has format {version}, expected {FORMAT}; prepare the dataset again with this version")
+    return content
+
+
+def content_key(description: dict[str, Any]) -> str:
+    """Tells datasets of different content apart."""
+    return hashlib.sha256(json.dumps(description["shards"]).encode()).hexdigest()[:16]
+
+
+def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
+    """Read `dataset.json`. Raises UserError if it is missing, of another format or damaged, if a shard is missing, or
+    if its sounds are not codes yet."""
+    directory = Path(directory)
+    path, content = directory / "dataset.json", read_description(directory)
+    if content.get("vocabulary", ()) is None:
+        raise UserError(
+            f"{directory}: its sounds are not codes yet; run `ualm data tokenize {directory} --codec DIR --out OUT` "
+            "and read OUT"
+        )
     try:
         info = DatasetInfo(
             directory=directory,
-            key=hashlib.sha256(json.dumps(content["shards"]).encode()).hexdigest()[:16],
+            key=content_key(content),
             vocabulary=Vocabulary(**content["vocabulary"]),
             **content["counts"],
             **content["audio"],
             shards=tuple(directory / shard["name"] for shard in content["shards"]),
+            shard_records=tuple(shard["records"] for shard in content["shards"]),
             made_from=content["made_from"],
             versions=content["versions"],
         )
@@ -102,28 +128,39 @@ def open_records(info: DatasetInfo) -> grain.MapDataset:
 
 
 class _Shards:
-    """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads."""
+    """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads.
+
+    A shard is opened when a record of it is asked for, and only the last used ones stay open: there may be more of
+    them than files that a process may have open, and each takes some 10 kB.
+    """
 
     def __init__(self, info: DatasetInfo):
-        self._directory = info.directory
-        try:
-            self._source = grain.sources.ArrayRecordDataSource([os.fspath(shard) for shard in info.shards])
-        except RuntimeError as error:
-            raise self._damaged(error) from error
+        self._info = info
+        self._ends = np.cumsum(info.shard_records).tolist()
+        self._open = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
         if len(self) != info.records:
             raise self._damaged(f"{len(self)} records in all, expected {info.records}")
 
     def __len__(self) -> int:
-        return len(self._source)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> bytes:
+        shard = bisect.bisect_right(self._ends, index)
+        position = index - self._ends[shard] + self._info.shard_records[shard]
         try:
-            return self._source[index]
+            return self._open(shard).read([position])[0]
         except RuntimeError as error:
             raise self._damaged(error) from error
 
+    def _open_shard(self, shard: int) -> ArrayRecordReader:
+        reader = ArrayRecordReader(os.fspath(self._info.shards[shard]), _READER, file_reader_buffer_size=1 << 15)
+        records, expected = reader.num_records(), self._info.shard_records[shard]
+        if records != expected:
+            raise self._damaged(f"{self._info.shards[shard].name} holds {records} records, expected {expected}")
+        return reader
+
     def _damaged(self, reason: RuntimeError | str) -> UserError:
         return UserError(
-            f"{self._directory}: a shard is damaged ({str(reason) or 'truncated'}); "
+            f"{self._info.directory}: a shard is damaged ({str(reason) or 'truncated'}); "
             "compare them with the sha256 sums in dataset.json, and copy or prepare the dataset again"
         )

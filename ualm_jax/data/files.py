@@ -1,6 +1,7 @@
 """Raw files, on disk or behind an fsspec URL (s3://, gs://, https://, ...), and the sounds in them."""
 
 import dataclasses
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -41,6 +42,16 @@ def inside(root: str, path: str, where: str) -> str:
     if relative.split(os.sep)[0] == "..":
         raise BadRecord(f"{where}: audio {path!r} leads out of {root}; write an absolute path instead")
     return f"{root}/{relative}" if is_url(root) else os.path.join(root, relative)
+
+
+def hash_directory(directory: str | os.PathLike) -> str:
+    """sha256 over the names and contents of all files."""
+    directory, digest = Path(directory), hashlib.sha256()
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{content} {path.relative_to(directory).as_posix()}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

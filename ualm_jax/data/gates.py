@@ -2,9 +2,10 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from ualm_jax.errors import UserError
 
@@ -22,7 +23,8 @@ class Gates:
     max_rows: of a conversation as a token grid, 25 rows for each second that is heard. None: no limit.
     duplicate-caption: what is said before sound is made equals an earlier conversation's, but for case,
         punctuation and spaces. duplicate-audio: the first codebook's codes of all sounds made equal an earlier
-        conversation's: the same sound, also after a change that the coarsest code does not show.
+        conversation's: the same sound, also after a change that the coarsest code does not show. A gate looks at
+        what the gates before it have let through, in the order of GATES.
     """
 
     min_seconds: float = 0.0
@@ -76,24 +78,17 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
-class Seen:
-    """The hashes of all conversations before, 8 bytes of content for each."""
+def repeated(hashes: Iterable[int | None], count: int) -> Bool[np.ndarray, "R"]:
+    """Which of `count` conversations have the hash of an earlier one; None is nobody's.
 
-    def __init__(self):
-        self._captions: set[int] = set()
-        self._audio: set[int] = set()
-
-    def find(self, caption: int | None, audio: int | None) -> dict[str, str]:
-        """The duplicate gates that a conversation with these hashes does not pass."""
-        found = {}
-        if caption in self._captions:
-            found["duplicate-caption"] = "an earlier conversation has the same caption"
-        if audio in self._audio:
-            found["duplicate-audio"] = "an earlier conversation has the same sound"
-        return found
-
-    def add(self, caption: int | None, audio: int | None) -> None:
-        if caption is not None:
-            self._captions.add(caption)
-        if audio is not None:
-            self._audio.add(audio)
+    Takes some 25 bytes a conversation while it works.
+    """
+    values, known = np.zeros(count, np.uint64), np.zeros(count, bool)
+    for position, value in enumerate(hashes):
+        if value is not None:
+            values[position], known[position] = value, True
+    places = np.flatnonzero(known)
+    order = places[np.argsort(values[places], kind="stable")]
+    found = np.zeros(count, bool)
+    found[order[1:]] = values[order[1:]] == values[order[:-1]]
+    return found

@@ -63,8 +63,18 @@ class HubSounds:
                 ends.append(total)
                 self._groups.append((number, group))
         self._ends = np.array(ends, np.int64)
+        self._open()
+
+    def _open(self) -> None:
         self._read = functools.lru_cache(_GROUPS_HELD)(self._read_group)
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_read", "_lock")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

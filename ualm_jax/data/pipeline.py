@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +39,9 @@ class SourceProgress(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """A batch in the making, and where the plan stands after it."""
+    """A batch in the making, several rows to a task, and where the plan stands after it."""
 
-    rows: list[Future]
+    tasks: list[Future]
     state: dict[str, Any]
 
 
@@ -55,9 +56,11 @@ class Loader:
         infos: Sequence[DatasetInfo],
         rows: slice,
     ):
-        self._config, self._planner, self._builder, self._infos = config, planner, builder, infos
+        self._config, self._planner, self._infos = config, planner, infos
         self._rows = rows
         self._executor = _make_executor(config.num_workers, builder)
+        # A method would carry the builder along with every task.
+        self._make = _make_rows if config.num_workers else partial(_make_rows_with, builder)
         # Enough for no worker to wait for the next batch to be asked for.
         self._depth = 1 + max(config.prefetch, math.ceil(2 * config.num_workers / (rows.stop - rows.start)))
         self._ahead: deque[_Ahead] = deque()
@@ -69,8 +72,8 @@ class Loader:
     def __next__(self) -> tuple[Batch, Int64[np.ndarray, "B T"]]:
         while len(self._ahead) < self._depth:
             self._begin()
-        rows, state = self._ahead[0]
-        made = [row.result() for row in rows]
+        tasks, state = self._ahead[0]
+        made = [row for task in tasks for row in task.result()]
         self._ahead.popleft()
         self._state = state
         self._begin()
@@ -86,8 +89,8 @@ class Loader:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from there, with any number of processes and workers. Raises UserError where a source is gone."""
         for ahead in self._ahead:
-            for row in ahead.rows:
-                row.cancel()
+            for task in ahead.tasks:
+                task.cancel()
         self._ahead.clear()
         self._planner.set_state(state)
         self._state = self._planner.get_state()
@@ -106,11 +109,11 @@ class Loader:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self) -> None:
-        plan = list(itertools.islice(self._planner, self._config.batch_size))
-        # Bound methods of a process pool would carry the builder along with every row.
-        make = _make_row if self._config.num_workers else self._builder
-        rows = [self._executor.submit(make, items) for items in plan[self._rows]]
-        self._ahead.append(_Ahead(rows, self._planner.get_state()))
+        rows = list(itertools.islice(self._planner, self._config.batch_size))[self._rows]
+        # As many rows to a task as leave one for each worker: handing a task over takes as long as making a row.
+        share = math.ceil(len(rows) / max(self._config.num_workers, 1))
+        tasks = [self._executor.submit(self._make, rows[i : i + share]) for i in range(0, len(rows), share)]
+        self._ahead.append(_Ahead(tasks, self._planner.get_state()))
 
 
 def make_loader(
@@ -229,5 +232,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _make_row(items: list[Item]) -> PackedRow:
-    return _worker_builder(items)
+def _make_rows(rows: list[list[Item]]) -> list[PackedRow]:
+    return _make_rows_with(_worker_builder, rows)
+
+
+def _make_rows_with(builder: RowBuilder, rows: list[list[Item]]) -> list[PackedRow]:
+    return [builder(items) for items in rows]

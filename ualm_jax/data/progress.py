@@ -9,10 +9,11 @@ _PLAIN_INTERVAL = 10.0  # seconds between plain lines
 
 
 class ClipProgress:
-    """Counts clips and seconds of audio. A context manager; `done` clips of `total` were there before."""
+    """Counts clips and seconds of audio. A context manager; `done` clips of `total` were there before. what: they
+    become here."""
 
-    def __init__(self, console: Console, total: int, done: int):
-        self._console, self._total, self._done, self._first = console, total, done, done
+    def __init__(self, console: Console, what: str, total: int, done: int):
+        self._console, self._what, self._total, self._done, self._first = console, what, total, done, done
         self._seconds = 0.0
         self._start = self._printed = time.monotonic()
         columns = (
@@ -23,7 +24,7 @@ class ClipProgress:
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("clips", total=total, completed=done, rate="")
+        self._task = self._bar.add_task(what, total=total, completed=done, rate="")
 
     def __enter__(self) -> "ClipProgress":
         self._bar.start()
@@ -51,4 +52,4 @@ class ClipProgress:
         elapsed, clips = time.monotonic() - self._start, self._done - self._first
         left = f", {elapsed / clips * (self._total - self._done):.0f} s left" if clips else ""
         # Not wrapped: a log line is one line.
-        self._console.print(f"{self._done} of {self._total} clips, {self._rate()}{left}", soft_wrap=True)
+        self._console.print(f"{self._what}: {self._done} of {self._total} clips, {self._rate()}{left}", soft_wrap=True)

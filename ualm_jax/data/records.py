@@ -22,11 +22,13 @@ class Record:
     id: unique within its source.
     source: name of the source.
     messages: text as int32 ids [n], discrete audio as int32 codes [T, Q]; continuous audio as its number of
-        16 kHz samples, since how many encoder frames it takes is the front end's to say (listening.py).
+        16 kHz samples, since how many encoder frames it takes is the front end's to say (listening.py). Discrete
+        audio that the codec has not seen yet is its number of samples, too.
     caption: what the sound's description says, "" for conversations without one.
     scene: the ground truth of a generated sound, JSON-able; None where there is none.
     rows: length of the conversation as a token grid, encoder frames not counted.
-    clips: the sound of each continuous message, 16 kHz mono as 16-bit FLAC.
+    clips: the sound of each message that is a number of samples, in their order: 16 kHz mono as 16-bit FLAC where
+        it is heard, at the codec's rate as 24-bit FLAC where codes shall be made of it (codec_sound.py).
     """
 
     id: str
@@ -39,12 +41,13 @@ class Record:
 
 
 @functools.cache
-def record_features(num_codebooks: int) -> Any:
-    """The columns as a `tfds.features.FeaturesDict`.
+def record_features(num_codebooks: int | None) -> Any:
+    """The columns as a `tfds.features.FeaturesDict`; num_codebooks: None before sounds have become codes.
 
     Contents of all messages lie end to end in `text` and `codes`; `lengths` cuts them apart (ids of a text,
-    frames of discrete audio, 16 kHz samples of a continuous clip). Codes are stored as int16.
+    frames of discrete audio, samples of a sound). Codes are stored as int16.
     """
+    codes = {} if num_codebooks is None else {"codes": features.Tensor(shape=(None, num_codebooks), dtype=np.int16)}
     return features.FeaturesDict(
         {
             "id": features.Text(),
@@ -57,22 +60,23 @@ def record_features(num_codebooks: int) -> Any:
             "audio_tags": features.Sequence(features.Text()),
             "lengths": features.Tensor(shape=(None,), dtype=np.int32),
             "text": features.Tensor(shape=(None,), dtype=np.int32),
-            "codes": features.Tensor(shape=(None, num_codebooks), dtype=np.int16),
             "clips": features.Sequence(features.Text(), doc="FLAC files"),
         }
+        | codes
     )
 
 
-def to_bytes(record: Record, num_codebooks: int) -> bytes:
+def to_bytes(record: Record, num_codebooks: int | None) -> bytes:
     """The record as a serialised `tf.train.Example`; the same record always gives the same bytes."""
-    text, codes = [np.zeros(0, np.int32)], [np.zeros((0, num_codebooks), np.int16)]
+    text, codes = [np.zeros(0, np.int32)], [np.zeros((0, num_codebooks or 0), np.int16)]
     lengths = []
     for message in record.messages:
-        if message.modality == Modality.CLIP:
+        if isinstance(message.content, int):
             lengths.append(message.content)
             continue
         lengths.append(len(message.content))
         (text if message.modality == Modality.TEXT else codes).append(message.content)
+    coded = {} if num_codebooks is None else {"codes": np.concatenate(codes).astype(np.int16)}
     example = record_features(num_codebooks).serialize_example(
         {
             "id": record.id,
@@ -85,36 +89,50 @@ def to_bytes(record: Record, num_codebooks: int) -> bytes:
             "audio_tags": [message.audio_tag for message in record.messages],
             "lengths": np.array(lengths, np.int32),
             "text": np.concatenate(text).astype(np.int32),
-            "codes": np.concatenate(codes).astype(np.int16),
             "clips": list(record.clips),
         }
+        | coded
     )
     # Protobuf leaves the order of a map's entries to chance, each process has its own.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
-def from_bytes(data: bytes, num_codebooks: int) -> Record:
+def from_bytes(data: bytes, num_codebooks: int | None) -> Record:
     """Inverse of `to_bytes`."""
-    columns = record_features(num_codebooks).deserialize_example_np(data)
-    text, codes = columns["text"], columns["codes"].astype(np.int32)
+    # Not by `record_features`, which takes five times as long; training reads everything through here.
+    columns = tf_example_pb2.Example.FromString(data).features.feature
+
+    def texts(name: str) -> list[str]:
+        return [value.decode() for value in columns[name].bytes_list.value]
+
+    def integers(name: str) -> np.ndarray:
+        return np.array(columns[name].int64_list.value, np.int32)
+
+    text = integers("text")
+    codes = None if num_codebooks is None else integers("codes").reshape(-1, num_codebooks)
     messages = []
-    parts = [columns[name] for name in ("roles", "modalities", "audio_tags", "lengths")]
+    parts = texts("roles"), texts("modalities"), texts("audio_tags"), integers("lengths").tolist()
     for role, modality, tag, length in zip(*parts, strict=True):
-        modality = Modality(modality.decode())
+        modality = Modality(modality)
         if modality == Modality.TEXT:
             content, text = text[:length], text[length:]
-        elif modality == Modality.AUDIO:
+        elif modality == Modality.AUDIO and codes is not None:
             content, codes = codes[:length], codes[length:]
         else:
-            content = int(length)
-        messages.append(Message(Role(role.decode()), modality, content, tag.decode()))
-    scene = columns["scene"].decode()
+            content = length
+        messages.append(Message(Role(role), modality, content, tag))
+    (scene,) = texts("scene")
     return Record(
-        id=columns["id"].decode(),
-        source=columns["source"].decode(),
+        id=texts("id")[0],
+        source=texts("source")[0],
         messages=tuple(messages),
-        caption=columns["caption"].decode(),
+        caption=texts("caption")[0],
         scene=json.loads(scene) if scene else None,
-        rows=columns["rows"],
-        clips=tuple(columns["clips"]),
+        rows=int(integers("rows")[0]),
+        clips=tuple(columns["clips"].bytes_list.value),
     )
+
+
+def id_in(data: bytes) -> str:
+    """The id of a record in its bytes, whatever its columns are."""
+    return tf_example_pb2.Example.FromString(data).features.feature["id"].bytes_list.value[0].decode()

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from ualm_jax.codecs.xcodec import dac
@@ -16,6 +18,16 @@ from ualm_jax.codecs.xcodec.layers import conv, linear, masked
 from ualm_jax.codecs.xcodec.rvq import dequantize, quantize
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+
+
+class _Clip(NamedTuple):
+    """What `_encode_clips` takes, of one clip: a batch of one."""
+
+    padded: Float[np.ndarray, "1 N"]
+    samples: Int[np.ndarray, "1"]
+    bare: Bool[np.ndarray, "1"]
 
 
 class XCodec:
@@ -23,16 +35,16 @@ class XCodec:
 
     Each clip runs by itself, padded to a length of a coarse ladder that depends on its own length alone, with exact
     masks beyond its end. So its codes never depend on other clips, they are those of `transformers` without padding,
-    and there are few compiled programs: four for every doubling of the length.
+    and there are few compiled programs: four for every doubling of the length. Several `devices` encode a clip each.
 
     `encode` treats any length as HF's `XcodecModel.encode` does. Whoever needs whole frames (the UALM reference keeps
     the first floor(N / hop) * hop samples) cuts the waveform before.
     """
 
-    def __init__(self, config: XCodecConfig, params: dict):
+    def __init__(self, config: XCodecConfig, params: dict, devices: Sequence[jax.Device] | None = None):
         self.config = config
-        # One device, whatever mesh the caller has set: under that one, every device would do all of the work.
-        self._mesh = jax.make_mesh((1,), ("codec",), devices=jax.local_devices()[:1])
+        # Whatever mesh the caller has set: under that one, every device would do all of the work.
+        self._mesh = make_mesh(MeshConfig(), list(devices or jax.local_devices()[:1]))
         with jax.set_mesh(self._mesh):
             self.params = jax.tree.map(jnp.asarray, params)
         self.sample_rate = config.sample_rate
@@ -41,9 +53,12 @@ class XCodec:
         self.codebook_sizes = (config.codebook_size,) * config.num_quantizers
 
     @classmethod
-    def from_directory(cls, path: str | Path) -> "XCodec":
-        """Load an HF directory (`config.json`, `model.safetensors`); see `weights.read_directory` for errors."""
-        return cls(*read_directory(path))
+    def from_directory(cls, path: str | Path, devices: Sequence[jax.Device] | None = None) -> "XCodec":
+        """Load an HF directory (`config.json`, `model.safetensors`); see `weights.read_directory` for errors.
+
+        devices: of this process, to encode on; by default the first.
+        """
+        return cls(*read_directory(path), devices)
 
     def encode(self, wav: Float[np.ndarray, "N"]) -> Int[np.ndarray, "T Q"]:
         """Mono samples at `sample_rate` to int32 codes. Raises UserError when too short or not finite."""
@@ -54,10 +69,26 @@ class XCodec:
         return self.decode_batch([codes])[0]
 
     def encode_batch(self, wavs: Sequence[Float[np.ndarray, "_"]]) -> list[Int[np.ndarray, "_ Q"]]:
-        """`encode` of each clip, queued on the device together."""
+        """`encode` of each clip. Clips whose programs have one length are spread over the devices, one each."""
+        clips = [self._pad(wav) for wav in wavs]
+        together: dict[int, list[int]] = {}
+        for index, clip in enumerate(clips):
+            together.setdefault(clip.padded.shape[1], []).append(index)
+        started = []
         with jax.set_mesh(self._mesh):
-            started = [self._start_encode(wav) for wav in wavs]
-        return [np.asarray(codes)[0, :frames] for codes, frames in started]
+            for indices in together.values():
+                for start in range(0, len(indices), self._mesh.size):
+                    chosen = indices[start : start + self._mesh.size]
+                    # Devices that are left over repeat the last clip.
+                    rows = [clips[index] for index in chosen + chosen[-1:] * (self._mesh.size - len(chosen))]
+                    arrays = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+                    placed = (jax.device_put(array, spec("batch")) for array in arrays)
+                    started.append((chosen, _encode(self.params, self.config, *placed)))
+        codes = [None] * len(clips)
+        for chosen, encoded in started:
+            for index, row in zip(chosen, np.asarray(encoded), strict=False):
+                codes[index] = row[: self._frames(len(wavs[index]))]
+        return codes
 
     def decode_batch(self, codes: Sequence[Int[np.ndarray, "_ Q"]]) -> list[Float[np.ndarray, "_"]]:
         """`decode` of each clip, queued on the device together."""
@@ -65,9 +96,12 @@ class XCodec:
             started = [self._start_decode(c) for c in codes]
         return [np.asarray(wav)[0, :samples] for wav, samples in started]
 
-    def _start_encode(self, wav: np.ndarray) -> tuple[Array, int]:
+    def _frames(self, samples: int) -> int:
+        return hubert_length(self.config.semantic, samples + self.hop)
+
+    def _pad(self, wav: np.ndarray) -> _Clip:
         samples, hop = len(wav), self.hop
-        frames = hubert_length(self.config.semantic, samples + hop)
+        frames = self._frames(samples)
         if frames < 1:
             raise UserError(f"audio: expected at least one frame of {hop} samples to encode, found {samples} samples")
         if not np.isfinite(wav).all():
@@ -76,7 +110,7 @@ class XCodec:
         padded = np.zeros((1, hop * _bucket(-(-samples // hop) + 1)), np.float32)
         padded[0, hop // 2 : hop // 2 + samples] = wav
         bare = dac.encoder_length(self.config.acoustic, samples) == frames
-        return _encode(self.params, self.config, padded, np.int32([samples]), np.bool_([bare])), frames
+        return _Clip(padded, np.int32([samples]), np.bool_([bare]))
 
     def _start_decode(self, codes: np.ndarray) -> tuple[Array, int]:
         if codes.shape[1] != len(self.codebook_sizes):
@@ -98,7 +132,18 @@ def _bucket(frames: int) -> int:
 
 
 @partial(jax.jit, static_argnames="config")
-def _encode(
+def _encode(params: dict, config: XCodecConfig, *clips: Array) -> Int[Array, "B T Q"]:
+    """`_encode_clips` with one clip on each device: the same program, however many there are."""
+    encode = jax.shard_map(
+        lambda params, *clip: _encode_clips(params, config, *clip),
+        in_specs=(PartitionSpec(), *[spec("batch")] * len(clips)),
+        out_specs=spec("batch"),
+        check_vma=False,
+    )
+    return encode(params, *clips)
+
+
+def _encode_clips(
     params: dict, config: XCodecConfig, padded: Float[Array, "B N"], samples: Int[Array, "B"], bare: Bool[Array, "B"]
 ) -> Int[Array, "B T Q"]:
     """`padded`: half a hop of zeros, the clip's `samples`, zeros. `bare`: no zeros for the acoustic encoder."""

@@ -1,0 +1,50 @@
+"""`ualm data tokenize`: the sounds of a dataset to codes, on every device of every host."""
+
+import argparse
+import pathlib
+
+_DESCRIPTION = """\
+Takes a dataset that `ualm data prepare --sounds-only` made, encodes its sounds with the codec, in float32, and writes
+the dataset that training reads. Every device encodes one clip at a time, so the codes depend on the clip alone. Killed
+at any moment, the same command goes on where it was.
+
+  ualm data tokenize /data/sounds --codec /models/xcodec --out /data/tokens
+
+Several hosts share the work when the command runs once on each, with --distributed and the same folders, which all of
+them must see; each encodes its share of the shards, and the first puts the dataset together.
+
+  srun ualm data tokenize /data/sounds --codec /models/xcodec --out /data/tokens --distributed
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm data tokenize", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sounds", type=pathlib.Path, metavar="DATASET", help="made by `data prepare --sounds-only`")
+    parser.add_argument("--codec", required=True, type=pathlib.Path, metavar="DIR", help="X-codec as HF stores it")
+    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
+    parser.add_argument(
+        "--distributed",
+        nargs="?",
+        const="auto",
+        metavar="HOST:PORT,COUNT,INDEX",
+        help="one process of many; the others are found through SLURM, Kubernetes or TPU metadata unless given",
+    )
+    parser.add_argument("--devices", type=int, metavar="N", help="pretend to be N CPU devices, to try several")
+    args = parser.parse_args(argv)
+
+    from ualm_jax.parallel.startup import start
+
+    start(distributed=args.distributed, cpu_devices=args.devices)
+
+    import jax
+    from rich.console import Console
+
+    from ualm_jax.cli.data_prepare import print_summary
+    from ualm_jax.data.tokenize import tokenize
+
+    info = tokenize(args.sounds, codec_dir=args.codec, out=args.out, console=Console())
+    if jax.process_index() == 0:
+        print_summary(info, tuple(info.made_from["gates"]["drop"]))
+    return 0
