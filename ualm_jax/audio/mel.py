@@ -5,7 +5,6 @@ import functools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
-import librosa
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32
 
@@ -22,6 +21,8 @@ Count = TypeVar("Count")
 @functools.cache
 def _mel_filters() -> Float[np.ndarray, "spectrum F"]:
     """Slaney filters, 0-8 kHz, area-normalised."""
+    import librosa  # here, so that training and generating without sound to hear run where it is not installed
+
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=MEL_BINS, fmin=0.0, fmax=8000.0).T
 
 

@@ -1,5 +1,6 @@
 """How fast X-codec encodes and decodes, beside `transformers` on the same device."""
 
+import argparse
 import pathlib
 import tempfile
 from functools import partial
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.init import init_random
@@ -14,20 +16,26 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import save_directory
 
 
-def bench_codec(*, seconds: float, batches: tuple[int, ...], repeats: int, against_torch: bool) -> list[dict[str, Any]]:
-    """One row per batch and direction of the full-size X-codec with random weights, float32.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--against", choices=("torch",), help="transformers' X-codec from the same weights, in turn")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip (default %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="clips at once (default 1 8)")
+    parser.add_argument("--repeats", type=int, default=5, help="counted rounds (default %(default)s)")
 
-    Rows hold median and spread in seconds of ours (and of torch), seconds of audio per second, and the ratio of the
-    medians. Both sides are checked to give the same codes and waves before they are timed.
+
+def run(args: argparse.Namespace) -> BenchResult:
+    """Encodes and decodes with the full-size X-codec, random weights, float32: a row per batch, direction and side.
+
+    Both sides are checked to give the same codes and waves before they are timed.
     """
     with tempfile.TemporaryDirectory() as folder:
         save_directory(init_random(XCodecConfig(), seed=0), XCodecConfig(), folder)
         codec = XCodec.from_directory(folder)
-        theirs = _Torch(pathlib.Path(folder)) if against_torch else None
+        theirs = _Torch(pathlib.Path(folder)) if args.against == "torch" else None
     rng = np.random.default_rng(0)
-    samples = round(seconds * codec.sample_rate) // codec.hop * codec.hop
-    rows = []
-    for batch in batches:
+    samples = round(args.seconds * codec.sample_rate) // codec.hop * codec.hop
+    rows: list[dict[str, Any]] = []
+    for batch in args.batch:
         wavs = [rng.normal(0, 0.1, samples).astype(np.float32) for _ in range(batch)]
         codes = codec.encode_batch(wavs)
         if theirs is not None:
@@ -40,14 +48,32 @@ def bench_codec(*, seconds: float, batches: tuple[int, ...], repeats: int, again
             work["encode"]["torch"] = partial(theirs.encode, wavs)
             work["decode"]["torch"] = partial(theirs.decode, codes)
         for name, runs in work.items():
-            timings = time_in_turn(runs, repeats)
-            row = {"work": name, "batch": batch, "audio_per_second": batch * seconds / timings["ours"].median}
+            timings = time_in_turn(runs, args.repeats)
             for side, timing in timings.items():
-                row[side] = {"median": timing.median, "min": timing.spread[0], "max": timing.spread[1]}
-            if theirs is not None:
-                row["ratio"] = timings["torch"].median / timings["ours"].median
-            rows.append(row)
-    return rows
+                row = {"work": name, "batch": batch, "side": side, "seconds": timing.to_mapping()}
+                row["audio_per_second"] = batch * args.seconds / timing.median
+                if side != "ours":
+                    row["ratio"] = timing.median / timings["ours"].median
+                rows.append(row)
+    return BenchResult(
+        title=f"X-codec, {args.seconds:g} s clips, float32",
+        columns=(
+            text("work", "work"),
+            text("batch", "clips"),
+            text("side", "side"),
+            seconds("seconds", "time"),
+            number("audio_per_second", "audio s/s", ".1f"),
+            number("ratio", "ours is faster by", ".2f"),
+        ),
+        rows=rows,
+        bars=(
+            Bars(
+                "seconds of audio per second",
+                {f"{row['work']} {row['batch']} {row['side']}": row["audio_per_second"] for row in rows},
+            ),
+        ),
+        again=partial(codec.encode_batch, wavs),
+    )
 
 
 class _Torch:

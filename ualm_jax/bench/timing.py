@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +20,17 @@ class Timing:
     def spread(self) -> tuple[float, float]:
         return min(self.seconds), max(self.seconds)
 
+    def to_mapping(self) -> dict[str, float | int]:
+        """Ready for JSON: median, min and max in seconds, and how many runs they are of."""
+        low, high = self.spread
+        return {"median": self.median, "min": low, "max": high, "runs": len(self.seconds)}
 
-def time_in_turn(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
-    """Each run once to warm up, then `repeats` rounds of all of them. A run returns when its work is done."""
-    for run in runs.values():
-        run()
+
+def time_in_turn(runs: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1) -> dict[str, Timing]:
+    """Each run `warmup` times, then `repeats` rounds of all of them. A run returns when its work is done."""
+    for _ in range(warmup):
+        for run in runs.values():
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():

@@ -1,53 +1,62 @@
-"""`ualm bench`: how fast the parts are on this machine."""
+"""`ualm bench PART`: how fast the parts are on this machine."""
 
 import argparse
+import importlib
 import json
 import pathlib
 
 _DESCRIPTION = """\
-Times a part of the system on this machine: warm-up, several rounds, medians with their spread, and the ratio to PyTorch
-in the same run.
+Times a part of the system on this machine: warm-up, several rounds, medians with their spread, and what the machine
+itself could do. With --against torch the same work runs in PyTorch, in turn, in the same process.
 
-  ualm bench codec --against torch
+  ualm bench train --size tiny --against torch
+  ualm bench decode --size 1.5b --dtype bfloat16 --batch 1 8 64 --json decode.json --png decode.png
 """
+
+PARTS = {
+    "train": ("ualm_jax.bench.train", "one training step: tokens per second, MFU, memory, time to compile"),
+    "decode": ("ualm_jax.bench.decode", "guided generation of sound: steps per second, share of the bandwidth floor"),
+    "attention": ("ualm_jax.bench.attention", "every attention backend this device has, on packed documents"),
+    "loss": ("ualm_jax.bench.loss", "the loss of all streams beside plain logits: time and memory"),
+    "data": ("ualm_jax.bench.data", "the loader from disk: rows per second, memory, and a step beside it"),
+    "codec": ("ualm_jax.bench.codec", "X-codec at full size, random weights, float32"),
+}
+"""Part -> module and what it times. The module has `add_arguments(parser)` and `run(args) -> BenchResult`."""
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ualm bench", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("codec",), help="X-codec at full size, random weights, float32")
-    parser.add_argument("--against", choices=("torch",), help="the same work in PyTorch, in turn")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip (default %(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="clips at once (default 1 8)")
-    parser.add_argument("--repeats", type=int, default=5, help="counted rounds (default %(default)s)")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures")
+    parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
+    for name, (module, text) in PARTS.items():
+        part = parts.add_parser(name, help=text, description=f"Times {text}.")
+        part.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write every figure")
+        part.add_argument("--png", type=pathlib.Path, metavar="FILE", help="draw the figures (needs matplotlib)")
+        part.add_argument("--profile", type=pathlib.Path, metavar="DIR", help="trace three more runs of ours for xprof")
+        if name in argv[:1]:
+            importlib.import_module(module).add_arguments(part)
     args = parser.parse_args(argv)
 
-    import jax
-    from rich.console import Console
-    from rich.table import Table
+    result = importlib.import_module(PARTS[args.part][0]).run(args)
 
-    from ualm_jax.bench.codec import bench_codec
+    from ualm_jax.bench import machine, picture
 
-    rows = bench_codec(
-        seconds=args.seconds, batches=tuple(args.batch), repeats=args.repeats, against_torch=args.against == "torch"
-    )
-    device = jax.devices()[0].device_kind
-    table = Table(title=f"X-codec, {args.seconds:g} s clips, on {device}, jax {jax.__version__}")
-    for column in ("work", "batch", "median s", "min to max", "audio s/s", "torch median s", "min to max", "ratio"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        cells = [row["work"], str(row["batch"]), *_seconds(row["ours"]), f"{row['audio_per_second']:.1f}"]
-        if "torch" in row:
-            cells += [*_seconds(row["torch"]), f"{row['ratio']:.2f}"]
-        table.add_row(*cells)
-    Console().print(table)
+    facts = machine.facts()
+    print(f"\n{result.title}\n{', '.join(f'{name} {value}' for name, value in facts.items())}\n\n{result.table()}\n")
+    for note in result.notes:
+        print(f"- {note}")
     if args.json is not None:
-        versions = {"device": device, "jax": jax.__version__}
-        args.json.write_text(json.dumps({**versions, "seconds": args.seconds, "rows": rows}, indent=2) + "\n")
+        report = {"part": args.part, "arguments": argv[1:], "title": result.title, "machine": facts}
+        report |= {"rows": list(result.rows), "notes": list(result.notes)}
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    if args.png is not None:
+        picture.draw(result, args.png)
+    if args.profile is not None:
+        import jax
+
+        with jax.profiler.trace(args.profile):
+            for _ in range(3):
+                result.again()
+        print(f"- trace of three runs: xprof --logdir {args.profile}")
     return 0
-
-
-def _seconds(timing: dict[str, float]) -> tuple[str, str]:
-    return f"{timing['median']:.3f}", f"{timing['min']:.3f} to {timing['max']:.3f}"

@@ -14,8 +14,6 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Shaped
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.af_whisper import AFWhisperEncoder
@@ -75,6 +73,10 @@ def from_directory(path: str | os.PathLike) -> OmniEncoder | AFWhisperEncoder:
 
     Raises UserError naming the file where there is none, or a damaged one.
     """
+    # Here, so that a model without an encoder runs where safetensors is not installed.
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     path = Path(path)
     files = sorted(path.glob("*.safetensors"))
     if not files or not (path / "config.json").is_file():

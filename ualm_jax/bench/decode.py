@@ -1,0 +1,237 @@
+"""How fast sound is generated: `decode_segment` as `ualm generate` runs it, guided, its delay structure enforced."""
+
+import argparse
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from ualm_jax.bench import flops, machine
+from ualm_jax.bench.program import compile_program, peak_memory
+from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
+from ualm_jax.bench.sizes import add_model_arguments, caption, model_config, open_mesh, packed_batch
+from ualm_jax.bench.timing import Timing, time_in_turn
+from ualm_jax.bench.train import check_same
+from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.generate.prompts import batch_prompts
+from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.layout import build_prompt
+from ualm_jax.tokens.types import TokenGrid
+from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
+from ualm_jax.train.batches import place
+from ualm_jax.train.loss import next_token_loss
+
+_FRAME_RATE = 50  # of X-codec: a step makes a frame
+_CFG_SCALE, _TEMPERATURE, _TOP_K = 3.0, 0.8, 20
+_CHECKED_STEPS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="prompts at once (default 1)")
+    parser.add_argument("--prompt", type=int, default=64, help="positions of a prompt (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=128, help="of a run after its prompt (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="counted runs (default %(default)s)")
+
+
+def run(args: argparse.Namespace) -> BenchResult:
+    """One row per batch and side: eager torch with a growing cache, and torch.compile with a static one.
+
+    Every run samples `steps` steps. A run without steps, timed in turn with the others, is what its prompt costs, and
+    is taken off. Raises ValueError where torch, from the same weights, has another loss or, in float32 on a CPU, other
+    likeliest tokens.
+    """
+    config = model_config(args, param_dtype=args.dtype)
+    mesh = open_mesh(args, config, math.gcd(*args.batch))
+    rows: list[dict[str, Any]] = []
+    notes = [
+        f"each step makes one row of {config.vocabulary.num_streams} tokens for every prompt, with both branches of "
+        f"guidance (scale {_CFG_SCALE:g}); top {_TOP_K} at temperature {_TEMPERATURE:g}",
+        f"real time: {_FRAME_RATE} steps a second; prompt: the {args.prompt} positions before the first step",
+    ]
+    with jax.set_mesh(mesh):
+        model = jax.jit(lambda: UALM(config, nnx.Rngs(0)))()
+        theirs = None
+        if args.against == "torch":
+            from ualm_jax.bench import reference_torch
+
+            notes.append(reference_torch.prepare())
+            theirs = reference_torch.Reference(config, jax.device_get(nnx.state(model, nnx.Param)))
+            _check_loss(config, mesh, model, theirs)
+            if args.dtype == "float32" and jax.default_backend() == "cpu":  # elsewhere products are rounded
+                _check_tokens(config, mesh, model, theirs, args.prompt)
+        for batch in args.batch:
+            ours = _Ours(config, mesh, model, batch, args.prompt, args.steps)
+            runs = {"ours": ours}
+            first_call = {"ours": ours.program.seconds}
+            if theirs is not None:
+                settings = dict(steps=args.steps, cfg_scale=_CFG_SCALE, temperature=_TEMPERATURE, top_k=_TOP_K)
+                runs["torch eager"] = reference_torch.Decoding(theirs, config, ours.tokens, **settings, compiled=False)
+                static = reference_torch.Decoding(theirs, config, ours.tokens, **settings, compiled=True)
+                trouble, first_call["torch compiled"] = static.compile()
+                if trouble is None:
+                    runs["torch compiled"] = static
+                else:
+                    notes.append(f"batch {batch}: torch.compile could not be timed: {trouble}")
+            whole = {name: run.run for name, run in runs.items()}
+            prefill = {f"{name} prompt": run.prefill for name, run in runs.items()}
+            timings = time_in_turn(whole | prefill, args.repeats)
+            for name in runs:
+                prompt = timings[f"{name} prompt"]
+                step = Timing(tuple((one - prompt.median) / args.steps for one in timings[name].seconds))
+                row = {"batch": batch, "side": name, "prompt": prompt.to_mapping(), "step": step.to_mapping()}
+                row["whole_run"] = timings[name].to_mapping()
+                row |= {"steps_per_second": 1 / step.median, "compile_seconds": first_call.get(name)}
+                row["times_real_time"] = batch / step.median / _FRAME_RATE
+                row["memory_bytes"] = peak_memory(ours.program) if name == "ours" else reference_torch.peak_memory()
+                if name == "ours":
+                    our_step = step.median
+                else:
+                    row["ratio"] = step.median / our_step
+                rows.append(row)
+    _against_floor(config, mesh, args, rows)
+    bandwidth = rows[0]["floor_bytes_per_second"]
+    notes.append(
+        f"floor: weights ({_weights(config) / 1e9:.3f} GB: layers and the columns that can be sampled) and keys and "
+        f"values of both branches, read once a step at the measured copy of {bandwidth / 1e9:,.1f} GB/s"
+    )
+    if jax.default_backend() == "cpu":
+        notes.append("weights that fit in a CPU's cache are read faster than the measured copy, which is of memory")
+    shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    labels = [f"{row['side']}, batch {row['batch']}" for row in rows]
+    return BenchResult(
+        title=f"decoding, {args.size} ({config.num_params() / 1e6:,.1f} M parameters), {args.steps} steps, "
+        f"{args.dtype}, mesh {shape}",
+        columns=(
+            text("batch", "batch"),
+            text("side", "side"),
+            seconds("step", "step"),
+            number("steps_per_second", "steps/s", ",.1f"),
+            number("times_real_time", "x real time", ",.2f"),
+            number("bytes_per_second", "GB/s", ",.1f", 1e-9),
+            number("of_floor", "of floor", ".1%"),
+            seconds("prompt", "prompt"),
+            number("memory_bytes", "GiB", ".2f", 2**-30),
+            number("compile_seconds", "compile s", ".1f"),
+            number("ratio", "ours is faster by", ".2f"),
+        ),
+        rows=rows,
+        notes=notes,
+        bars=(
+            Bars("steps per second", dict(zip(labels, (row["steps_per_second"] for row in rows), strict=True))),
+            Bars("percent of the floor", dict(zip(labels, (100 * row["of_floor"] for row in rows), strict=True))),
+        ),
+        again=ours.run,
+    )
+
+
+def _weights(config: UALMConfig) -> int:
+    return flops.decode_weight_bytes(config, np.dtype(config.compute_dtype).itemsize)
+
+
+def _against_floor(config: UALMConfig, mesh: Mesh, args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Adds to each row what its steps read, and how much of the bandwidth that is."""
+    bandwidth = machine.copy_bandwidth(args.dtype) * (1 if jax.default_backend() == "cpu" else mesh.size)
+    width = np.dtype(config.compute_dtype).itemsize
+    for row in rows:
+        # A step in the middle of the run; rows of the cache come in pairs, one for each branch.
+        cache = flops.decode_cache_bytes(config, 2 * row["batch"], args.prompt + args.steps // 2, width)
+        row["bytes_per_second"] = (_weights(config) + cache) / row["step"]["median"]
+        row["floor_bytes_per_second"] = bandwidth
+        row["of_floor"] = row["bytes_per_second"] / bandwidth
+
+
+class _Ours:
+    """`decode_segment`, compiled for prompts of one shape; a run samples `steps` steps whatever it samples."""
+
+    def __init__(self, config: UALMConfig, mesh: Mesh, model: UALM, batch: int, length: int, steps: int):
+        prompts = _prompts(config, batch, length)
+        self.tokens = np.stack([prompt.tokens for prompt in prompts])
+        self._model = model
+        self._prompts = place(batch_prompts(prompts, [None] * batch, guided=True, keep_role=True), mesh)
+        settings = _settings(config, batch, steps, _TEMPERATURE)
+        self._settings = _place(settings, mesh)
+        self._idle = _place(settings._replace(active=np.zeros(batch, bool)), mesh)
+        how = dict(num_steps=steps, text=False, guided=True, enforce=True)
+        self.program = compile_program(decode_segment, model, self._prompts, self._settings, **how)
+
+    def run(self) -> Array:
+        return jax.block_until_ready(self.program.call(self._model, self._prompts, self._settings))
+
+    def prefill(self) -> Array:
+        """The same program with nothing to sample: it reads the prompts, and its loop ends before it begins."""
+        return jax.block_until_ready(self.program.call(self._model, self._prompts, self._idle))
+
+
+def _prompts(config: UALMConfig, batch: int, length: int) -> list[TokenGrid]:
+    """Captions that make prompts of `length` positions: bos, role, modality, end and the next role surround them."""
+    rng = np.random.default_rng(0)
+    return [build_prompt([caption(rng, config.vocabulary, length - 5)], config.vocabulary) for _ in range(batch)]
+
+
+def _settings(config: UALMConfig, batch: int, steps: int, temperature: float) -> Settings:
+    """Sound that takes exactly `steps` steps: the delay and the end take as many as there are streams."""
+    S = config.vocabulary.num_streams
+
+    def every(value, dtype) -> np.ndarray:
+        return np.full(batch, value, dtype)
+
+    return Settings(
+        opening=every(AUDIO, np.int32),
+        temperature=np.full((batch, S), temperature, np.float32),
+        top_k=np.full((batch, S), _TOP_K, np.int32),
+        cfg_scale=every(_CFG_SCALE, np.float32),
+        seed=np.arange(batch, dtype=np.uint32),
+        min_frames=every(max(1, steps - S), np.int32),
+        max_frames=every(max(1, steps - S), np.int32),
+        limit=every(steps, np.int32),
+        active=every(True, bool),
+    )
+
+
+def _place(settings: Settings, mesh: Mesh) -> Settings:
+    def put(array: np.ndarray) -> Array:
+        return jax.device_put(array, jax.NamedSharding(mesh, spec("batch", *[None] * (array.ndim - 1))))
+
+    return jax.tree.map(put, settings)
+
+
+def _check_loss(config: UALMConfig, mesh: Mesh, model: UALM, theirs) -> None:
+    """That both sides hold the same model: its loss on a small batch."""
+    from ualm_jax.bench import reference_torch
+
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    batch = packed_batch(config, rows, 64, 1)
+    loss = jax.jit(lambda model, batch: next_token_loss(model, batch).mean())(model, place(batch, mesh))
+    check_same("loss", float(loss), reference_torch.evaluate(theirs, batch))
+
+
+def _check_tokens(config: UALMConfig, mesh: Mesh, model: UALM, theirs, length: int) -> None:
+    """That both sides sample alike: the likeliest tokens of a few steps, as the reference chooses them."""
+    from ualm_jax.bench import reference_torch
+
+    batch = mesh.shape["data"] * mesh.shape["fsdp"]
+    prompts = _prompts(config, batch, length)
+    ours = decode_segment(
+        model,
+        place(batch_prompts(prompts, [None] * batch, guided=True, keep_role=False), mesh),
+        _place(_settings(config, batch, _CHECKED_STEPS, 0.0), mesh),
+        num_steps=_CHECKED_STEPS,
+        text=False,
+        guided=True,
+        enforce=False,
+    )
+    tokens = np.stack([prompt.tokens for prompt in prompts])
+    settings = dict(steps=_CHECKED_STEPS, cfg_scale=_CFG_SCALE, temperature=0.0, top_k=_TOP_K)
+    greedy = reference_torch.Decoding(theirs, config, tokens, **settings, compiled=False).run()
+    for row, other in zip(np.asarray(ours), greedy, strict=True):
+        ends = np.flatnonzero(np.isin(row[:, 0], (EOS, EOT)))
+        until = ends[0] + 1 if len(ends) else len(row)
+        if not np.array_equal(row[:until], other[:until]):
+            raise ValueError(f"the two sides sample different tokens:\n{row[:until]}\n{other[:until]}")
