@@ -15,14 +15,19 @@ ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the compiler for TPUs, is not installed"
 )
+needs_cuda = pytest.mark.skipif(
+    not _installed("jax_plugins", "jax_plugins.xla_cuda13", "tokamax"), reason="JAX's GPU plugin is not installed"
+)
 GIB = 2**30
+BFLOAT16 = ["--config.model.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
 
 
 def run(tmp_path, config: str, topology: str, *overrides: str) -> tuple[subprocess.CompletedProcess, dict | None]:
     out = tmp_path / "report.json"
     words = ["compile", "--config", f"configs/{config}.py", "--topology", topology, "--json", str(out), *overrides]
     program = f"import sys; from ualm_jax.cli.main import run; sys.exit(run({words!r}))"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
     return done, json.loads(out.read_text())[0] if out.exists() else None
 
@@ -50,6 +55,23 @@ def test_a_device_needs_no_more_memory_than_its_budget(tmp_path, config, topolog
     weights = report["params"] * 2
     assert report["collectives"]["all-gather"]["bytes"] <= 2.1 * weights
     assert report["collectives"].get("all-to-all", {"bytes": 0})["bytes"] <= 0.01 * weights
+
+
+@needs_cuda
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config, topology, overrides, budget",
+    [
+        ("pretrain_1_5b", "h100:8", ["--config.data.batch_size=8"], 6.0),
+        ("pretrain_7b", "h100:1", ["--config.data.batch_size=4", "--config.mesh.fsdp=1", *BFLOAT16], 74.5),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_card_needs_no_more_memory_than_its_budget(tmp_path, config, topology, overrides, budget):
+    """Flash attention is in the program; a 7B trains on one card."""
+    done, report = run(tmp_path, config, topology, *overrides)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stderr
 
 
 @needs_libtpu

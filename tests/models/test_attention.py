@@ -114,6 +114,12 @@ def test_splash_says_which_shapes_it_can_not_do(shape):
     assert splash.unable("tpu", (1, 256, 2, 2, 64)) is None
 
 
+@needs_tokamax
+def test_tokamax_says_which_lengths_it_can_not_do():
+    assert "blocks of 128 positions and there are 192" in tokamax.unable("gpu", (1, 192, 2, 2, 64))
+    assert tokamax.unable("gpu", (1, 256, 2, 2, 64)) is None
+
+
 def test_auto_chooses_by_device_and_logs_once(caplog):
     _choose.cache_clear()
     with caplog.at_level(logging.DEBUG, "ualm_jax"):

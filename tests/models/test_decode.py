@@ -25,7 +25,7 @@ def test_prefill_and_steps_equal_one_pass_over_right_padded_rows(golden_dir):
         outputs = []
         for step in range(steps):
             position = jnp.asarray(lengths[:, None] + step)
-            out, cache = decoder.decode(tail[:, step : step + 1], position, cache)
+            out, cache = decoder.decode(decoder.unstacked(), tail[:, step : step + 1], position, cache)
             outputs.append(out[:, 0])
         return hidden, jnp.stack(outputs, axis=1)
 

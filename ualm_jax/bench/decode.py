@@ -19,6 +19,7 @@ from ualm_jax.bench.train import check_same
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.layout import build_prompt
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", type=int, default=64, help="positions of a prompt (default %(default)s)")
     parser.add_argument("--steps", type=int, default=128, help="of a run after its prompt (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="counted runs (default %(default)s)")
+    parser.add_argument("--int8", action="store_true", help="ours with 8-bit layers, as `ualm generate --int8`")
 
 
 def run(args: argparse.Namespace) -> BenchResult:
@@ -66,6 +68,8 @@ def run(args: argparse.Namespace) -> BenchResult:
             _check_loss(config, mesh, model, theirs)
             if args.dtype == "float32" and jax.default_backend() == "cpu":  # elsewhere products are rounded
                 _check_tokens(config, mesh, model, theirs, args.prompt)
+        if args.int8:
+            model = with_int8_layers(model)
         for batch in args.batch:
             ours = _Ours(config, mesh, model, batch, args.prompt, args.steps)
             runs = {"ours": ours}
@@ -98,8 +102,8 @@ def run(args: argparse.Namespace) -> BenchResult:
     _against_floor(config, mesh, args, rows)
     bandwidth = rows[0]["floor_bytes_per_second"]
     notes.append(
-        f"floor: weights ({_weights(config) / 1e9:.3f} GB: layers and the columns that can be sampled) and keys and "
-        f"values of both branches, read once a step at the measured copy of {bandwidth / 1e9:,.1f} GB/s"
+        f"floor: weights ({_weights(config, args.int8) / 1e9:.3f} GB: layers and the columns that can be sampled) and "
+        f"keys and values of both branches, read once a step at the measured copy of {bandwidth / 1e9:,.1f} GB/s"
     )
     if jax.default_backend() == "cpu":
         notes.append("weights that fit in a CPU's cache are read faster than the measured copy, which is of memory")
@@ -107,7 +111,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     labels = [f"{row['side']}, batch {row['batch']}" for row in rows]
     return BenchResult(
         title=f"decoding, {args.size} ({config.num_params() / 1e6:,.1f} M parameters), {args.steps} steps, "
-        f"{args.dtype}, mesh {shape}",
+        f"{args.dtype}{', 8-bit layers' * args.int8}, mesh {shape}",
         columns=(
             text("batch", "batch"),
             text("side", "side"),
@@ -131,8 +135,10 @@ def run(args: argparse.Namespace) -> BenchResult:
     )
 
 
-def _weights(config: UALMConfig) -> int:
-    return flops.decode_weight_bytes(config, np.dtype(config.compute_dtype).itemsize)
+def _weights(config: UALMConfig, int8: bool) -> int:
+    """Bytes; with 8-bit layers their biases and scales, which are few, are counted as if they were weights."""
+    width = np.dtype(config.compute_dtype).itemsize
+    return flops.decode_weight_bytes(config, width) - (width - 1) * config.decoder.num_params() * int8
 
 
 def _against_floor(config: UALMConfig, mesh: Mesh, args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
@@ -142,7 +148,7 @@ def _against_floor(config: UALMConfig, mesh: Mesh, args: argparse.Namespace, row
     for row in rows:
         # A step in the middle of the run; rows of the cache come in pairs, one for each branch.
         cache = flops.decode_cache_bytes(config, 2 * row["batch"], args.prompt + args.steps // 2, width)
-        row["bytes_per_second"] = (_weights(config) + cache) / row["step"]["median"]
+        row["bytes_per_second"] = (_weights(config, args.int8) + cache) / row["step"]["median"]
         row["floor_bytes_per_second"] = bandwidth
         row["of_floor"] = row["bytes_per_second"] / bandwidth
 
@@ -158,7 +164,7 @@ class _Ours:
         settings = _settings(config, batch, steps, _TEMPERATURE)
         self._settings = _place(settings, mesh)
         self._idle = _place(settings._replace(active=np.zeros(batch, bool)), mesh)
-        how = dict(num_steps=steps, text=False, guided=True, enforce=True)
+        how = dict(num_steps=steps, text=False, guided=True, enforce=True, greedy=False)
         self.program = compile_program(decode_segment, model, self._prompts, self._settings, **how)
 
     def run(self) -> Array:
@@ -226,6 +232,7 @@ def _check_tokens(config: UALMConfig, mesh: Mesh, model: UALM, theirs, length: i
         text=False,
         guided=True,
         enforce=False,
+        greedy=True,
     )
     tokens = np.stack([prompt.tokens for prompt in prompts])
     settings = dict(steps=_CHECKED_STEPS, cfg_scale=_CFG_SCALE, temperature=0.0, top_k=_TOP_K)

@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
         part = parts.add_parser(name, help=text, description=f"Times {text}.")
         part.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write every figure")
         part.add_argument("--png", type=pathlib.Path, metavar="FILE", help="draw the figures (needs matplotlib)")
-        part.add_argument("--profile", type=pathlib.Path, metavar="DIR", help="trace three more runs of ours for xprof")
+        if name != "data":  # whose work is not on a device
+            part.add_argument("--profile", type=pathlib.Path, metavar="DIR", help="trace three more runs for xprof")
         if name in argv[:1]:
             importlib.import_module(module).add_arguments(part)
     args = parser.parse_args(argv)
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     if args.png is not None:
         picture.draw(result, args.png)
-    if args.profile is not None:
+    if getattr(args, "profile", None) is not None:
         import jax
 
         with jax.profiler.trace(args.profile):

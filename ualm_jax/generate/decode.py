@@ -56,7 +56,7 @@ class DecodeState(NamedTuple):
     done: Bool[Array, " B"]
 
 
-@functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce"))
+@functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce", "greedy"))
 def decode_segment(
     model: UALM,
     prompts: Batch,
@@ -67,22 +67,24 @@ def decode_segment(
     text: bool,
     guided: bool,
     enforce: bool,
+    greedy: bool,
 ) -> Int[Array, "B M S"]:
     """The sampled rows [B, num_steps, S] of one segment, whole on every device.
 
     A row ends with eos or eot in stream 0, or without one at its limit; 0 after that.
-    text: text instead of audio. enforce: keep the delay structure.
+    text: text instead of audio. enforce: keep the delay structure. greedy: no row has a temperature.
     """
     model = _with_weights_as_used(model)
     x = model.embed_batch(hear(encoder, prompts))
     valid = prompts.segment_ids != 0
     cache = model.decoder.prefill(x, prompts.positions, valid, x.shape[1] + num_steps)[1]
+    layers = model.decoder.unstacked()
     lengths = jnp.sum(prompts.segment_ids, axis=1)
     B, S = settings.temperature.shape
     if text:
-        choose = functools.partial(_choose_text, model, settings)
+        choose = functools.partial(_choose_text, model, settings, greedy)
     else:
-        choose = functools.partial(_choose_audio, model, settings, _audio_heads(model), guided, enforce)
+        choose = functools.partial(_choose_audio, model, settings, _audio_heads(model), guided, enforce, greedy)
 
     def proceed(state):
         return (state.step < num_steps) & ~jnp.all(state.done)
@@ -90,7 +92,7 @@ def decode_segment(
     def advance(state):
         fed = _for_twins(state.last, guided)[:, None]
         positions = (lengths + state.step)[:, None]
-        hidden, cache = model.decoder.decode(model.embed_tokens(fed), positions, state.cache)
+        hidden, cache = model.decoder.decode(layers, model.embed_tokens(fed), positions, state.cache)
         tokens, frames = choose(hidden[:, 0], state.step, state.frames)
         tokens = jnp.where(state.done[:, None], 0, tokens)
         ended = (tokens[:, 0] == EOS) | (tokens[:, 0] == EOT) | (state.step + 1 >= settings.limit)
@@ -128,7 +130,7 @@ def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = N
     return reshard(jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32), None, None)
 
 
-def _choose_audio(model, settings, heads, guided, enforce, hidden, step, frames):
+def _choose_audio(model, settings, heads, guided, enforce, greedy, hidden, step, frames):
     """Next row of audio, and the frames it has."""
     vocabulary = model.config.vocabulary
     logits = _split_twins(_audio_logits(heads, hidden), guided)
@@ -138,14 +140,14 @@ def _choose_audio(model, settings, heads, guided, enforce, hidden, step, frames)
         allowed = structure.allowed_columns(step, frames, *bounds, vocabulary)
     else:
         allowed = structure.reference_columns(len(frames), vocabulary)
-    column = draw(logits, allowed, settings.temperature, settings.top_k, settings.seed, step)
+    column = draw(logits, allowed, settings.temperature, settings.top_k, settings.seed, step, greedy)
     stops = (column[:, 0] == 0) & (frames == structure.OPEN)
     ids = jnp.asarray(structure.column_ids(vocabulary))
     tokens = ids.at[jnp.arange(len(ids)), column].get(out_sharding=spec("batch", None))
     return tokens, jnp.where(stops, step, frames)
 
 
-def _choose_text(model, settings, hidden, step, frames):
+def _choose_text(model, settings, greedy, hidden, step, frames):
     """Next row of text: an id in stream 0, nothing in the others."""
     head = model.text_head.astype(hidden.dtype)
     logits = jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32)
@@ -153,7 +155,8 @@ def _choose_text(model, settings, hidden, step, frames):
     ids = jnp.arange(logits.shape[-1])
     allowed = (ids >= NUM_SPECIAL) | (ids == EOS) | (ids == EOT)
     temperature, top_k = settings.temperature[:, :1], settings.top_k[:, :1]
-    chosen = draw(logits, jnp.broadcast_to(allowed, logits.shape), temperature, top_k, settings.seed, step)
+    allowed = jnp.broadcast_to(allowed, logits.shape)
+    chosen = draw(logits, allowed, temperature, top_k, settings.seed, step, greedy)
     return jnp.pad(chosen, ((0, 0), (0, model.config.vocabulary.num_streams - 1))), frames
 
 

@@ -70,40 +70,45 @@ def draw(
     top_k: Int[Array, "B S"],
     seed: UInt[Array, " B"],
     step: Int[Array, ""],
+    greedy: bool = False,
 ) -> Int[Array, "B S"]:
     """One allowed column per row and stream, in float32.
 
-    A row's draw depends on its own logits, settings, seed and step, not on the rows beside it.
+    A row's draw depends on its own logits, settings, seed and step, not on the rows beside it. greedy: no temperature
+    is above 0, which saves the noise for a whole text vocabulary and the search for its k-th largest.
     """
     logits = jnp.where(allowed, logits, -jnp.inf)
+    if greedy:
+        return first_largest(logits)
+    width = logits.shape[-1]
+    kept = kth_largest(logits, jnp.where(top_k == 0, width, jnp.minimum(top_k, width)))
+    noise = jax.vmap(lambda seed: _gumbel(seed, step, logits.shape[1:]))(seed)
+    # From the largest one down: however small the temperature, that one stays finite.
+    below = logits - jnp.max(logits, axis=-1, keepdims=True)
+    noisy = below / jnp.where(temperature > 0, temperature, 1)[..., None] + noise
+    noisy = jnp.where(logits >= kept[..., None], noisy, -jnp.inf)
+    return first_largest(jnp.where(temperature[..., None] > 0, noisy, logits))
 
-    def likeliest():
-        return jnp.argmax(logits, axis=-1)
 
-    def random():
-        width = logits.shape[-1]
-        kept = kth_largest(logits, jnp.where(top_k == 0, width, jnp.minimum(top_k, width)))
-        scaled = logits / jnp.where(temperature > 0, temperature, 1)[..., None]
-        noise = jax.vmap(lambda seed: _gumbel(seed, step, logits.shape[1:]))(seed)
-        drawn = jnp.argmax(jnp.where(logits >= kept[..., None], scaled + noise, -jnp.inf), axis=-1)
-        return jnp.where(temperature > 0, drawn, likeliest())
-
-    # Greedy decoding needs neither the k-th largest nor noise for a whole text vocabulary.
-    return jax.lax.cond(jnp.any(temperature > 0), random, likeliest)
+def first_largest(x: Float[Array, "*rows C"]) -> Int[Array, "*rows"]:
+    """`jnp.argmax` of numbers, as two plain reductions: on a CPU four times as fast."""
+    C = x.shape[-1]
+    found = jnp.where(x == jnp.max(x, axis=-1, keepdims=True), jnp.arange(C), C - 1)
+    return jnp.min(found, axis=-1)
 
 
 def kth_largest(x: Float[Array, "*rows C"], k: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
     """The k-th largest of each row, 1 <= k <= C, in float32.
 
-    Four bits of the answer at a time, by counting: k need not be known when this is compiled, as for `top_k`,
+    Two bits of the answer at a time, by counting: k need not be known when this is compiled, as for `top_k`,
     and a row of a vocabulary is not sorted for the sake of one of its entries.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     sign = jnp.uint32(1 << 31)
     ordered = jnp.where(bits >= sign, ~bits, bits | sign)  # as unsigned integers, in the order of the floats
     found = jnp.zeros(k.shape, jnp.uint32)
-    for shift in range(28, -1, -4):
-        candidates = found[..., None] | (jnp.arange(1, 16, dtype=jnp.uint32) << shift)
+    for shift in range(30, -1, -2):
+        candidates = found[..., None] | (jnp.arange(1, 4, dtype=jnp.uint32) << shift)
         at_least = jnp.sum(ordered[..., None, :] >= candidates[..., None], axis=-1)
         # Counts fall as candidates grow, so the number that still reach k is the digit.
         digit = jnp.sum(at_least >= k[..., None], axis=-1).astype(jnp.uint32)

@@ -109,6 +109,7 @@ def _decode(model, encoder, prompts, heard, params, names, wanted, text: bool) -
         text=text,
         guided=guided,
         enforce=not reference,
+        greedy=not settings.temperature[wanted].any(),
     )
     rows = np.asarray(rows)
     return {

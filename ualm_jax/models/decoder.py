@@ -7,6 +7,7 @@ Weights are gathered over fsdp where they are used: left to the partitioner, a p
 summed axis becomes a ring of small products, which takes ten times as long to compile.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -24,14 +25,15 @@ _INIT_STD = 0.02
 
 
 class KVCache(NamedTuple):
-    """Keys and values of every layer, in slots that are filled from the left.
+    """Keys and values, an array for each layer, in slots that are filled from the left.
 
+    Heads stand before slots, so that what a head reads lies together.
     valid: slots that hold something a later position may see.
     length: slots filled so far; the same for all rows, a row's own positions are kept by the caller.
     """
 
-    k: Float[Array, "L B T K H"]
-    v: Float[Array, "L B T K H"]
+    k: tuple[Float[Array, "B K T H"], ...]
+    v: tuple[Float[Array, "B K T H"], ...]
     valid: Bool[Array, "B T"]
     length: Int[Array, ""]
 
@@ -88,7 +90,10 @@ class Attention(nnx.Module):
 
     def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
         kernel = reshard(self.o_kernel.astype(attended.dtype), "kv_heads", None, None, None)
-        return jnp.einsum("btkgh,kghd->btd", attended, kernel, out_sharding=spec("batch", None, None))
+        # As one axis: XLA orders several to suit what is left of them, and would turn the kernel at every step.
+        heads = jnp.reshape(attended, (*attended.shape[:2], -1), out_sharding=spec("batch", None, "kv_heads"))
+        kernel = jnp.reshape(kernel, (-1, kernel.shape[-1]), out_sharding=spec("kv_heads", None))
+        return jnp.einsum("btn,nd->btd", heads, kernel, out_sharding=spec("batch", None, None))
 
 
 class MLP(nnx.Module):
@@ -185,38 +190,44 @@ class Decoder(nnx.Module):
 
         x, (k, v) = jax.lax.scan(step, x, self.layers)
         free = num_slots - x.shape[1]
-        k, v = (jnp.pad(kept, ((0, 0), (0, 0), (0, free), (0, 0), (0, 0))) for kept in (k, v))
+        k, v = (
+            tuple(jnp.pad(layer.swapaxes(1, 2), ((0, 0), (0, 0), (0, free), (0, 0))) for layer in kept)
+            for kept in (k, v)
+        )
         cache = KVCache(k, v, jnp.pad(valid, ((0, 0), (0, free))), jnp.int32(x.shape[1]))
         return rms_norm(x, self.norm[...], self.config.norm_eps), cache
 
+    def unstacked(self) -> list[Layer]:
+        """Every layer by itself: what a loop of `decode` reads, made once before it."""
+        structure, stacked = nnx.split(self.layers)
+        return [
+            nnx.merge(structure, jax.tree.map(lambda array, index=index: array[index], stacked))
+            for index in range(self.config.num_layers)
+        ]
+
     def decode(
-        self, x: Float[Array, "B 1 D"], positions: Int[Array, "B 1"], cache: KVCache
+        self, layers: list[Layer], x: Float[Array, "B 1 D"], positions: Int[Array, "B 1"], cache: KVCache
     ) -> tuple[Float[Array, "B 1 D"], KVCache]:
-        """One more position for every row, written into the next slot."""
+        """One more position for every row, written into the next slot.
+
+        layers: those of `unstacked`. They are not scanned: a step is short of memory bandwidth, and taking a layer out
+        of the stack would read and write its weights once more.
+        """
         cos, sin = self._rope(positions)
         valid = jax.lax.dynamic_update_slice_in_dim(
             cache.valid, jnp.ones_like(cache.valid[:, :1]), cache.length, axis=1
         )
 
-        # The cache travels as carry, not as scanned input and output: then XLA updates it in place and a
-        # step writes one slot of each layer instead of copying the whole cache.
-        def step(carry, scanned):
-            x, keys, values = carry
-            layer, index = scanned
+        def attention(keys, values, q, k, v):
+            keys = jax.lax.dynamic_update_slice_in_dim(keys, k.swapaxes(1, 2), cache.length, axis=2)
+            values = jax.lax.dynamic_update_slice_in_dim(values, v.swapaxes(1, 2), cache.length, axis=2)
+            return attend_cache(q, keys, values, valid), (keys, values)
 
-            def attention(q, k, v):
-                start = (index, 0, cache.length, 0, 0)
-                all_keys = jax.lax.dynamic_update_slice(keys, k[None], start)
-                all_values = jax.lax.dynamic_update_slice(values, v[None], start)
-                layer_keys = jax.lax.dynamic_index_in_dim(all_keys, index, keepdims=False)
-                layer_values = jax.lax.dynamic_index_in_dim(all_values, index, keepdims=False)
-                return attend_cache(q, layer_keys, layer_values, valid), (all_keys, all_values)
-
-            x, (keys, values) = layer(x, cos, sin, attention)
-            return (x, keys, values), None
-
-        indices = jnp.arange(self.config.num_layers)
-        (x, keys, values), _ = jax.lax.scan(step, (x, cache.k, cache.v), (self.layers, indices))
+        kept = []
+        for layer, keys, values in zip(layers, cache.k, cache.v, strict=True):
+            x, pair = layer(x, cos, sin, functools.partial(attention, keys, values))
+            kept.append(pair)
+        keys, values = zip(*kept, strict=True)
         return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(keys, values, valid, cache.length + 1)
 
     def _rope(self, positions):

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 from ualm_jax.models.attention.spec import AttentionSpec
 from ualm_jax.parallel.sharding import spec as sharding
 
+_BLOCK = 128  # of queries, in tokamax's kernel for Hopper
+
 
 def unable(platform: str, shape: tuple[int, ...]) -> str | None:
     """Why this backend can not be used; None where it can."""
@@ -20,6 +22,8 @@ def unable(platform: str, shape: tuple[int, ...]) -> str | None:
         return f"its kernels are for NVIDIA GPUs and this is {platform}"
     if importlib.util.find_spec("tokamax") is None:
         return "the package tokamax is not installed (pip install 'ualm-jax[cuda]')"
+    if shape[1] % _BLOCK:
+        return f"its kernels take blocks of {_BLOCK} positions and there are {shape[1]}"
     return None
 
 

@@ -22,22 +22,21 @@ def attend(
     if spec.causal:
         T = q.shape[1]
         mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
-    return _masked_attention(q, k, v, mask[:, None, None, :, :])
+    logits = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
+    return jnp.einsum("bkgts,bskh->btkgh", _softmax(logits, mask[:, None, None, :, :], q), v)
 
 
 def attend_cache(
     q: Float[Array, "B 1 K G H"],
-    k: Float[Array, "B T K H"],
-    v: Float[Array, "B T K H"],
+    k: Float[Array, "B K T H"],
+    v: Float[Array, "B K T H"],
     valid: Bool[Array, "B T"],
 ) -> Float[Array, "B 1 K G H"]:
     """One new position against a cache; `valid` marks the slots that hold something it may see."""
-    return _masked_attention(q, k, v, valid[:, None, None, None, :])
+    logits = jnp.einsum("btkgh,bksh->bkgts", q, k, preferred_element_type=jnp.float32)
+    return jnp.einsum("bkgts,bksh->btkgh", _softmax(logits, valid[:, None, None, None, :], q), v)
 
 
-def _masked_attention(q, k, v, mask):
-    scale = q.shape[-1] ** -0.5
-    logits = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32) * scale
-    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v)
+def _softmax(logits, mask, q):
+    logits = jnp.where(mask, logits * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(logits, axis=-1).astype(q.dtype)
