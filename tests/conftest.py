@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_cpu_enable_async_dispatch", False)  # see parallel/startup.py
+from ualm_jax.parallel.startup import share_threads
+
+share_threads()
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "reference_tiny"
 

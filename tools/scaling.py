@@ -17,7 +17,7 @@ import tempfile
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-SLICES = {16: "v5p:2x2x4", 32: "v5p:2x4x4", 64: "v5p:4x4x4", 128: "v5p:4x4x8", 256: "v5p:4x8x8", 512: "v5p:8x8x8"}
+SLICES = {16: "v5p:2x2x4", 64: "v5p:4x4x4", 256: "v5p:4x8x8", 512: "v5p:8x8x8"}
 MODELS = {"1.5B": ("configs/pretrain_1_5b.py", 8), "7B": ("configs/pretrain_7b.py", 16)}  # file, fsdp
 VIRTUAL = (1, 2, 4, 8)
 

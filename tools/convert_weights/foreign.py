@@ -8,7 +8,6 @@ import os
 import pathlib
 import pickle
 import re
-import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Info(NamedTuple):
 
 
 class TensorFiles:
-    """Tensors by name, read by any thread. `tensors` says where each lies, its shape and its dtype.
+    """Tensors by name. `tensors` says where each lies, its shape and its dtype.
 
     prefix: only tensors whose names begin so are seen, and under the rest of their names.
     """
@@ -42,7 +41,6 @@ class TensorFiles:
         self.prefix = prefix
         self.tensors: dict[str, Info] = {}
         self._open_path: pathlib.Path | None = None
-        self._lock = threading.Lock()
         for file in files:
             for name, (shape, dtype) in self._file(file).tensors.items():
                 if not name.startswith(prefix):
@@ -54,8 +52,7 @@ class TensorFiles:
     def read(self, name: str, rows: slice = slice(None)) -> Shaped[np.ndarray, "..."]:
         """The tensor, or these rows of it, in its own dtype. Raises UserError where a number is not finite."""
         file = self.tensors[name].file
-        with self._lock:
-            value = self._file(file).read(self.prefix + name, rows)
+        value = self._file(file).read(self.prefix + name, rows)
         if not is_finite(value):
             raise UserError(f"{file}: tensor {self.prefix + name} holds NaN or infinity; these weights are damaged.")
         return value

@@ -9,8 +9,7 @@ import collections
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +19,6 @@ from jaxtyping import Shaped
 from ualm_jax.errors import UserError
 
 IN_FLIGHT_BYTES = 256 << 20  # values whose writes have not ended; a larger one goes alone
-MAKERS = 2  # pieces made at once: turning a tensor takes about as long as writing it
 Index = tuple[slice | int, ...]
 
 
@@ -52,8 +50,8 @@ def write_arrays(
     left = {path: math.prod(info.shape) for path, info in arrays.items()}
     pending: collections.deque = collections.deque()  # of (write, bytes), the oldest first
     try:
-        for piece, made in _made_ahead(pieces):
-            value, info = np.ascontiguousarray(made), arrays[piece.path]
+        for piece in pieces:
+            value, info = np.ascontiguousarray(piece.make()), arrays[piece.path]
             target = stores[piece.path][piece.index]
             if value.dtype != info.dtype or value.shape != target.shape:
                 raise ValueError(
@@ -121,22 +119,6 @@ class ArrayStore:
                 found = str(error).splitlines()[0]
                 raise UserError(f"{self._directory}: array {path} cannot be read ({found}).") from None
         return self._opened[path]
-
-
-def _made_ahead(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Shaped[np.ndarray, "..."]]]:
-    """The pieces in their order, each with its value, made by other threads while earlier ones are written."""
-    waiting: collections.deque[tuple[Piece, Future]] = collections.deque()
-    pool = ThreadPoolExecutor(MAKERS)
-    try:
-        for piece in pieces:
-            waiting.append((piece, pool.submit(piece.make)))
-            if len(waiting) > MAKERS:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _create(path: pathlib.Path, info: ArrayInfo):

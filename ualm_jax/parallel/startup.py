@@ -1,6 +1,7 @@
 """What must happen before JAX touches a device."""
 
 import logging
+import os
 
 import jax
 
@@ -20,9 +21,7 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
-        # Virtual devices share one pool of threads: two programs in flight at once can each hold threads that the
-        # other's collectives wait for, until XLA gives up and aborts the process.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
+        share_threads()
     elif layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
         log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
     if distributed == "auto":
@@ -38,3 +37,14 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
                 jax.distributed.initialize(address, int(count), int(index))
             case _:
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
+
+
+def share_threads() -> None:
+    """Keeps virtual CPU devices from waiting for each other's threads until XLA gives up and aborts the process.
+
+    They share one pool of threads. A device that waits in a collective holds its thread; another's program, or the
+    pieces of an operation that is spread over the pool, may then find none to run on.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    flags = "--xla_cpu_multi_thread_eigen=false --xla_cpu_collective_call_terminate_timeout_seconds=600"
+    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
