@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
     for note in result.notes:
         print(f"- {note}")
     if args.json is not None:
-        report = {"part": args.part, "arguments": argv[1:], "title": result.title, "machine": facts}
+        outputs = {"part", "json", "png", "profile"}
+        asked = {name: value for name, value in vars(args).items() if name not in outputs}
+        report = {"part": args.part, "arguments": asked, "title": result.title, "machine": facts}
         report |= {"rows": list(result.rows), "notes": list(result.notes)}
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     if args.png is not None:
