@@ -42,9 +42,10 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
 def share_threads() -> None:
     """Keeps virtual CPU devices from waiting for each other's threads until XLA gives up and aborts the process.
 
-    They share one pool of threads. A device that waits in a collective holds its thread; another's program, or the
-    pieces of an operation that is spread over the pool, may then find none to run on.
+    They share one pool of as many threads as there are devices. A collective holds its thread until all devices have
+    come to it; where some are in one collective and some in another that needs no order, all threads are held and none
+    is left to end either. So the pool is made larger, and operations do not spread over it.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    flags = "--xla_cpu_multi_thread_eigen=false --xla_cpu_collective_call_terminate_timeout_seconds=600"
-    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
+    os.environ["PJRT_NPROC"] = "64"
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}".strip()
