@@ -123,3 +123,12 @@ def test_a_compiler_that_is_not_installed_is_named(tmp_path):
         pytest.skip("JAX's GPU plugin is installed here")
     done, _ = run(tmp_path, "tiny", "h100:8")
     assert done.stderr.splitlines()[-1].endswith("install it with: pip install 'ualm-jax[cuda]'.")
+
+
+@needs_libtpu
+def test_an_axis_of_the_mesh_may_take_part_of_an_axis_of_the_slice():
+    program = "from ualm_jax.bench.topology import describe; from ualm_jax.parallel.mesh import MeshConfig, make_mesh; "
+    program += "print(*make_mesh(MeshConfig(fsdp=8), describe('v5p:4x4x4').devices).shape.values())"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["8", "8", "1"], done.stderr[-2000:]

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from ualm_jax.errors import UserError
@@ -44,4 +45,6 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     """Explicit mesh over `devices`, all of them by default."""
     devices = jax.devices() if devices is None else devices
     shape = config.shape(len(devices))
-    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Explicit,) * 3, devices=devices)
+    # An axis of the mesh may take part of an axis of the machine: 8 parts of fsdp on a TPU slice of 4x4x4.
+    arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(arranged, MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
