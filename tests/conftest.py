@@ -13,7 +13,7 @@ import pytest
 
 from ualm_jax.parallel.startup import share_threads
 
-share_threads()
+share_threads(8)
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "reference_tiny"
 

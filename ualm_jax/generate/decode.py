@@ -17,6 +17,7 @@ from ualm_jax.generate import structure
 from ualm_jax.generate.sampling import draw, guide
 from ualm_jax.models.audio_encoder import AudioEncoder, hear
 from ualm_jax.models.decoder import KVCache
+from ualm_jax.models.params import cast_floats
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import reshard, spec
 from ualm_jax.tokens.types import Batch
@@ -114,10 +115,9 @@ def decode_segment(
 def _with_weights_as_used(model: UALM) -> UALM:
     """`model` with the layers' matrices and biases in the compute dtype: float32 ones would be read by every step."""
     products = nnx.Any(nnx.PathContains("attention"), nnx.PathContains("mlp"))
-    structure, used, rest = nnx.split(model, nnx.All(products, nnx.Not(nnx.PathContains("scale"))), ...)
-    dtype = jnp.dtype(model.config.compute_dtype)
-    used = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, used)
-    return nnx.merge(structure, used, rest)
+    scales = nnx.PathContains("scale")  # of 8-bit kernels, which are float32 until they have been multiplied
+    structure, used, rest = nnx.split(model, nnx.All(products, nnx.Not(scales)), ...)
+    return nnx.merge(structure, cast_floats(used, jnp.dtype(model.config.compute_dtype)), rest)
 
 
 @jax.jit

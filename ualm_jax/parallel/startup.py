@@ -21,7 +21,7 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
-        share_threads()
+        share_threads(cpu_devices)
     elif layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
         log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
     if distributed == "auto":
@@ -39,13 +39,13 @@ def start(*, distributed: str | None = None, cpu_devices: int | None = None, lay
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
 
 
-def share_threads() -> None:
+def share_threads(devices: int) -> None:
     """Keeps virtual CPU devices from waiting for each other's threads until XLA gives up and aborts the process.
 
     They share one pool of as many threads as there are devices. A collective holds its thread until all devices have
     come to it; where some are in one collective and some in another that needs no order, all threads are held and none
-    is left to end either. So the pool is made larger, and operations do not spread over it.
+    is left to end either. So the pool is made larger, eight threads a device, and operations do not spread over it.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    os.environ["PJRT_NPROC"] = "64"
+    os.environ["PJRT_NPROC"] = str(8 * devices)
     os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=false {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, BFloat16, Float32, Int
 
+from ualm_jax.models.params import cast_floats
+
 
 def stored_as(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
     """`optimizer` computing in float32, whatever the dtype of parameters and gradients, its state kept in `dtype`.
@@ -23,11 +25,6 @@ def stored_as(optimizer: optax.GradientTransformation, dtype: str) -> optax.Grad
         return updates, cast_floats(state, dtype)
 
     return optax.GradientTransformation(init, update)
-
-
-def cast_floats(tree: Any, dtype) -> Any:
-    """Arrays of floats in `dtype`, others as they are."""
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def apply_updates(params: Any, updates: Any, step: Int[Array, ""]) -> Any:

@@ -11,10 +11,11 @@ from jaxtyping import Array, Int
 
 from ualm_jax.models.audio_encoder.encoder import AudioEncoder, hear
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.params import cast_floats
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.loss import LossSums, next_token_loss
-from ualm_jax.train.precision import apply_updates, cast_floats
+from ualm_jax.train.precision import apply_updates
 
 
 class TrainState(NamedTuple):
