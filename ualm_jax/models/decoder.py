@@ -3,8 +3,6 @@
 Sources: Qwen2 in Hugging Face transformers (`modeling_qwen2.py`) for the maths; bias on q, k, v only.
 Queries are kept as [K, G, H]: G query heads for each of the K key/value heads, so that splitting K over the
 tensor axis splits both and no head is ever reshaped across devices.
-Weights are gathered over fsdp where they are used: left to the partitioner, a product with a matrix split along the
-summed axis becomes a ring of small products, which takes ten times as long to compile.
 """
 
 import functools
@@ -19,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import DecoderConfig
-from ualm_jax.parallel.sharding import reshard, spec
+from ualm_jax.models.linear import linear
+from ualm_jax.parallel.sharding import spec
 
 _INIT_STD = 0.02
 
@@ -79,21 +78,25 @@ class Attention(nnx.Module):
 
     def qkv(self, x: Float[Array, "B T D"], cos, sin):
         """Rotated queries [B, T, K, G, H], rotated keys and values [B, T, K, H]."""
-        dtype = x.dtype
-        q_kernel = reshard(self.q_kernel.astype(dtype), None, "kv_heads", None, None)
-        k_kernel = reshard(self.k_kernel.astype(dtype), None, "kv_heads", None)
-        v_kernel = reshard(self.v_kernel.astype(dtype), None, "kv_heads", None)
-        q = jnp.einsum("btd,dkgh->btkgh", x, q_kernel) + self.q_bias.astype(dtype)
-        k = jnp.einsum("btd,dkh->btkh", x, k_kernel) + self.k_bias.astype(dtype)
-        v = jnp.einsum("btd,dkh->btkh", x, v_kernel) + self.v_bias.astype(dtype)
+        q = _project(x, self.q_kernel, self.q_bias)
+        k = _project(x, self.k_kernel, self.k_bias)
+        v = _project(x, self.v_kernel, self.v_bias)
         return apply_rope(q, cos, sin), apply_rope(k, cos, sin), v
 
     def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
-        kernel = reshard(self.o_kernel.astype(attended.dtype), "kv_heads", None, None, None)
-        # As one axis: XLA orders several to suit what is left of them, and would turn the kernel at every step.
         heads = jnp.reshape(attended, (*attended.shape[:2], -1), out_sharding=spec("batch", None, "kv_heads"))
-        kernel = jnp.reshape(kernel, (-1, kernel.shape[-1]), out_sharding=spec("kv_heads", None))
-        return jnp.einsum("btn,nd->btd", heads, kernel, out_sharding=spec("batch", None, None))
+        kernel = self.o_kernel.astype(attended.dtype)
+        kernel = jnp.reshape(kernel, (-1, kernel.shape[-1]), out_sharding=spec("kv_heads", "embed"))
+        return linear(heads, kernel, ("kv_heads", "embed"))
+
+
+def _project(x: Float[Array, "B T D"], kernel, bias) -> Float[Array, "B T *heads"]:
+    """x @ kernel [D, *heads] + bias [*heads], with the heads as one axis: XLA turns kernels that have several."""
+    kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
+    flat = jnp.reshape(kernel, (kernel.shape[0], -1), out_sharding=spec("embed", "kv_heads"))
+    heads = linear(x, flat, ("embed", "kv_heads"))
+    split = spec("batch", None, "kv_heads", *[None] * (bias.ndim - 1))
+    return jnp.reshape(heads, (*x.shape[:2], *bias.shape), out_sharding=split) + bias
 
 
 class MLP(nnx.Module):
@@ -107,10 +110,9 @@ class MLP(nnx.Module):
         self.down = params.normal(rngs, (F, D), ("mlp", "embed"), **normal)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        gate = jnp.einsum("btd,df->btf", x, reshard(self.gate.astype(x.dtype), None, "mlp"))
-        up = jnp.einsum("btd,df->btf", x, reshard(self.up.astype(x.dtype), None, "mlp"))
-        down = reshard(self.down.astype(x.dtype), "mlp", None)
-        return jnp.einsum("btf,fd->btd", jax.nn.silu(gate) * up, down, out_sharding=spec("batch", None, None))
+        gate = linear(x, self.gate.astype(x.dtype), ("embed", "mlp"))
+        up = linear(x, self.up.astype(x.dtype), ("embed", "mlp"))
+        return linear(jax.nn.silu(gate) * up, self.down.astype(x.dtype), ("mlp", "embed"))
 
 
 class Layer(nnx.Module):

@@ -22,8 +22,9 @@ def attend(
     if spec.causal:
         T = q.shape[1]
         mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
-    logits = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-    return jnp.einsum("bkgts,bskh->btkgh", _softmax(logits, mask[:, None, None, :, :], q), v)
+    logits = jnp.einsum("btkgh,bskh->bktgs", q, k, preferred_element_type=jnp.float32)
+    attended = jnp.einsum("bktgs,bskh->bktgh", _softmax(logits, mask[:, None, :, None, :], q), v)
+    return attended.swapaxes(1, 2)
 
 
 def attend_cache(
@@ -33,8 +34,8 @@ def attend_cache(
     valid: Bool[Array, "B T"],
 ) -> Float[Array, "B 1 K G H"]:
     """One new position against a cache; `valid` marks the slots that hold something it may see."""
-    logits = jnp.einsum("btkgh,bksh->bkgts", q, k, preferred_element_type=jnp.float32)
-    return jnp.einsum("bkgts,bksh->btkgh", _softmax(logits, valid[:, None, None, None, :], q), v)
+    logits = jnp.einsum("btkgh,bksh->bktgs", q, k, preferred_element_type=jnp.float32)
+    return jnp.einsum("bktgs,bksh->bktgh", _softmax(logits, valid[:, None, None, None, :], q), v).swapaxes(1, 2)
 
 
 def _softmax(logits, mask, q):

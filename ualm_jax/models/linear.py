@@ -1,0 +1,51 @@
+"""Products with kernels that are split over fsdp: gathered where they are used, their gradients scattered."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ualm_jax.parallel.sharding import RULES, reshard, spec
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[str, str]) -> Float[Array, "B T O"]:
+    """x @ kernel, both of one dtype. axes: logical axes of the kernel, of which one is "embed".
+
+    Gathered by hand: left to the partitioner, a product with a matrix split along the summed axis becomes a ring of
+    small products, which takes ten times as long to compile. The gradient is written out for two reasons. The
+    partitioner sums a kernel's gradient on all devices and then cuts it, on some meshes: twice the bytes of a
+    reduce-scatter. And JAX would make it as (g^T x)^T, for which XLA turns g in memory on a CPU; x is the smaller one
+    to turn where a kernel widens.
+    """
+    return jnp.einsum("bti,io->bto", x, _gathered(kernel, axes), out_sharding=_activations(axes[1]))
+
+
+def _forward(x, kernel, axes):
+    return linear(x, kernel, axes), (x, kernel)
+
+
+def _backward(axes, residuals, g):
+    x, kernel = residuals
+
+    def kernel_grad(x, g):
+        grad = jnp.einsum("bti,bto->io", x, g)
+        grad = jax.lax.psum_scatter(grad, RULES["embed"], scatter_dimension=axes.index("embed"), tiled=True)
+        return jax.lax.psum(grad, [axis for axis in RULES["batch"] if axis != RULES["embed"]])
+
+    specs = tuple(map(_activations, axes))
+    dx = jnp.einsum("bto,io->bti", g, _gathered(kernel, axes), out_sharding=specs[0])
+    return dx, jax.shard_map(kernel_grad, in_specs=specs, out_specs=spec(*axes), check_vma=False)(x, g)
+
+
+linear.defvjp(_forward, _backward)
+
+
+def _gathered(kernel, axes):
+    return reshard(kernel, *(None if axis == "embed" else axis for axis in axes))
+
+
+def _activations(axis: str) -> jax.P:
+    """How [B, T, axis] is split: the width of the model is whole, the batch has its mesh axis."""
+    return spec("batch", None, None if axis == "embed" else axis)
