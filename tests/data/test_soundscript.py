@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 
 from ualm_jax.data.sound_source import CaptionedSound, SoundSource
-from ualm_jax.data.soundscript import KINDS, Event, Scene, SoundScript, caption, level_db, render
+from ualm_jax.data.soundscript import (
+    KINDS,
+    Event,
+    Scene,
+    SoundScript,
+    TooLoud,
+    caption,
+    compose,
+    level_db,
+    render,
+)
 from ualm_jax.errors import UserError
 
 RATE = 16000
@@ -123,6 +133,16 @@ def test_sounds_are_finite_below_full_scale_and_as_long_as_their_scene(sounds, s
         assert len(sound.wav) == round(scene.seconds * RATE)
         assert 1.0 <= scene.seconds <= 4.0
         assert all(event.end <= scene.seconds for event in scene.events)
+
+
+def test_where_a_scene_would_exceed_full_scale_another_is_drawn():
+    source = SoundScript(count=32081, seed=0, sample_rate=16000, min_seconds=8.0, max_seconds=12.0)
+    first = compose(np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 32080]))), 8.0, 12.0)
+    with pytest.raises(TooLoud):
+        render(first, 16000)
+    sound = source[32080]
+    assert np.abs(sound.wav).max() < 1.0
+    np.testing.assert_array_equal(sound.wav, render(Scene.from_dict(sound.scene), 16000))
 
 
 def test_sounds_vary(sounds, scenes):

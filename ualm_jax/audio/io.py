@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pyloudnorm
 import soundfile
 import soxr
 from jaxtyping import Float, Float32
@@ -116,6 +115,8 @@ def loudness(wav: Float[np.ndarray, "N"], sample_rate: int) -> float:
     if len(wav) == 0:
         raise ValueError("loudness of no samples")
     block = min(_GATING_BLOCK, len(wav) / sample_rate)
+    import pyloudnorm  # brings scipy.signal, which takes a second, and few who read sounds need it
+
     # A quotient can round up to more samples than there are; one ulp less never does.
     meter = pyloudnorm.Meter(sample_rate, block_size=math.nextafter(block, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):

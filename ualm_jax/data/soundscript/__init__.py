@@ -5,8 +5,8 @@ scene.py says what sounds, compose.py invents scenes, render.py makes samples of
 
 from ualm_jax.data.soundscript.caption import caption
 from ualm_jax.data.soundscript.compose import compose
-from ualm_jax.data.soundscript.render import level_db, render
+from ualm_jax.data.soundscript.render import TooLoud, level_db, render
 from ualm_jax.data.soundscript.scene import KINDS, Event, Scene
 from ualm_jax.data.soundscript.source import SoundScript
 
-__all__ = ["KINDS", "Event", "Scene", "SoundScript", "caption", "compose", "level_db", "render"]
+__all__ = ["KINDS", "Event", "Scene", "SoundScript", "TooLoud", "caption", "compose", "level_db", "render"]

@@ -11,10 +11,14 @@ _TOP = 0.45  # of the sample rate: highest frequency that any event may hold
 _PICK_SOFTNESS = 12  # rounds of smoothing of the burst that sets a string going
 
 
+class TooLoud(ValueError):
+    """The events of a scene together exceed full scale."""
+
+
 def render(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "N"]:
     """N = round(scene.seconds * sample_rate) samples with a peak below 1.
 
-    Raises ValueError where the events together are too loud, or a pitch too high for the sample rate.
+    Raises TooLoud, or another ValueError where a pitch is too high for the sample rate.
     """
     wav = np.zeros(round(scene.seconds * sample_rate))
     for index, event in enumerate(scene.events):
@@ -24,7 +28,7 @@ def render(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "N"]:
         wav[first:stop] += sound * 10 ** ((event.loudness_db - level_db(sound, sample_rate)) / 20)
     peak = np.abs(wav).max()
     if peak >= 1.0:
-        raise ValueError(f"the scene is too loud: it peaks at {peak:.2f} of full scale")
+        raise TooLoud(f"the scene is too loud: it peaks at {peak:.2f} of full scale")
     return wav.astype(np.float32)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ualm_jax.data.sound_source import CaptionedSound
 from ualm_jax.data.soundscript.caption import caption
 from ualm_jax.data.soundscript.compose import compose
-from ualm_jax.data.soundscript.render import render
+from ualm_jax.data.soundscript.render import TooLoud, render
 from ualm_jax.errors import UserError
 
 _REVISION = 1  # to be raised whenever the same seed starts to give other sounds or captions
@@ -49,14 +49,14 @@ class SoundScript:
         if not 0 <= index < self.count:
             raise IndexError(f"sound {index} of {self.count}")
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, index])))
-        scene = compose(rng, self.min_seconds, self.max_seconds)
-        return CaptionedSound(
-            id=f"soundscript-{self.seed}-{index}",
-            caption=caption(scene, rng),
-            wav=render(scene, self.sample_rate),
-            sample_rate=self.sample_rate,
-            scene=scene.to_dict(),
-        )
+        while True:
+            scene = compose(rng, self.min_seconds, self.max_seconds)
+            text = caption(scene, rng)
+            try:
+                wav = render(scene, self.sample_rate)
+            except TooLoud:  # one in some ten thousand, where many events meet
+                continue
+            return CaptionedSound(f"soundscript-{self.seed}-{index}", text, wav, self.sample_rate, scene.to_dict())
 
     def fingerprint(self) -> dict[str, Any]:
         return {"kind": self.name, "revision": _REVISION, **dataclasses.asdict(self)}
