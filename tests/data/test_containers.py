@@ -124,6 +124,30 @@ def test_damaged_and_missing_tars_are_one_sentence(tars):
         WebDatasetSounds(tars / "set-0.tar", 16000)
 
 
+def test_both_are_read_from_urls_too(hub, tars):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    place = tars.name  # all tests share this file system
+    memory.put(str(hub), f"/{place}/raw", recursive=True)
+    for tar in ("set-0.tar", "set-1.tar"):
+        memory.put(str(tars / tar), f"/{place}/tars/{tar}")
+    rows = HubSounds(f"memory://{place}/raw", 16000)
+    assert len(rows) == 12 and rows.fingerprint() == HubSounds(hub, 16000).fingerprint()
+    for index in (0, 3, 11):  # 3 lies in a file beside
+        np.testing.assert_array_equal(rows[index].wav, decoded(index))
+    samples = WebDatasetSounds(f"memory://{place}/tars/set-*.tar", 16000)
+    assert samples.fingerprint() == WebDatasetSounds(tars / "set-*.tar", 16000).fingerprint()
+    np.testing.assert_array_equal(samples[3].wav, decoded(4))
+    with pytest.raises(UserError, match="memory://none: holds no data set"):
+        HubSounds("memory://none", 16000)
+    with pytest.raises(UserError, match=r"memory://none-\*.tar: there is no such tar file"):
+        WebDatasetSounds("memory://none-*.tar", 16000)
+
+
+def test_a_name_with_brackets_is_a_name(hub):
+    (hub / "data" / "train-00000.parquet").rename(hub / "data" / "train[0].parquet")
+    assert len(HubSounds(hub / "data" / "train[0].parquet", 16000)) == 6
+
+
 def test_both_become_datasets(hub, tars, parts, tmp_path):
     for name, sounds in {"hub": HubSounds(hub, 16000), "tar": WebDatasetSounds(tars / "set-*.tar", 16000)}.items():
         source = CaptionedConversations(sounds, "caption_to_audio")

@@ -1,10 +1,12 @@
 """Raw files, on disk or behind an fsspec URL (s3://, gs://, https://, ...), and the sounds in them."""
 
 import dataclasses
+import glob
 import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,13 +22,26 @@ def is_url(path: str | os.PathLike) -> bool:
 
 def open_binary(path: str | os.PathLike) -> io.IOBase:
     """A seekable file. Raises OSError where there is none; URLs need `pip install ualm-jax[remote]`."""
-    if not is_url(path):
-        return open(path, "rb")
+    return _fsspec(path).open(str(path), "rb").open() if is_url(path) else open(path, "rb")
+
+
+def matching(pattern: str | os.PathLike) -> list[str]:
+    """The files that a glob names (`**`: in any folder below), in order of their names. URLs as in `open_binary`."""
+    if not is_url(pattern):
+        return sorted(glob.glob(os.fspath(pattern), recursive=True))
+    system, path = _fsspec(pattern).core.url_to_fs(str(pattern))
+    try:
+        return sorted(map(system.unstrip_protocol, system.glob(path)))
+    except OSError as error:
+        raise UserError(f"{pattern}: can not be listed ({error})") from error
+
+
+def _fsspec(path: str | os.PathLike) -> Any:
     try:
         import fsspec
     except ImportError as error:
         raise UserError(f"{path}: URLs are read by fsspec, run `pip install 'ualm-jax[remote]'`") from error
-    return fsspec.open(str(path), "rb").open()
+    return fsspec
 
 
 def beside(path: str | os.PathLike) -> str:

@@ -3,6 +3,7 @@
 
 import bisect
 import functools
+import glob
 import hashlib
 import os
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ualm_jax.audio.io import BadAudio
-from ualm_jax.data.files import EncodedSound, FileSound, inside
+from ualm_jax.data.files import EncodedSound, FileSound, beside, inside, is_url, matching, open_binary
 from ualm_jax.data.sound_source import BadRecord, CaptionedSound
 from ualm_jax.errors import UserError
 
@@ -23,6 +24,7 @@ _GROUPS_HELD = 4  # row groups in memory; readers ask for neighbours
 class HubSounds:
     """The rows of a Parquet or Arrow file, or of all below a folder in order of their names. Implements SoundSource.
 
+    path: of the file or folder; of Parquet it may be a URL.
     audio: the column with the sound, a struct of `bytes` (a sound file) and `path`, or a text with a path;
     caption: the column with the text. id: the column that names a row, None for "file:row".
     Memory holds the row groups last read. Raises UserError for a folder without such files or a missing column.
@@ -37,13 +39,14 @@ class HubSounds:
         caption: str = "text",
         id: str | None = None,
     ):
-        self.path, self.name, self.sample_rate = Path(path), Path(path).stem, sample_rate
+        path = os.fspath(path).rstrip("/")
+        self.name, self.sample_rate = Path(path).stem, sample_rate
         self._audio, self._caption, self._id = audio, caption, id
-        self._files = (
-            [self.path]
-            if self.path.is_file()
-            else sorted(self.path.rglob("*.parquet")) or sorted(self.path.rglob("*.arrow"))
-        )
+        literal = glob.escape(path)
+        if path.endswith((".parquet", ".arrow")) and not os.path.isdir(path):
+            self._files = matching(literal)
+        else:
+            self._files = matching(f"{literal}/**/*.parquet") or matching(f"{literal}/**/*.arrow")
         if not self._files:
             raise UserError(
                 f"{path}: holds no data set; expected a file, or a folder with *.parquet or *.arrow below it"
@@ -103,10 +106,10 @@ class HubSounds:
         """By the sizes of the files and what their last bytes say of their content."""
         digest = hashlib.sha256()
         for file in self._files:
-            with open(file, "rb") as content:
+            with open_binary(file) as content:
                 size = content.seek(0, os.SEEK_END)
                 content.seek(-min(size, 1 << 16), os.SEEK_END)
-                digest.update(f"{file.name} {size} ".encode() + content.read())
+                digest.update(f"{os.path.basename(file)} {size} ".encode() + content.read())
         columns = [self._audio, self._caption, self._id]
         return {"kind": "hub", "sha256": digest.hexdigest(), "columns": columns, "sample_rate": self.sample_rate}
 
@@ -116,33 +119,37 @@ class HubSounds:
     def _read_group(self, group: int) -> Any:
         number, within = self._groups[group]
         file = self._files[number]
-        if file.suffix == ".arrow":
+        if file.endswith(".arrow"):
             return _arrow_table(file)
-        return _pyarrow(file).parquet.ParquetFile(file).read_row_group(within, self._columns())
+        with open_binary(file) as content:
+            return _pyarrow(file).parquet.ParquetFile(content).read_row_group(within, self._columns())
 
-    def _sound(self, value: Any, file: Path, where: str) -> EncodedSound | FileSound:
+    def _sound(self, value: Any, file: str, where: str) -> EncodedSound | FileSound:
         if isinstance(value, dict) and value.get("bytes"):
             return EncodedSound(where, value["bytes"])
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str) or not path:
             raise BadRecord(f"{where}: {self._audio!r} must hold bytes or a path, found {type(value).__name__}")
-        return FileSound(inside(str(file.parent), path, where))
+        return FileSound(inside(beside(file), path, where))
 
 
-def _describe(file: Path) -> tuple[list[str], list[int]]:
+def _describe(file: str) -> tuple[list[str], list[int]]:
     """Columns, and the rows of every part that is read at once."""
-    if file.suffix == ".arrow":
+    if file.endswith(".arrow"):
         table = _arrow_table(file)
         return table.column_names, [table.num_rows]
-    metadata = _pyarrow(file).parquet.ParquetFile(file)
-    rows = [metadata.metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    return metadata.schema_arrow.names, rows
+    with open_binary(file) as content:
+        parquet = _pyarrow(file).parquet.ParquetFile(content)
+        rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+        return parquet.schema_arrow.names, rows
 
 
-def _arrow_table(file: Path) -> Any:
+def _arrow_table(file: str) -> Any:
     """Memory-mapped: nothing is read until a row is."""
+    if is_url(file):
+        raise UserError(f"{file}: Arrow files are memory-mapped and must lie on a disk; Parquet may be a URL")
     pyarrow = _pyarrow(file)
-    return pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all()
+    return pyarrow.ipc.open_stream(pyarrow.memory_map(file)).read_all()
 
 
 def _pyarrow(path: str | os.PathLike) -> Any:

@@ -1,7 +1,6 @@
 """Captioned sounds in tar files named as WebDataset does: `key.flac` and `key.txt` or `key.json` side by side."""
 
 import array
-import glob
 import hashlib
 import io
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ualm_jax.audio.io import BadAudio
-from ualm_jax.data.files import EncodedSound, is_url, open_binary
+from ualm_jax.data.files import EncodedSound, matching, open_binary
 from ualm_jax.data.sound_source import BadRecord, CaptionedSound
 from ualm_jax.errors import UserError
 
@@ -24,15 +23,14 @@ _TEXTS = ("txt", "json")
 class WebDatasetSounds:
     """The samples of one or several tar files in order. Implements SoundSource.
 
-    pattern: a tar file, a glob of them, or a URL. caption: the field of `key.json` that holds the text.
+    pattern: a tar file, or a glob of them; it may be a URL. caption: the field of `key.json` that holds the text.
     A sample is a run of members that share a key, the name up to the first dot of its last part; members that are
     neither sound nor text are passed over. Memory holds 48 bytes a sample: where its two members are.
     Raises UserError for no tar file, a damaged one, or none with a sound and a text.
     """
 
     def __init__(self, pattern: str | os.PathLike, sample_rate: int, *, caption: str = "text"):
-        pattern = os.fspath(pattern)
-        self._tars = [pattern] if is_url(pattern) else sorted(glob.glob(pattern))
+        self._tars = matching(pattern)
         if not self._tars:
             raise UserError(f"{pattern}: there is no such tar file")
         self.name = os.path.basename(self._tars[0]).split(".")[0]
