@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -71,7 +72,47 @@ def test_a_card_needs_no_more_memory_than_its_budget(tmp_path, config, topology,
     """Flash attention is in the program; a 7B trains on one card."""
     done, report = run(tmp_path, config, topology, *overrides)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stderr
+    assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stdout + done.stderr
+
+
+@needs_cuda
+@pytest.mark.slow
+def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
+    """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
+    program = """
+import dataclasses, jax
+from flax import nnx
+from ualm_jax.bench.topology import describe
+from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.models.config import QWEN2_5, UALMConfig
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import Vocabulary
+topology = describe("h100:1")
+decoder = dataclasses.replace(QWEN2_5["1.5b"], num_layers=2)
+config = UALMConfig(decoder, Vocabulary(151_936, 1024, 8), param_dtype="bfloat16")
+mesh = make_mesh(MeshConfig(), topology.devices)
+def array(*shape, dtype="int32"):
+    sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
+    model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
+    batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
+    one, real = array(1), array(1, dtype="float32")
+    settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
+                        array(1, dtype="bool"))
+    flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
+    print(decode_segment.lower(model, batch, settings, None, **flags).compile().as_text())
+"""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
+    # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
+    assert {max(map(int, shape.split(","))) for shape in shapes} == {1536, 2048, 17920}
 
 
 @needs_libtpu
