@@ -85,13 +85,15 @@ def plot(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 4))
-    for model in MODELS:
+    for color, model in zip(("C0", "C1"), MODELS, strict=True):
         mine = [row for row in rows if row["model"] == model]
         chips = [row["devices"] for row in mine]
-        axes[0].plot(chips, [sum(row["bytes_per_token"].values()) / 1e3 for row in mine], "o-", label=model)
-        axes[1].plot(chips, [row["memory_gib"] for row in mine], "o-", label=model)
-        axes[2].plot(chips, [row["serial_ms"] for row in mine], "o-", label=f"{model}, nothing overlaps")
-        axes[2].plot(chips, [row["bound_ms"] for row in mine], "o--", label=f"{model}, all overlaps")
+        axes[0].plot(
+            chips, [sum(row["bytes_per_token"].values()) / 1e3 for row in mine], "o-", color=color, label=model
+        )
+        axes[1].plot(chips, [row["memory_gib"] for row in mine], "o-", color=color, label=model)
+        axes[2].plot(chips, [row["serial_ms"] for row in mine], "o-", color=color, label=f"{model}, nothing overlaps")
+        axes[2].plot(chips, [row["bound_ms"] for row in mine], "o--", color=color, label=f"{model}, all overlaps")
     labels = (
         "KB sent by a chip per token of its own",
         "GiB of a chip, arguments and temporaries",

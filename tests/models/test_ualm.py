@@ -118,6 +118,27 @@ def test_remat_changes_no_gradient(remat, model, golden):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grad(remat), grad("none"))
 
 
+def test_each_policy_keeps_what_it_names(model):
+    """Bytes that wait for the backward pass: a layer's input, then what was attended, then every kernel's product."""
+    config = golden_model.CONFIG.decoder
+    x = jnp.ones((2, 64, config.width), out_sharding=spec("batch", None, None))
+    attention = AttentionSpec(jnp.ones((2, 64), jnp.int32))
+
+    def kept(policy):
+        forward = lambda decoder: decoder(x, jnp.zeros((2, 64), jnp.int32), attention, policy)  # noqa: E731
+        residuals = jax.eval_shape(lambda decoder: jax.vjp(forward, decoder)[1], model.decoder)
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
+
+    layer_output = x.nbytes * config.num_layers
+    heads = config.num_heads * config.head_width / config.width
+    # Of the kernels' products, the last one is only added to what is kept anyway.
+    products = 1 + 2 * config.mlp_width / config.width + heads + 2 * config.num_kv_heads / config.num_heads * heads
+    full = kept("full")
+    assert kept("save_attention") - full == pytest.approx(layer_output * heads)
+    assert kept("dots") - full == pytest.approx(layer_output * products)
+    assert kept("none") > kept("dots")
+
+
 def test_eight_devices_compute_what_one_does(golden, golden_dir):
     batch = golden_model.batch_of(golden, "batch_of_four")
 

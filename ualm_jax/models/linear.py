@@ -4,12 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ualm_jax.parallel.sharding import RULES, reshard, spec
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[str, str]) -> Float[Array, "B T O"]:
     """x @ kernel, both of one dtype. axes: logical axes of the kernel, of which one is "embed".
 
@@ -17,13 +17,18 @@ def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[st
     small products, which takes ten times as long to compile. The gradient is written out for two reasons. The
     partitioner sums a kernel's gradient on all devices and then cuts it, on some meshes: twice the bytes of a
     reduce-scatter. And JAX would make it as (g^T x)^T, for which XLA turns g in memory on a CPU; x is the smaller one
-    to turn where a kernel widens.
+    to turn where a kernel widens. Rematerialisation sees no product in here, so what comes out has a name.
     """
+    return checkpoint_name(_product(x, kernel, axes), "product")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _product(x, kernel, axes):
     return jnp.einsum("bti,io->bto", x, _gathered(kernel, axes), out_sharding=_activations(axes[1]))
 
 
 def _forward(x, kernel, axes):
-    return linear(x, kernel, axes), (x, kernel)
+    return _product(x, kernel, axes), (x, kernel)
 
 
 def _backward(axes, residuals, g):
@@ -39,7 +44,7 @@ def _backward(axes, residuals, g):
     return dx, jax.shard_map(kernel_grad, in_specs=specs, out_specs=spec(*axes), check_vma=False)(x, g)
 
 
-linear.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
 
 
 def _gathered(kernel, axes):
