@@ -167,6 +167,15 @@ def test_a_compiler_that_is_not_installed_is_named(tmp_path):
 
 
 @needs_libtpu
+@pytest.mark.parametrize("topology, chips", [("v4:2x2x2", 8), ("v5e:2x4", 8), ("v5p:2x2x1", 4), ("v6e:4x4", 16)])
+def test_every_tpu_has_a_device_for_each_chip(topology, chips):
+    program = f"from ualm_jax.bench.topology import describe; print(len(describe({topology!r}).devices))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == [str(chips)], done.stderr[-2000:]
+
+
+@needs_libtpu
 def test_an_axis_of_the_mesh_may_take_part_of_an_axis_of_the_slice():
     program = "from ualm_jax.bench.topology import describe; from ualm_jax.parallel.mesh import MeshConfig, make_mesh; "
     program += "print(*make_mesh(MeshConfig(fsdp=8), describe('v5p:4x4x4').devices).shape.values())"

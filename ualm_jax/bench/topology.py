@@ -62,7 +62,7 @@ def _tpu(name: str) -> Topology:
 
     bounds = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
     if name.startswith("v4"):
-        bounds["chip_config_name"] = "megachip"  # one JAX device per chip of two cores, as on real v4 machines
+        bounds["chip_config_name"] = "megacore"  # one JAX device per chip of two cores, as on real v4 machines
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name, **bounds).devices
     except Exception as error:  # libtpu raises several kinds
