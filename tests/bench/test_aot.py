@@ -23,13 +23,17 @@ GIB = 2**30
 BFLOAT16 = ["--config.model.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
 
 
+def execute(program: str) -> subprocess.CompletedProcess:
+    """In a process of its own, since compilers for other machines change it; it finds the plugins of this one."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+
+
 def run(tmp_path, config: str, topology: str, *overrides: str) -> tuple[subprocess.CompletedProcess, dict | None]:
     out = tmp_path / "report.json"
     words = ["compile", "--config", f"configs/{config}.py", "--topology", topology, "--json", str(out), *overrides]
-    program = f"import sys; from ualm_jax.cli.main import run; sys.exit(run({words!r}))"
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+    done = execute(f"import sys; from ualm_jax.cli.main import run; sys.exit(run({words!r}))")
     return done, json.loads(out.read_text())[0] if out.exists() else None
 
 
@@ -106,9 +110,7 @@ with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
     flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
     print(decode_segment.lower(model, batch, settings, None, **flags).compile().as_text())
 """
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = execute(program)
     assert done.returncode == 0, done.stderr[-2000:]
     shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
     # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
@@ -146,8 +148,7 @@ with jax.set_mesh(mesh):
         array((B, T, S), "int32", "batch", None, None), array((B, T, S), "float32", "batch", None, None)).compile()
 print(compiled.memory_analysis().temp_size_in_bytes)
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = execute(program)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) <= most
 
@@ -170,8 +171,7 @@ def test_a_compiler_that_is_not_installed_is_named(tmp_path):
 @pytest.mark.parametrize("topology, chips", [("v4:2x2x2", 8), ("v5e:2x4", 8), ("v5p:2x2x1", 4), ("v6e:4x4", 16)])
 def test_every_tpu_has_a_device_for_each_chip(topology, chips):
     program = f"from ualm_jax.bench.topology import describe; print(len(describe({topology!r}).devices))"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = execute(program)
     assert done.stdout.split() == [str(chips)], done.stderr[-2000:]
 
 
@@ -179,6 +179,5 @@ def test_every_tpu_has_a_device_for_each_chip(topology, chips):
 def test_an_axis_of_the_mesh_may_take_part_of_an_axis_of_the_slice():
     program = "from ualm_jax.bench.topology import describe; from ualm_jax.parallel.mesh import MeshConfig, make_mesh; "
     program += "print(*make_mesh(MeshConfig(fsdp=8), describe('v5p:4x4x4').devices).shape.values())"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    done = execute(program)
     assert done.stdout.split() == ["8", "8", "1"], done.stderr[-2000:]

@@ -11,6 +11,7 @@ from fake_sounds import prepare_fake
 
 from ualm_jax.data.conversation import CaptionedConversations
 from ualm_jax.data.dataset import open_records
+from ualm_jax.data.files import open_binary
 from ualm_jax.data.hub import HubSounds
 from ualm_jax.data.sound_source import BadRecord, SoundSource
 from ualm_jax.data.webdataset import WebDatasetSounds
@@ -134,6 +135,9 @@ def test_both_are_read_from_urls_too(hub, tars):
     assert len(rows) == 12 and rows.fingerprint() == HubSounds(hub, 16000).fingerprint()
     for index in (0, 3, 11):  # 3 lies in a file beside
         np.testing.assert_array_equal(rows[index].wav, decoded(index))
+    assert len(HubSounds(f"memory://{place}/raw/data/train-00001.parquet", 16000)) == 6
+    with pytest.raises(UserError, match="none.parquet: not a readable data file"):
+        HubSounds(f"memory://{place}/none.parquet", 16000)
     samples = WebDatasetSounds(f"memory://{place}/tars/set-*.tar", 16000)
     assert samples.fingerprint() == WebDatasetSounds(tars / "set-*.tar", 16000).fingerprint()
     np.testing.assert_array_equal(samples[3].wav, decoded(4))
@@ -143,9 +147,24 @@ def test_both_are_read_from_urls_too(hub, tars):
         WebDatasetSounds("memory://none-*.tar", 16000)
 
 
-def test_a_name_with_brackets_is_a_name(hub):
-    (hub / "data" / "train-00000.parquet").rename(hub / "data" / "train[0].parquet")
-    assert len(HubSounds(hub / "data" / "train[0].parquet", 16000)) == 6
+def test_a_url_that_nothing_installed_opens_is_one_sentence():
+    pytest.importorskip("fsspec")
+    for opened in (lambda url: HubSounds(url, 16000), lambda url: WebDatasetSounds(url, 16000), open_binary):
+        with pytest.raises(UserError, match="nowhere://set.*: can not be opened .*; URLs need `pip install"):
+            opened("nowhere://set")
+
+
+def test_arrow_files_must_lie_on_a_disk(hub):
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe("/arrow/data.arrow", b"")
+    with pytest.raises(UserError, match="data.arrow: Arrow files are memory-mapped and must lie on a disk"):
+        HubSounds("memory://arrow", 16000)
+
+
+@pytest.mark.parametrize("name", ["train[0].parquet", "rows.pq"])
+def test_a_file_that_is_named_is_read_whatever_its_name(hub, name):
+    (hub / "data" / "train-00000.parquet").rename(hub / "data" / name)
+    assert len(HubSounds(hub / "data" / name, 16000)) == 6
 
 
 def test_both_become_datasets(hub, tars, parts, tmp_path):

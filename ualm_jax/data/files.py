@@ -21,27 +21,35 @@ def is_url(path: str | os.PathLike) -> bool:
 
 
 def open_binary(path: str | os.PathLike) -> io.IOBase:
-    """A seekable file. Raises OSError where there is none; URLs need `pip install ualm-jax[remote]`."""
-    return _fsspec(path).open(str(path), "rb").open() if is_url(path) else open(path, "rb")
+    """A seekable file. Raises OSError where there is none, UserError where nothing installed opens such a URL."""
+    if not is_url(path):
+        return open(path, "rb")
+    system, inner = _file_system(path)
+    return system.open(inner, "rb")
 
 
 def matching(pattern: str | os.PathLike) -> list[str]:
     """The files that a glob names (`**`: in any folder below), in order of their names. URLs as in `open_binary`."""
     if not is_url(pattern):
         return sorted(glob.glob(os.fspath(pattern), recursive=True))
-    system, path = _fsspec(pattern).core.url_to_fs(str(pattern))
+    system, inner = _file_system(pattern)
     try:
-        return sorted(map(system.unstrip_protocol, system.glob(path)))
+        return sorted(map(system.unstrip_protocol, system.glob(inner)))
     except OSError as error:
         raise UserError(f"{pattern}: can not be listed ({error})") from error
 
 
-def _fsspec(path: str | os.PathLike) -> Any:
+def _file_system(url: str | os.PathLike) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path in it."""
     try:
         import fsspec
-    except ImportError as error:
-        raise UserError(f"{path}: URLs are read by fsspec, run `pip install 'ualm-jax[remote]'`") from error
-    return fsspec
+
+        return fsspec.core.url_to_fs(str(url))
+    except (ImportError, ValueError) as error:  # of fsspec, or of what it needs for this kind of URL
+        raise UserError(
+            f"{url}: can not be opened ({error}); URLs need `pip install 'ualm-jax[remote]'`, s3:// also s3fs, "
+            "gs:// gcsfs, and http:// aiohttp and requests"
+        ) from error
 
 
 def beside(path: str | os.PathLike) -> str:

@@ -42,11 +42,11 @@ class HubSounds:
         path = os.fspath(path).rstrip("/")
         self.name, self.sample_rate = Path(path).stem, sample_rate
         self._audio, self._caption, self._id = audio, caption, id
-        literal = glob.escape(path)
-        if path.endswith((".parquet", ".arrow")) and not os.path.isdir(path):
-            self._files = matching(literal)
+        if os.path.isfile(path) or (is_url(path) and path.endswith(".parquet")):
+            self._files = [path]
         else:
-            self._files = matching(f"{literal}/**/*.parquet") or matching(f"{literal}/**/*.arrow")
+            below = f"{glob.escape(path)}/**"
+            self._files = matching(f"{below}/*.parquet") or matching(f"{below}/*.arrow")
         if not self._files:
             raise UserError(
                 f"{path}: holds no data set; expected a file, or a folder with *.parquet or *.arrow below it"

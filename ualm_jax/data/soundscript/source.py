@@ -16,7 +16,7 @@ _REVISION = 1  # to be raised whenever the same seed starts to give other sounds
 
 @dataclasses.dataclass(frozen=True)
 class SoundScript:
-    """`count` generated sounds of min_seconds to max_seconds. Sound i depends on (seed, i) alone.
+    """`count` generated sounds of min_seconds to max_seconds. Sound i depends on the settings and i, not on count.
 
     Implements SoundSource. Raises UserError for settings that no sound can meet.
     """
@@ -54,7 +54,7 @@ class SoundScript:
             text = caption(scene, rng)
             try:
                 wav = render(scene, self.sample_rate)
-            except TooLoud:  # one in some ten thousand, where many events meet
+            except TooLoud:  # one in some 30 000, where loud events meet
                 continue
             return CaptionedSound(f"soundscript-{self.seed}-{index}", text, wav, self.sample_rate, scene.to_dict())
 
