@@ -15,7 +15,11 @@ from ualm_jax.parallel.startup import share_threads
 
 share_threads(8)
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "reference_tiny"
+TESTS = pathlib.Path(__file__).parent
+# Programs that tests start find `helpers` too.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+GOLDEN = TESTS / "golden" / "reference_tiny"
 
 
 @pytest.fixture(scope="session")

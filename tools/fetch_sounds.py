@@ -17,8 +17,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ualm_jax.data.manifest import Manifest
-from ualm_jax.data.sound_source import BadRecord
+from ualm_jax.data.raw.manifest import Manifest
+from ualm_jax.data.raw.sound_source import BadRecord
 from ualm_jax.errors import UserError
 
 TUXPAINT = "tuxpaint-stamps-default"

@@ -13,9 +13,9 @@ import pytest
 from ualm_jax.bench import data, reference_loading
 from ualm_jax.bench.loading_memory import watch
 from ualm_jax.bench.made_data import VOCABULARY, conversation, stretch, write_dataset
-from ualm_jax.data.config import DataConfig
-from ualm_jax.data.dataset import open_records
-from ualm_jax.data.lengths import Lengths
+from ualm_jax.data.dataset.folder import open_records
+from ualm_jax.data.dataset.lengths import Lengths
+from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.tokens.layout import build_grid
 from ualm_jax.tokens.types import Modality
 

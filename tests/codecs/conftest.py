@@ -1,7 +1,7 @@
 """A tiny random X-codec on disk in HF's layout, and both implementations of it."""
 
 import pytest
-import xcodec_oracle
+from helpers import xcodec_oracle
 
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 from ualm_jax.codecs.xcodec.model import XCodec

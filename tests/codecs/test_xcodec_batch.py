@@ -6,7 +6,7 @@ codes of a training target depended on its batch mates and on luck).
 
 import numpy as np
 import pytest
-from sounds import sounds
+from helpers.sounds import sounds
 
 from ualm_jax.codecs.base import Codec
 from ualm_jax.codecs.xcodec import model

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-import xcodec_oracle
-from sounds import sounds
+from helpers import xcodec_oracle
+from helpers.sounds import sounds
 
 from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.init import init_random

@@ -4,7 +4,7 @@ import hashlib
 
 import jax
 import numpy as np
-from sounds import sounds
+from helpers.sounds import sounds
 
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import xcodec_oracle
-from sounds import sounds
+from helpers import xcodec_oracle
+from helpers.sounds import sounds
 
 from ualm_jax.codecs.xcodec.model import XCodec
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -10,21 +9,21 @@ import sys
 import jax
 import pytest
 from flax import nnx
+from helpers.config_files import ROOT, load
 
-from ualm_jax.bench import hlo
-from ualm_jax.bench.aot import lower_step
+from ualm_jax.aot import hlo
+from ualm_jax.aot.compile import lower_step
 from ualm_jax.errors import UserError
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES, spec
-from ualm_jax.train.config import RunConfig, from_mapping
+from ualm_jax.train.config import RunConfig
 
-ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
 RUN = """
-from ualm_jax.bench.aot import lower_step
+from ualm_jax.aot.compile import lower_step
 from ualm_jax.parallel.mesh import make_mesh
-from test_configs import load
+from helpers.config_files import load
 import dataclasses, jax
 from ualm_jax.parallel.mesh import MeshConfig
 config = dataclasses.replace(load("tiny"), mesh=MeshConfig(2, 2, 2))
@@ -37,18 +36,6 @@ with jax.set_mesh(mesh):
 @pytest.fixture(autouse=True)
 def one_device_mesh():
     """No mesh, unlike elsewhere: an abstract mesh of 256 devices can not be set inside that of one device."""
-
-
-def load(name: str, **mesh) -> RunConfig:
-    import importlib.util
-
-    module_spec = importlib.util.spec_from_file_location(f"config_{name}", ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    values = module.get_config()
-    values.data.directory = "data/some"
-    values.mesh.update(mesh)
-    return from_mapping(RunConfig, values.to_dict())
 
 
 def abstract_mesh(config: RunConfig, devices: int, kind: str = "TPU v5p") -> jax.sharding.AbstractMesh:
@@ -102,7 +89,7 @@ def test_a_mesh_that_does_not_divide_names_the_field(mesh, field):
 def test_nothing_is_rematerialised_by_accident():
     """The partitioner warns where it can only reshard by making a whole copy; eight devices, all axes split."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(pathlib.Path(__file__).parent)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     run = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "Involuntary full rematerialization" not in run.stderr

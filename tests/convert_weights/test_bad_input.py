@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-import random_qwen2
 import torch
+from helpers import random_qwen2
 from safetensors.numpy import load_file, save_file
 
 from ualm_jax.convert_weights.frozen import import_encoder, import_xcodec

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import golden_model
 import jax
 import numpy as np
 import pytest
-from configs_of_runs import run_config
 from flax import nnx
-from test_round_trip import save_run
+from helpers import golden_model
+from helpers.configs_of_runs import run_config
+from helpers.conversions import save_run
 
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh

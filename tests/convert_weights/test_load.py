@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from test_round_trip import save_run
-from test_verify import save_omni
+from helpers.conversions import save_omni, save_run
 
 import ualm_jax
 from ualm_jax.convert_weights.frozen import import_encoder

@@ -2,12 +2,12 @@
 
 import json
 
-import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import random_qwen2
 import torch
+from helpers import random_qwen2
+from helpers.conversions import save_omni, save_run
 
 from ualm_jax.convert_weights.checkpoint import open_checkpoint
 from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
@@ -142,32 +142,6 @@ def test_a_tower_is_taken_out_of_the_whole_model(tmp_path):
         assert np.array_equal(ours.read(name), value), name
 
 
-def save_omni(directory):
-    """Named and nested as Qwen2.5-Omni's own checkpoint: the tower in one shard, the talker in the other."""
-    from safetensors.numpy import save_file
-    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
-    from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder
-
-    sizes = dict(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, output_dim=24)
-    config = Qwen2_5OmniAudioEncoderConfig(**sizes)
-    torch.manual_seed(0)
-    tower = {name: value.numpy() for name, value in Qwen2_5OmniAudioEncoder(config).state_dict().items()}
-    shards = [
-        {f"thinker.audio_tower.{name}": value for name, value in tower.items()},
-        {"talker.model.norm.weight": np.ones(8, np.float32)},
-    ]
-    directory.mkdir()
-    weight_map = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05}-of-00002.safetensors"
-        save_file(shard, directory / file)
-        weight_map |= dict.fromkeys(shard, file)
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    nested = {"model_type": "qwen2_5_omni", "thinker_config": {"audio_config": config.to_dict()}}
-    (directory / "config.json").write_text(json.dumps(nested))
-    return tower
-
-
 def test_a_run_is_exported_as_a_converted_checkpoint_is(base, tmp_path, assert_same_tensors):
     """The arrays of a training checkpoint lie in another layout; what comes out is the same."""
     save_run(base, tmp_path / "run")
@@ -175,22 +149,3 @@ def test_a_run_is_exported_as_a_converted_checkpoint_is(base, tmp_path, assert_s
     export_hf(open_checkpoint(tmp_path / "run"), tmp_path / "run.hf", vocabulary="extended")
     assert open_checkpoint(tmp_path / "run").step == 7
     assert_same_tensors(open_directory(tmp_path / "converted.hf"), open_directory(tmp_path / "run.hf"))
-
-
-def save_run(converted, workdir):
-    """What training leaves in its --workdir, with the parameters of a converted checkpoint."""
-    import orbax.checkpoint as ocp
-    from configs_of_runs import run_config
-
-    from ualm_jax.train.config import to_mapping
-    from ualm_jax.train.converted import initial_params, read_model_config
-    from ualm_jax.train.optimizer import make_optimizer
-    from ualm_jax.train.step import state_from
-
-    config = run_config(read_model_config(converted))
-    params = initial_params(converted, config.model, jax.sharding.get_mesh())
-    workdir.mkdir()
-    (workdir / "config.json").write_text(json.dumps(to_mapping(config)))
-    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("state",)) as manager:
-        state = state_from(params, make_optimizer(config.optimizer))
-        manager.save(7, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)

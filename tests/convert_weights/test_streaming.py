@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import random_qwen2
+from helpers import random_qwen2
 
 from ualm_jax.convert_weights.verify import verify
 from ualm_jax.models.config import QWEN2_5

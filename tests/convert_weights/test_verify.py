@@ -5,17 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
-import random_qwen2
 import tensorstore as ts
+from helpers import random_qwen2
+from helpers.conversions import save_omni
 
 from ualm_jax.cli.main import run
 from ualm_jax.convert_weights import verify_run
 from ualm_jax.convert_weights.foreign import open_directory
 from ualm_jax.convert_weights.frozen import import_encoder, import_xcodec
-from ualm_jax.convert_weights.names import QWEN2
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.verify import Report, Row, verify
 from ualm_jax.convert_weights.verify_run import _agreement, _kl
+from ualm_jax.models.hf_names import QWEN2
 
 
 @pytest.fixture
@@ -58,12 +59,6 @@ def test_an_audio_encoder_passes(importer, tmp_path):
     import_encoder(importer, tmp_path / "source", tmp_path / "ours")
     report = verify(tmp_path / "source", tmp_path / "ours")
     assert report.passed and len(report.rows) == 1 and report.tensors > 20
-
-
-def save_omni(directory):
-    from test_round_trip import save_omni
-
-    save_omni(directory)
 
 
 def save_af_whisper(directory):

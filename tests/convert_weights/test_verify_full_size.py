@@ -1,7 +1,7 @@
 """A conversion of Qwen2.5-0.5B's size, random weights in bfloat16, proven by running both sides."""
 
 import pytest
-import random_qwen2
+from helpers import random_qwen2
 
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.verify import verify

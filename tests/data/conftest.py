@@ -1,5 +1,5 @@
 import pytest
-from fake_sounds import FakeSource, prepare_fake, prepare_fake_sounds, save_parts
+from helpers.fake_sounds import FakeSource, prepare_fake, prepare_fake_sounds, save_parts
 
 
 @pytest.fixture(scope="session")

@@ -8,16 +8,16 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
-from fake_sounds import FakeCodec, prepare_fake
+from helpers.fake_sounds import FakeCodec, prepare_fake
 
 from ualm_jax.audio.mel import MelFrontEnd
-from ualm_jax.data.conversation import CaptionedConversations
-from ualm_jax.data.dataset import open_records
-from ualm_jax.data.formats import JsonConversations
-from ualm_jax.data.hub import HubSounds
-from ualm_jax.data.listening import with_frames
-from ualm_jax.data.manifest import Manifest
-from ualm_jax.data.webdataset import WebDatasetSounds
+from ualm_jax.data.dataset.audio_input import with_frames
+from ualm_jax.data.dataset.folder import open_records
+from ualm_jax.data.raw.conversation import CaptionedConversations
+from ualm_jax.data.raw.formats import JsonConversations
+from ualm_jax.data.raw.hugging_face import HubSounds
+from ualm_jax.data.raw.manifest import Manifest
+from ualm_jax.data.raw.webdataset import WebDatasetSounds
 from ualm_jax.tokens.layout import build_grid
 
 RATE = FakeCodec.sample_rate

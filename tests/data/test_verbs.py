@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.cli.main import run
-from ualm_jax.data.dataset import open_dataset, open_records
-from ualm_jax.data.listening import with_frames
+from ualm_jax.data.dataset.audio_input import with_frames
+from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.tokens.layout import build_grid
 
 

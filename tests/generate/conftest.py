@@ -1,9 +1,9 @@
 """The golden model and prompts for it."""
 
-import golden_model
 import jax
 import numpy as np
 import pytest
+from helpers import golden_model
 
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.layout import build_prompt

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import golden_model
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import golden_model
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 

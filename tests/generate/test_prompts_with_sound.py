@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from test_audio_encoder_batches import AF_WHISPER, OMNI, random_encoder
+from helpers.audio_encoders import AF_WHISPER, OMNI, random_encoder
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate

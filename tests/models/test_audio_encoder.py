@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from helpers.audio_encoders import jitted, run
 from transformers import AudioFlamingo3Config, AudioFlamingo3Encoder, AudioFlamingo3EncoderConfig
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import (
     Qwen2_5OmniAudioEncoderConfig,
@@ -23,12 +24,6 @@ from ualm_jax.models.audio_encoder import AFWhisperConfig, OmniConfig, build, lo
 from ualm_jax.models.audio_encoder.layers import Conv
 from ualm_jax.models.audio_encoder.omni import sinusoids
 from ualm_jax.models.audio_encoder.weights import AF_WHISPER, OMNI
-
-jitted = jax.jit(lambda encoder, mels, lengths: encoder(mels, lengths))
-
-
-def run(encoder, mels, lengths):
-    return jax.tree.map(np.asarray, jitted(encoder, mels, np.array(lengths, np.int32)))
 
 
 def _random(model):

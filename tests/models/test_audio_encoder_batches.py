@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers.audio_encoders import AF_WHISPER, OMNI, filled, random_encoder, run
 
 from ualm_jax.audio.mel import MelFrontEnd, feature_rows, stack_windows
-from ualm_jax.models.audio_encoder import AFWhisperConfig, AudioEncoder, OmniConfig, build, encode_rows
+from ualm_jax.models.audio_encoder import AudioEncoder, encode_rows
 from ualm_jax.models.config import DecoderConfig, UALMConfig
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -15,32 +16,7 @@ from ualm_jax.parallel.sharding import RULES, spec
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-SIZES = {"num_layers": 2, "width": 32, "num_heads": 4, "mlp_width": 64, "compute_dtype": "float32"}
-OMNI = OmniConfig(half_chunk=10, output_width=24, **SIZES)
-AF_WHISPER = AFWhisperConfig(num_positions=30, **SIZES)  # windows of 0.6 s
 CONFIGS = pytest.mark.parametrize("config", [OMNI, AF_WHISPER], ids=["omni", "af_whisper"])
-
-jitted = jax.jit(lambda encoder, mels, lengths: encoder(mels, lengths))
-
-
-def filled(make):
-    """The module that `make` builds, on the current mesh, with weights large enough that each of them shows."""
-    rng = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        value = rng.normal(size=leaf.shape) * 0.2 + ("scale" in str(path))
-        sharding = jax.NamedSharding(jax.sharding.get_mesh(), leaf.sharding.spec)
-        return jax.device_put(value.astype(leaf.dtype), sharding)
-
-    return jax.tree.map_with_path(fill, nnx.eval_shape(make))
-
-
-def random_encoder(config):
-    return filled(lambda: build(config, rngs=nnx.Rngs(0)))
-
-
-def run(encoder, mels, lengths):
-    return jax.tree.map(np.asarray, jitted(encoder, mels, np.asarray(lengths, np.int32)))
 
 
 def clips(num, num_frames):

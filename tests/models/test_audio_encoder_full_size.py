@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_audio_encoder import run
+from helpers.audio_encoders import run
 from transformers import AudioFlamingo3Encoder, AudioFlamingo3EncoderConfig
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder

@@ -1,9 +1,9 @@
 """The cache: reading a prompt and stepping on is reading the whole."""
 
-import golden_model
 import jax
 import jax.numpy as jnp
 import numpy as np
+from helpers import golden_model
 
 from ualm_jax.models.attention import AttentionSpec
 from ualm_jax.parallel.sharding import reshard, spec

@@ -1,9 +1,9 @@
 """Layers with 8-bit weights: how far off they are, and that everything that uses a model uses them."""
 
-import golden_model
 import jax
 import jax.numpy as jnp
 import numpy as np
+from helpers import golden_model
 
 from ualm_jax.models.int8 import Int8Kernel, with_int8_layers
 from ualm_jax.models.ualm import UALM

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ualm_jax.bench import hlo
+from ualm_jax.aot import hlo
 from ualm_jax.models.linear import linear
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec

@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import golden_model
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import golden_model
 
 from ualm_jax.models.attention import AttentionSpec
 from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, DecoderConfig, UALMConfig

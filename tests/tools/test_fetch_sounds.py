@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ualm_jax.data.manifest import Manifest
+from ualm_jax.data.raw.manifest import Manifest
 from ualm_jax.errors import UserError
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "fetch_sounds.py"

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from test_run import checkpoint_steps, command, dataset, finish, losses, saved, start  # noqa: F401
+from helpers.runs import checkpoint_steps, command, finish, losses, saved, start
 
 STEPS = 90
 # So often that one is nearly always being written, in the background.

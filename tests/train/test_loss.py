@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import golden_model
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import golden_model
 
 from ualm_jax.train.loss import next_token_loss
 

@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from test_run import command, dataset, finish, losses, start  # noqa: F401
+from helpers.runs import command, finish, losses, start
 
 HALF, WHOLE = 6, 12
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_step import CONFIG, OPTIMIZER, rows
+from helpers.golden_steps import CONFIG, OPTIMIZER, rows
 
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh

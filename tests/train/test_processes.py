@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from test_run import checkpoint_steps, command, dataset, finish, losses, start  # noqa: F401
+from helpers.runs import checkpoint_steps, command, losses, start
 
 
 @pytest.mark.slow

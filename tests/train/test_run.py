@@ -1,80 +1,18 @@
 """Whole runs of `ualm train`: killed, interrupted, resumed, moved to another mesh, and refused."""
 
-import dataclasses
 import json
 import logging
-import os
-import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from fake_sounds import FakeSource, prepare_fake
+from helpers.runs import EIGHT, checkpoint_steps, command, finish, losses, saved, start
 
 from ualm_jax.audio.io import read_audio
 from ualm_jax.cli.main import run
-from ualm_jax.codecs.xcodec.init import init_random, tiny_config
-from ualm_jax.codecs.xcodec.weights import save_directory
-from ualm_jax.tokens.tokenizer import save_byte_tokenizer
-
-CONFIG = pathlib.Path(__file__).with_name("run_config.py")
-EIGHT = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> pathlib.Path:
-    parts = tmp_path_factory.mktemp("parts")
-    save_byte_tokenizer(parts / "tokenizer")
-    codec = dataclasses.replace(tiny_config(), codebook_size=32, target_bandwidths=(2.0,))
-    save_directory(init_random(codec, 0), codec, parts / "codec")
-    out = tmp_path_factory.mktemp("dataset") / "fake"
-    prepare_fake(FakeSource(60), parts, out)
-    return out
-
-
-def command(dataset, workdir, *arguments) -> list[str]:
-    words = ["train", "--config", CONFIG, "--workdir", workdir, f"--config.data.directory={dataset}", *arguments]
-    return [str(word) for word in words]
-
-
-def start(*words) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "ualm_jax.cli.main", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
-    )
-
-
-def finish(*words) -> str:
-    process = start(*words)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def checkpoint_steps(workdir) -> list[int]:
-    names = os.listdir(workdir / "checkpoints") if (workdir / "checkpoints").exists() else []
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def saved(workdir, step) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint, by path."""
-    with ocp.CheckpointManager(workdir / "checkpoints", item_names=("state",)) as manager:
-        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def losses(workdir) -> dict[int, float]:
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row["loss"] for row in rows}
 
 
 @pytest.fixture(scope="module")

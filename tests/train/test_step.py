@@ -1,28 +1,16 @@
 """The training step: what must not change it, and what it must do."""
 
-import dataclasses
-
-import golden_model
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers.golden_steps import CONFIG, OPTIMIZER, rows
 
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.batches import place
-from ualm_jax.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from ualm_jax.train.optimizer import learning_rate, make_optimizer
 from ualm_jax.train.step import init_state, make_train_step, model_structure
-
-CONFIG = dataclasses.replace(golden_model.CONFIG, loss_chunk=64)
-# A large eps keeps Adam from blowing rounding of vanishing gradients up to whole steps.
-OPTIMIZER = OptimizerConfig(peak_lr=1e-2, warmup_steps=2, decay_steps=10, eps=1e-3)
-
-
-def rows(golden):
-    """Eight rows of golden conversations, on the host."""
-    batch = jax.tree.map(np.asarray, golden_model.batch_of(golden, "batch_of_four"))
-    return jax.tree.map(lambda x: np.concatenate([x, x[::-1]]), batch)
 
 
 def run_steps(golden, mesh, *, microbatches=1, steps=3):

@@ -7,7 +7,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ualm_jax.convert_weights.foreign import TensorFiles
-from ualm_jax.convert_weights.names import (
+from ualm_jax.convert_weights.store import ArrayInfo, ArrayStore, Piece
+from ualm_jax.errors import UserError
+from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.hf_names import (
     TABLES,
     Format,
     Tensor,
@@ -18,9 +21,6 @@ from ualm_jax.convert_weights.names import (
     to_theirs,
     turned,
 )
-from ualm_jax.convert_weights.store import ArrayInfo, ArrayStore, Piece
-from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 CHUNK_BYTES = 64 << 20

@@ -20,7 +20,6 @@ from ualm_jax.convert_weights.language_model import (
     tables_equal,
     their_dtypes,
 )
-from ualm_jax.convert_weights.names import QWEN2, QWEN2_EXTENDED, Format, their_shapes
 from ualm_jax.convert_weights.parts import (
     copy_tokenizer,
     encoder_shapes,
@@ -34,6 +33,7 @@ from ualm_jax.convert_weights.safetensors_files import SHARD_BYTES, write_safete
 from ualm_jax.convert_weights.store import ArrayInfo, Piece, write_arrays
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.hf_names import QWEN2, QWEN2_EXTENDED, Format, their_shapes
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 STD = 0.02

@@ -11,7 +11,6 @@ from ualm_jax.convert_weights.checkpoint import Checkpoint
 from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
 from ualm_jax.convert_weights.hf_config import read_qwen2
 from ualm_jax.convert_weights.language_model import array_infos, pieces, read_theirs
-from ualm_jax.convert_weights.names import ADAPTER, STREAMS, reference, their_shapes
 from ualm_jax.convert_weights.parts import (
     copy_tokenizer,
     encoder_shapes,
@@ -25,6 +24,7 @@ from ualm_jax.convert_weights.store import write_arrays
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.hf_names import ADAPTER, STREAMS, reference, their_shapes
 from ualm_jax.tokens.vocabulary import NUM_SPECIAL, Vocabulary
 
 EMBED = "model.embed_tokens.weight"

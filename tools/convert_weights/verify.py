@@ -15,11 +15,11 @@ from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
 from ualm_jax.convert_weights.frozen import KINDS, open_tower
 from ualm_jax.convert_weights.hf_config import read_qwen2
 from ualm_jax.convert_weights.language_model import read_theirs, tables_equal
-from ualm_jax.convert_weights.names import QWEN2, Format, reference, their_shapes
 from ualm_jax.convert_weights.parts import encoder_shapes, read_encoder_config
 from ualm_jax.convert_weights.ualm_reference import CODEC, HANDLERS, find_states
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
+from ualm_jax.models.hf_names import QWEN2, Format, reference, their_shapes
 from ualm_jax.train.converted import read_card
 
 MODULE_LIMIT = 1e-5

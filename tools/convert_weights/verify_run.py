@@ -15,11 +15,11 @@ import numpy as np
 from flax import nnx
 
 from ualm_jax.convert_weights.foreign import TensorFiles
-from ualm_jax.convert_weights.names import Format
 from ualm_jax.convert_weights.verify import BF16_KL_LIMIT, MODEL_LIMIT, MODULE_LIMIT, TOP_K, Row
 from ualm_jax.models.attention import AttentionSpec, attend
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.decoder import rms_norm, rope_tables
+from ualm_jax.models.hf_names import Format
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import reshard

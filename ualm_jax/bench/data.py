@@ -16,8 +16,8 @@ from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, Column, Row, number, text
 from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import Timing, time_in_turn
-from ualm_jax.data.config import DataConfig
-from ualm_jax.data.pipeline import Loader, make_loader
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.data.loading.loader import Loader, make_loader
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.train.batches import place
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from ualm_jax.bench import flops, machine
+from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import add_model_arguments, caption, model_config, open_mesh, packed_batch
@@ -18,6 +18,7 @@ from ualm_jax.bench.timing import Timing, time_in_turn
 from ualm_jax.bench.train import check_same
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
+from ualm_jax.models import flops
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM

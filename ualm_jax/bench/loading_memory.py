@@ -7,8 +7,8 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from ualm_jax.data.config import DataConfig
-from ualm_jax.data.pipeline import make_loader
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.data.loading.loader import make_loader
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 

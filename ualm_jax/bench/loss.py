@@ -9,15 +9,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from ualm_jax.bench import flops, machine
+from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.bench.train import check_same
+from ualm_jax.models import flops
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.parallel.sharding import reshard, spec
-from ualm_jax.train.cross_entropy import cross_entropy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,9 +10,9 @@ import subprocess
 import jax
 import jax.numpy as jnp
 
-from ualm_jax.bench.peaks import peak_of
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.hardware import peak_of
 
 _REPEATS = 5
 

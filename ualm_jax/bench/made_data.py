@@ -6,12 +6,12 @@ import pathlib
 
 import numpy as np
 
-from ualm_jax.data.dataset import DatasetInfo, open_dataset
-from ualm_jax.data.description import write_description
-from ualm_jax.data.lengths import CLIP_ENDS, CLIPS, ROWS
-from ualm_jax.data.partial import PartialDataset, Stored
-from ualm_jax.data.records import Record, to_bytes
-from ualm_jax.data.settle import settle
+from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
+from ualm_jax.data.dataset.lengths import CLIP_ENDS, CLIPS, ROWS
+from ualm_jax.data.dataset.records import Record, to_bytes
+from ualm_jax.data.prepare.deduplicate import settle
+from ualm_jax.data.prepare.description import write_description
+from ualm_jax.data.prepare.partial import PartialDataset, Stored
 from ualm_jax.tokens.layout import build_grid
 from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch.nn import functional as F
 from transformers import DynamicCache, Qwen2Config, Qwen2Model, StaticCache
 
-from ualm_jax.convert_weights.names import reference, their_tensors, to_theirs
 from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.hf_names import reference, their_tensors, to_theirs
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
 from ualm_jax.train.optimizer import OptimizerConfig

@@ -6,7 +6,7 @@ import os
 import jax
 import numpy as np
 
-from ualm_jax.data.config import DataConfig
+from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import ATTENTION, DTYPES, QWEN2_5, DecoderConfig, UALMConfig
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh

@@ -7,11 +7,12 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from ualm_jax.bench import flops, machine
+from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import time_in_turn
+from ualm_jax.models import flops
 from ualm_jax.models.config import REMAT_POLICIES, UALMConfig
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.batches import place

@@ -44,10 +44,10 @@ def main(argv: list[str]) -> int:
     os.environ["JAX_PLATFORMS"] = "cpu"
     from rich.console import Console
 
-    from ualm_jax.bench.aot import compile_step
-    from ualm_jax.bench.sweep import sweep
-    from ualm_jax.bench.table import report_table, sweep_table
-    from ualm_jax.bench.topology import describe
+    from ualm_jax.aot.compile import compile_step
+    from ualm_jax.aot.sweep import sweep
+    from ualm_jax.aot.table import report_table, sweep_table
+    from ualm_jax.aot.topology import describe
     from ualm_jax.cli.config_file import load_config
     from ualm_jax.train.config import RunConfig, from_mapping
 

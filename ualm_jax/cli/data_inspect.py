@@ -29,10 +29,10 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from ualm_jax.data.config import DataConfig, SourceConfig
-    from ualm_jax.data.lengths import Lengths
-    from ualm_jax.data.pipeline import open_sources
-    from ualm_jax.data.show import overview, save_lengths_png
+    from ualm_jax.data.dataset.lengths import Lengths
+    from ualm_jax.data.dataset.show import overview, save_lengths_png
+    from ualm_jax.data.loading.config import DataConfig, SourceConfig
+    from ualm_jax.data.loading.loader import open_sources
 
     console = Console()
     config = DataConfig(
@@ -67,9 +67,9 @@ def _show_examples(console, info, config, args) -> None:
     from ualm_jax.audio.io import write_wav
     from ualm_jax.audio.mel import SAMPLE_RATE
     from ualm_jax.codecs.xcodec.model import XCodec
-    from ualm_jax.data.dataset import open_records
-    from ualm_jax.data.listening import from_flac, with_frames
-    from ualm_jax.data.show import grid_in_colour, legend
+    from ualm_jax.data.dataset.audio_input import from_flac, with_frames
+    from ualm_jax.data.dataset.folder import open_records
+    from ualm_jax.data.dataset.show import grid_in_colour, legend
     from ualm_jax.tokens.layout import build_grid
     from ualm_jax.tokens.tokenizer import load_tokenizer
     from ualm_jax.tokens.types import Modality
@@ -100,8 +100,8 @@ def _show_examples(console, info, config, args) -> None:
 
 
 def _show_batch(console, infos, config, out: pathlib.Path) -> None:
-    from ualm_jax.data.pipeline import fill_fraction, make_loader
-    from ualm_jax.data.show import save_batch_png
+    from ualm_jax.data.dataset.show import save_batch_png
+    from ualm_jax.data.loading.loader import fill_fraction, make_loader
 
     loader = make_loader(config, infos[0].vocabulary)
     batch, _ = next(loader)

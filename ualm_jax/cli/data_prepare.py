@@ -39,9 +39,9 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.codecs.xcodec.config import read_config
-    from ualm_jax.data.codec_sound import X_CODEC, CodecShape
-    from ualm_jax.data.gates import Gates
-    from ualm_jax.data.prepare import prepare, prepare_sounds
+    from ualm_jax.data.prepare.codec_sound import X_CODEC, CodecShape
+    from ualm_jax.data.prepare.filters import Gates
+    from ualm_jax.data.prepare.job import prepare, prepare_sounds
 
     gates = Gates(
         min_seconds=args.min_duration,
@@ -160,12 +160,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _source(args: argparse.Namespace, sample_rate: int):
-    from ualm_jax.data.conversation import CaptionedConversations
-    from ualm_jax.data.formats import JsonConversations
-    from ualm_jax.data.hub import HubSounds
-    from ualm_jax.data.manifest import Manifest
-    from ualm_jax.data.soundscript import SoundScript
-    from ualm_jax.data.webdataset import WebDatasetSounds
+    from ualm_jax.data.raw.conversation import CaptionedConversations
+    from ualm_jax.data.raw.formats import JsonConversations
+    from ualm_jax.data.raw.hugging_face import HubSounds
+    from ualm_jax.data.raw.manifest import Manifest
+    from ualm_jax.data.raw.soundscript import SoundScript
+    from ualm_jax.data.raw.webdataset import WebDatasetSounds
     from ualm_jax.errors import UserError
 
     if args.source != "soundscript" and args.input is None:

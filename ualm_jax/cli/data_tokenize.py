@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.cli.data_prepare import print_summary
-    from ualm_jax.data.tokenize import tokenize
+    from ualm_jax.data.prepare.encode_audio import tokenize
 
     info = tokenize(args.sounds, codec_dir=args.codec, out=args.out, console=Console())
     if jax.process_index() == 0:

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ualm_jax.data.pipeline import Loader
+from ualm_jax.data.loading.loader import Loader
 from ualm_jax.errors import UserError
 from ualm_jax.train.step import TrainState
 

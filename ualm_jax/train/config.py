@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ualm_jax.data.config import DataConfig
+from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import UALMConfig
 from ualm_jax.parallel.mesh import MeshConfig

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ualm_jax.audio.io import write_wav
 from ualm_jax.codecs.xcodec.model import XCodec
-from ualm_jax.data.pipeline import make_loader
+from ualm_jax.data.loading.loader import make_loader
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.sound import caption_to_sound
 from ualm_jax.models.audio_encoder import AudioEncoder

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ualm_jax.data.pipeline import SourceProgress, make_loader, record_ids
+from ualm_jax.data.loading.loader import SourceProgress, make_loader, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import place

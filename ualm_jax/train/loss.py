@@ -11,9 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
-from ualm_jax.train.cross_entropy import cross_entropy
 
 
 class LossSums(NamedTuple):

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ualm_jax.codecs.xcodec.model import XCodec
-from ualm_jax.data.pipeline import open_sources
+from ualm_jax.data.loading.loader import open_sources
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
 from ualm_jax.models.ualm import UALM

@@ -1,0 +1,183 @@
+"""What `ualm compile` finds, on the sizes people train; needs libtpu, the compiler for TPUs."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ualm_jax.aot.topology import _installed
+
+ROOT = pathlib.Path(__file__).parents[2]
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the compiler for TPUs, is not installed"
+)
+needs_cuda = pytest.mark.skipif(
+    not _installed("jax_plugins", "jax_plugins.xla_cuda13", "tokamax"), reason="JAX's GPU plugin is not installed"
+)
+GIB = 2**30
+BFLOAT16 = ["--config.model.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
+
+
+def execute(program: str) -> subprocess.CompletedProcess:
+    """In a process of its own, since compilers for other machines change it; it finds the plugins of this one."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+
+
+def run(tmp_path, config: str, topology: str, *overrides: str) -> tuple[subprocess.CompletedProcess, dict | None]:
+    out = tmp_path / "report.json"
+    words = ["compile", "--config", f"configs/{config}.py", "--topology", topology, "--json", str(out), *overrides]
+    done = execute(f"import sys; from ualm_jax.cli.main import run; sys.exit(run({words!r}))")
+    return done, json.loads(out.read_text())[0] if out.exists() else None
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config, topology, overrides, budget",
+    [
+        ("pretrain_1_5b", "v5e:4x4", ["--config.data.batch_size=16"], 6.0),
+        ("pretrain_1_5b", "v5p:2x2x4", ["--config.data.batch_size=16"], 6.0),
+        ("pretrain_1_5b", "v5p:8x8x8", ["--config.data.batch_size=512"], 6.0),
+        ("pretrain_7b", "v5e:4x4", ["--config.data.batch_size=16", "--config.mesh.fsdp=16"], 12.0),
+        ("pretrain_7b", "v5p:2x2x4", ["--config.data.batch_size=16", "--config.mesh.fsdp=16"], 12.0),
+        ("pretrain_7b", "v5p:8x8x8", ["--config.data.batch_size=512", "--config.mesh.fsdp=64"], 6.0),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_device_needs_no_more_memory_than_its_budget(tmp_path, config, topology, overrides, budget):
+    """One row of 4 096 positions per device."""
+    done, report = run(tmp_path, config, topology, *overrides)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report["memory"]["peak"] <= budget * GIB
+    # Weights are gathered and gradients reduced; nothing of the size of all activations or logits travels.
+    weights = report["params"] * 2
+    assert report["collectives"]["all-gather"]["bytes"] <= 2.1 * weights
+    assert report["collectives"].get("all-to-all", {"bytes": 0})["bytes"] <= 0.01 * weights
+
+
+@needs_cuda
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config, topology, overrides, budget",
+    [
+        ("pretrain_1_5b", "h100:8", ["--config.data.batch_size=8"], 6.0),
+        ("pretrain_7b", "h100:1", ["--config.data.batch_size=4", "--config.mesh.fsdp=1", *BFLOAT16], 74.5),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_card_needs_no_more_memory_than_its_budget(tmp_path, config, topology, overrides, budget):
+    """Flash attention is in the program; a 7B trains on one card."""
+    done, report = run(tmp_path, config, topology, *overrides)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stdout + done.stderr
+
+
+@needs_cuda
+@pytest.mark.slow
+def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
+    """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
+    program = """
+import dataclasses, jax
+from flax import nnx
+from ualm_jax.aot.topology import describe
+from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.models.config import QWEN2_5, UALMConfig
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import Vocabulary
+topology = describe("h100:1")
+decoder = dataclasses.replace(QWEN2_5["1.5b"], num_layers=2)
+config = UALMConfig(decoder, Vocabulary(151_936, 1024, 8), param_dtype="bfloat16")
+mesh = make_mesh(MeshConfig(), topology.devices)
+def array(*shape, dtype="int32"):
+    sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
+    model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
+    batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
+    one, real = array(1), array(1, dtype="float32")
+    settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
+                        array(1, dtype="bool"))
+    flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
+    print(decode_segment.lower(model, batch, settings, None, **flags).compile().as_text())
+"""
+    done = execute(program)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
+    # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
+    assert {max(map(int, shape.split(","))) for shape in shapes} == {1536, 2048, 17920}
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_what_does_not_fit_is_said_in_the_compilers_words(tmp_path):
+    done, report = run(tmp_path, "pretrain_7b", "v5e:2x2", "--config.data.batch_size=4", "--config.mesh.fsdp=4")
+    assert done.returncode == 1 and "RESOURCE_EXHAUSTED" in report["problem"] and "HBM" in report["problem"].upper()
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, most", [("bfloat16", 250e6), ("float32", 1000e6)])
+def test_the_loss_needs_little_memory(dtype, most):
+    """8 192 positions x 152 064 columns x width 2 048 in bf16 on one v5e; plain logits alone would take 5 GB."""
+    program = f"""
+import jax, jax.numpy as jnp
+from ualm_jax.aot.topology import describe
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
+from ualm_jax.models.cross_entropy import cross_entropy
+mesh = make_mesh(MeshConfig(), describe("v5e:1x1").devices)
+def array(shape, dtype, *axes):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(mesh, spec(*axes)))
+D, V, Q, W, S, B, T = 2048, 152064, 8, 1025, 8, 2, 4096
+def loss(h, text, audio, bias, targets, weights):
+    return jnp.sum(cross_entropy(h, text, audio, bias, targets, 3712)[0] * weights)
+with jax.set_mesh(mesh):
+    compiled = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3))).lower(
+        array((B, T, D), "bfloat16", "batch", None, None), array((D, V), "{dtype}", "embed", "vocab"),
+        array((D, Q, W), "{dtype}", "embed", "codebooks", None), array((S, Q, W), "float32", None, "codebooks", None),
+        array((B, T, S), "int32", "batch", None, None), array((B, T, S), "float32", "batch", None, None)).compile()
+print(compiled.memory_analysis().temp_size_in_bytes)
+"""
+    done = execute(program)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) <= most
+
+
+@pytest.mark.parametrize("topology", ["v5e", "v9:2x2", "h100:", "laptop:1"])
+def test_an_unknown_topology_is_one_sentence(tmp_path, topology):
+    done, _ = run(tmp_path, "tiny", topology)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"ualm compile: --topology {topology} is not known; expected a TPU")
+
+
+def test_a_compiler_that_is_not_installed_is_named(tmp_path):
+    if _installed("jax_plugins", "jax_plugins.xla_cuda13"):
+        pytest.skip("JAX's GPU plugin is installed here")
+    done, _ = run(tmp_path, "tiny", "h100:8")
+    assert done.stderr.splitlines()[-1].endswith("install it with: pip install 'ualm-jax[cuda]'.")
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology, chips", [("v4:2x2x2", 8), ("v5e:2x4", 8), ("v5p:2x2x1", 4), ("v6e:4x4", 16)])
+def test_every_tpu_has_a_device_for_each_chip(topology, chips):
+    program = f"from ualm_jax.aot.topology import describe; print(len(describe({topology!r}).devices))"
+    done = execute(program)
+    assert done.stdout.split() == [str(chips)], done.stderr[-2000:]
+
+
+@needs_libtpu
+def test_an_axis_of_the_mesh_may_take_part_of_an_axis_of_the_slice():
+    program = "from ualm_jax.aot.topology import describe; from ualm_jax.parallel.mesh import MeshConfig, make_mesh; "
+    program += "print(*make_mesh(MeshConfig(fsdp=8), describe('v5p:4x4x4').devices).shape.values())"
+    done = execute(program)
+    assert done.stdout.split() == ["8", "8", "1"], done.stderr[-2000:]

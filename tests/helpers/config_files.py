@@ -1,0 +1,18 @@
+"""Config files as `ualm train` reads them."""
+
+import importlib.util
+import pathlib
+
+from ualm_jax.train.config import RunConfig, from_mapping
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def load(name: str, **mesh) -> RunConfig:
+    module_spec = importlib.util.spec_from_file_location(f"config_{name}", ROOT / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    values = module.get_config()
+    values.data.directory = "data/some"
+    values.mesh.update(mesh)
+    return from_mapping(RunConfig, values.to_dict())

@@ -1,0 +1,54 @@
+"""Runs of `ualm train` in processes of their own, and what they leave."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+CONFIG = pathlib.Path(__file__).with_name("run_config.py")
+
+EIGHT = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+
+
+def command(dataset, workdir, *arguments) -> list[str]:
+    words = ["train", "--config", CONFIG, "--workdir", workdir, f"--config.data.directory={dataset}", *arguments]
+    return [str(word) for word in words]
+
+
+def start(*words) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ualm_jax.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+    )
+
+
+def finish(*words) -> str:
+    process = start(*words)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def checkpoint_steps(workdir) -> list[int]:
+    names = os.listdir(workdir / "checkpoints") if (workdir / "checkpoints").exists() else []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def saved(workdir, step) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by path."""
+    with ocp.CheckpointManager(workdir / "checkpoints", item_names=("state",)) as manager:
+        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def losses(workdir) -> dict[int, float]:
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows}

@@ -1,0 +1,154 @@
+"""Compiles a run's training step for machines that are not here, and says what it would need and how fast it can be."""
+
+import dataclasses
+import re
+import time
+from typing import Any
+
+import jax
+
+from ualm_jax.aot import hlo
+from ualm_jax.aot.roofline import Roofline, memory_bytes, remat_flops, train_roofline
+from ualm_jax.aot.topology import Topology
+from ualm_jax.models import flops
+from ualm_jax.parallel.hardware import peak_of
+from ualm_jax.parallel.mesh import make_mesh
+from ualm_jax.train.batches import abstract_batch
+from ualm_jax.train.config import RunConfig
+from ualm_jax.train.optimizer import make_optimizer
+from ualm_jax.train.step import abstract_state, make_train_step, model_structure
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What one compilation showed. Memory in bytes per device, times in seconds per step.
+
+    problem: the compiler's own words where the step does not fit; then what could not be known is empty.
+    """
+
+    topology: str
+    mesh: dict[str, int]
+    rows: int
+    length: int
+    accumulate: int
+    remat: str
+    params: int
+    compile_seconds: float
+    problem: str | None
+    memory: dict[str, int]
+    memory_limit: int | None
+    collectives: dict[str, dict[str, float]]
+    flops: dict[str, float]
+    roofline: Roofline | None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        mapping = dataclasses.asdict(self)
+        if self.roofline is not None:
+            mapping["roofline"] |= {
+                "bound": self.roofline.bound,
+                "serial": self.roofline.serial,
+                "limit": self.roofline.limit,
+                "mfu_at_bound": self.roofline.mfu(self.roofline.bound),
+                "mfu_at_serial": self.roofline.mfu(self.roofline.serial),
+            }
+        return mapping
+
+
+def lower_step(config: RunConfig, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.stages.Lowered:
+    """The training step of a run, traced with shapes alone; `mesh` must be set.
+
+    Raises UserError where an array can not be split over the mesh.
+    """
+    config.check_mesh(**mesh.shape)
+    optimizer = make_optimizer(config.optimizer)
+    batch = abstract_batch(
+        config.data.batch_size,
+        config.data.seq_len,
+        config.model.vocabulary.num_streams,
+        mesh,
+        config.train.accumulate,
+    )
+    step = make_train_step(model_structure(config.model), optimizer)
+    return step.trace(abstract_state(config.model, optimizer), batch).lower(
+        lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, jax.sharding.AbstractMesh) else None
+    )
+
+
+def compile_step(config: RunConfig, topology: Topology) -> Report:
+    """Compiles the step for `topology`. Raises UserError where the mesh does not fit; too little memory is reported."""
+    mesh = make_mesh(config.mesh, topology.devices)
+    virtual = topology.devices[0].platform == "cpu"  # of which nothing but bytes can be said
+    peak = None if virtual else peak_of(topology.devices[0].device_kind)
+    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
+    report = Report(
+        topology=topology.name,
+        mesh=dict(mesh.shape),
+        rows=config.data.batch_size,
+        length=config.data.seq_len,
+        accumulate=config.train.accumulate,
+        remat=config.model.remat,
+        params=config.model.num_params(),
+        compile_seconds=0.0,
+        problem=None,
+        memory={},
+        memory_limit=None if peak is None else int(peak.memory),
+        collectives={},
+        flops=dataclasses.asdict(work) | {"total": work.total},
+        roofline=None,
+    )
+    with jax.set_mesh(mesh):
+        start = time.perf_counter()
+        with jax.default_device(topology.devices[0]):  # tokamax asks what its kernels will run on
+            lowered = lower_step(config, mesh)
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return dataclasses.replace(
+                report, problem=_first_sentences(str(error)), compile_seconds=time.perf_counter() - start
+            )
+        seconds = time.perf_counter() - start
+    memory = _memory(compiled)
+    found = hlo.collectives(compiled.as_text(), mesh.size, topology.devices_per_machine)
+    problem = None
+    if peak is not None and memory["peak"] > peak.memory:
+        problem = f"The step needs {memory['peak'] / 2**30:.2f} GiB and a device has {peak.memory / 2**30:.2f} GiB."
+    return dataclasses.replace(
+        report,
+        compile_seconds=seconds,
+        problem=problem,
+        memory=memory,
+        collectives=hlo.by_kind(found),
+        roofline=None
+        if peak is None
+        else train_roofline(
+            work,
+            peak,
+            devices=mesh.size,
+            remat_flops=remat_flops(work, config.model.remat),
+            memory_bytes=memory_bytes(config, mesh.shape),
+            network_bytes=sum(one.sent for one in found if not one.across),
+            host_network_bytes=sum(one.sent for one in found if one.across),
+        ),
+    )
+
+
+def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+    analysis = compiled.memory_analysis()
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "outputs": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        "temporaries": analysis.temp_size_in_bytes,
+        "program": analysis.generated_code_size_in_bytes,
+        "on the host": analysis.host_temp_size_in_bytes,
+        "peak": analysis.peak_memory_in_bytes,
+    }
+
+
+def _first_sentences(message: str) -> str:
+    message = " ".join(message.split())
+    return re.split(r"(?<=\.) (?=Largest|That was|The largest|Program)|TPU backend error|Extra memory", message)[0][
+        :500
+    ]

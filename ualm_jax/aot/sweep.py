@@ -1,0 +1,74 @@
+"""Which mesh, microbatch and remat policy: candidates by formula, the best of them compiled."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from ualm_jax.aot.compile import Report, compile_step
+from ualm_jax.aot.roofline import memory_bytes, network_bytes, remat_flops, train_roofline
+from ualm_jax.aot.topology import Topology
+from ualm_jax.errors import UserError
+from ualm_jax.models import flops
+from ualm_jax.models.config import REMAT_POLICIES
+from ualm_jax.parallel.hardware import peak_of
+from ualm_jax.parallel.mesh import MeshConfig
+from ualm_jax.train.config import RunConfig
+
+_ROWS_PER_DEVICE = (1, 2, 4, 8)
+
+
+def candidates(config: RunConfig, num_devices: int) -> Iterator[RunConfig]:
+    """Every mesh, number of microbatches and remat policy that fits the sizes; the work of a step stays the same."""
+    sizes = [size for size in range(1, num_devices + 1) if num_devices % size == 0]
+    for tensor in sizes:
+        for fsdp in (size for size in sizes if num_devices % (size * tensor) == 0):
+            mesh = MeshConfig(num_devices // fsdp // tensor, fsdp, tensor)
+            for rows in _ROWS_PER_DEVICE:
+                accumulate, rest = divmod(config.data.batch_size, rows * mesh.data * mesh.fsdp)
+                if rest or not accumulate:
+                    continue
+                for remat in REMAT_POLICIES:
+                    candidate = dataclasses.replace(
+                        config,
+                        mesh=mesh,
+                        model=dataclasses.replace(config.model, remat=remat),
+                        train=dataclasses.replace(config.train, accumulate=accumulate),
+                    )
+                    try:
+                        candidate.check_mesh(*mesh.sizes())
+                    except UserError:
+                        continue
+                    yield candidate
+
+
+def predicted_seconds(config: RunConfig, topology: Topology) -> float:
+    """The serial roofline with all bytes by formula."""
+    mesh = dict(zip(("data", "fsdp", "tensor"), config.mesh.sizes(), strict=True))
+    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
+    return train_roofline(
+        work,
+        peak_of(topology.devices[0].device_kind),
+        devices=len(topology.devices),
+        remat_flops=remat_flops(work, config.model.remat),
+        memory_bytes=memory_bytes(config, mesh),
+        network_bytes=network_bytes(config, mesh),
+    ).serial
+
+
+def state_bytes(config: RunConfig) -> float:
+    """Parameters, two moments, and gradients of one device: the least a step needs."""
+    width = {"float32": 4, "bfloat16": 2}
+    param, moments = width[config.model.param_dtype], 2 * width[config.optimizer.state_dtype]
+    gradient = 4 if config.train.accumulate > 1 else param  # microbatches are added up in float32
+    return config.model.num_params() / config.mesh.fsdp / config.mesh.tensor * (param + moments + gradient)
+
+
+def sweep(config: RunConfig, topology: Topology, keep: int) -> Iterator[Report]:
+    """Compiles candidates, the one predicted fastest first, until `keep` of them fit; yields every report."""
+    memory = peak_of(topology.devices[0].device_kind).memory
+    possible = [one for one in candidates(config, len(topology.devices)) if state_bytes(one) < memory]
+    for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology)):
+        report = compile_step(candidate, topology)
+        yield report
+        keep -= report.problem is None
+        if not keep:
+            return

@@ -1,0 +1,1 @@
+"""A dataset on disk: its folder, its records and how long each is."""

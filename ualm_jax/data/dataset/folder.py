@@ -1,0 +1,166 @@
+"""A prepared dataset on disk: what `dataset.json` says, checked against what is there.
+
+DIR/dataset.json                             counts, hashes, vocabulary sizes, versions
+DIR/train.array_record-00000-of-00042        conversations (records.py), in the order of the source
+DIR/rows.npy, clips.npy, clip_ends.npy       how long each conversation is (lengths.py)
+DIR/quarantine.jsonl                         what could not be used, or was left out, and why
+DIR/features.json, dataset_info.json         the same for TensorFlow Datasets
+DIR/tokenizer/, DIR/codec/                   what made the tokens, so that the dataset needs nothing else
+"""
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from ualm_jax.data.dataset.records import from_bytes
+from ualm_jax.errors import UserError
+from ualm_jax.tokens.vocabulary import Vocabulary
+
+FORMAT = 2
+_OPEN_SHARDS = 512
+# For records in random order. By default a megabyte of every shard would be read to find its index.
+_READER = "readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:65536"
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a dataset without reading its records.
+
+    key: tells datasets of different content apart, wherever they lie; 16 hexadecimal digits.
+    vocabulary: the smallest one that holds all ids.
+    records, quarantined: conversations stored, and those left out; gates: how many each gate found (gates.py).
+    audio_hours, heard_hours: sound behind the stored codes, and sound that is listened to.
+    text_tokens: ids of all texts. rows: token grid rows of all conversations, encoder frames not counted.
+    longest: rows of one conversation. sample_rate, frame_rate: of the codec.
+    shards: in order; shard_records: how many each holds.
+    `made_from` identifies source, codec and tokenizer; `versions` the libraries that wrote it.
+    """
+
+    directory: Path
+    key: str
+    vocabulary: Vocabulary
+    records: int
+    quarantined: int
+    gates: dict[str, int]
+    audio_hours: float
+    heard_hours: float
+    text_tokens: int
+    rows: int
+    longest: int
+    sample_rate: int
+    frame_rate: float
+    shards: tuple[Path, ...]
+    shard_records: tuple[int, ...]
+    made_from: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """`dataset.json`. Raises UserError if it is missing, of another format or not JSON."""
+    path = directory / "dataset.json"
+    if not path.is_file():
+        raise UserError(f"{directory}: no dataset here, expected a folder made by `ualm data prepare`")
+    try:
+        content = json.loads(path.read_text())
+        version = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+    if version != FORMAT:
+        raise UserError(f"{path}: has format {version}, expected {FORMAT}; prepare the dataset again with this version")
+    return content
+
+
+def content_key(description: dict[str, Any]) -> str:
+    """Tells datasets of different content apart."""
+    return hashlib.sha256(json.dumps(description["shards"]).encode()).hexdigest()[:16]
+
+
+def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
+    """Read `dataset.json`. Raises UserError if it is missing, of another format or damaged, if a shard is missing, or
+    if its sounds are not codes yet."""
+    directory = Path(directory)
+    path, content = directory / "dataset.json", read_description(directory)
+    if content.get("vocabulary", ()) is None:
+        raise UserError(
+            f"{directory}: its sounds are not codes yet; run `ualm data tokenize {directory} --codec DIR --out OUT` "
+            "and read OUT"
+        )
+    try:
+        info = DatasetInfo(
+            directory=directory,
+            key=content_key(content),
+            vocabulary=Vocabulary(**content["vocabulary"]),
+            **content["counts"],
+            **content["audio"],
+            shards=tuple(directory / shard["name"] for shard in content["shards"]),
+            shard_records=tuple(shard["records"] for shard in content["shards"]),
+            made_from=content["made_from"],
+            versions=content["versions"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+    for shard in (*info.shards, *(directory / name for name in ("rows.npy", "clips.npy", "clip_ends.npy"))):
+        if not shard.is_file():
+            raise UserError(f"{shard}: this file of the dataset is missing; copy the dataset again")
+    return info
+
+
+def open_records(info: DatasetInfo) -> grain.MapDataset:
+    """The records of a dataset (`records.Record`) in the order of its source, by index.
+
+    Raises UserError, now or on access, where a shard is damaged.
+    """
+    parse = functools.partial(from_bytes, num_codebooks=info.vocabulary.num_codebooks)
+    return grain.MapDataset.source(_Shards(info)).map(parse)
+
+
+class _Shards:
+    """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads.
+
+    A shard is opened when a record of it is asked for, and only the last used ones stay open: there may be more of
+    them than files that a process may have open, and each takes some 10 kB.
+    """
+
+    def __init__(self, info: DatasetInfo):
+        self._info = info
+        self._ends = np.cumsum(info.shard_records).tolist()
+        self._open = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
+        if len(self) != info.records:
+            raise self._damaged(f"{len(self)} records in all, expected {info.records}")
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> bytes:
+        shard = bisect.bisect_right(self._ends, index)
+        position = index - self._ends[shard] + self._info.shard_records[shard]
+        try:
+            return self._open(shard).read([position])[0]
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+
+    def _open_shard(self, shard: int) -> ArrayRecordReader:
+        reader = ArrayRecordReader(os.fspath(self._info.shards[shard]), _READER, file_reader_buffer_size=1 << 15)
+        records, expected = reader.num_records(), self._info.shard_records[shard]
+        if records != expected:
+            raise self._damaged(f"{self._info.shards[shard].name} holds {records} records, expected {expected}")
+        return reader
+
+    def _damaged(self, reason: RuntimeError | str) -> UserError:
+        return UserError(
+            f"{self._info.directory}: a shard is damaged ({str(reason) or 'truncated'}); "
+            "compare them with the sha256 sums in dataset.json, and copy or prepare the dataset again"
+        )

@@ -1,0 +1,240 @@
+"""From prepared datasets to packed batches. What batch n holds depends on configuration, seed and n only.
+
+Lengths -> plan of all rows (plan.py) -> this process's rows, made by workers (rows.py) -> batches. Since every
+process plans all rows, batch n is the same on any number of processes and workers, and so is the saved position.
+"""
+
+import itertools
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset, open_records
+from ualm_jax.data.dataset.lengths import Lengths
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.data.loading.packing import Item, Planner, Supply
+from ualm_jax.data.loading.sequences import PackedRow, RowBuilder
+from ualm_jax.errors import UserError
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import Vocabulary
+
+
+class SourceProgress(NamedTuple):
+    """How far a source has been read: its share of all tokens so far, and the tokens and epochs themselves."""
+
+    directory: str
+    share: float
+    tokens: int
+    epochs: float
+
+
+class _Ahead(NamedTuple):
+    """A batch in the making, several rows to a task, and where the plan stands after it."""
+
+    tasks: list[Future]
+    state: dict[str, Any]
+
+
+class Loader:
+    """An endless iterator over (this process's part of a Batch, Int64 "B T"): see `make_loader`."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        planner: Planner,
+        builder: RowBuilder,
+        infos: Sequence[DatasetInfo],
+        rows: slice,
+    ):
+        self._config, self._planner, self._infos = config, planner, infos
+        self._rows = rows
+        self._executor = _make_executor(config.num_workers, builder)
+        # A method would carry the builder along with every task.
+        self._make = _make_rows if config.num_workers else partial(_make_rows_with, builder)
+        # Enough for no worker to wait for the next batch to be asked for.
+        self._depth = 1 + max(config.prefetch, math.ceil(2 * config.num_workers / (rows.stop - rows.start)))
+        self._ahead: deque[_Ahead] = deque()
+        self._state = planner.get_state()
+
+    def __iter__(self) -> "Loader":
+        return self
+
+    def __next__(self) -> tuple[Batch, Int64[np.ndarray, "B T"]]:
+        while len(self._ahead) < self._depth:
+            self._begin()
+        tasks, state = self._ahead[0]
+        made = [row for task in tasks for row in task.result()]
+        self._ahead.popleft()
+        self._state = state
+        self._begin()
+        parts = zip(PackedRow._fields, zip(*made, strict=True), strict=True)
+        content = {name: np.stack(part) for name, part in parts if part[0] is not None}
+        records = content.pop("records")
+        return Batch(**content), records
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the last batch ended; JSON-able, and the same on all processes."""
+        return self._state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from there, with any number of processes and workers. Raises UserError where a source is gone."""
+        for ahead in self._ahead:
+            for task in ahead.tasks:
+                task.cancel()
+        self._ahead.clear()
+        self._planner.set_state(state)
+        self._state = self._planner.get_state()
+
+    def progress(self) -> list[SourceProgress]:
+        """Of every source, up to the last batch."""
+        sources = self._state["sources"]
+        total = max(sum(tokens for *_, tokens, _ in sources), 1)
+        return [
+            SourceProgress(str(info.directory), tokens / total, tokens, position / info.records)
+            for info, (_, position, tokens, _) in zip(self._infos, sources, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self) -> None:
+        rows = list(itertools.islice(self._planner, self._config.batch_size))[self._rows]
+        # As many rows to a task as leave one for each worker: handing a task over takes as long as making a row.
+        share = math.ceil(len(rows) / max(self._config.num_workers, 1))
+        tasks = [self._executor.submit(self._make, rows[i : i + share]) for i in range(0, len(rows), share)]
+        self._ahead.append(_Ahead(tasks, self._planner.get_state()))
+
+
+def make_loader(
+    config: DataConfig, vocabulary: Vocabulary, *, process_index: int = 0, process_count: int = 1
+) -> Loader:
+    """An endless iterator over (Batch of this process's rows, Int64[np.ndarray, "B T"]).
+
+    The second array says which record a row comes from, -1 for padding; see `record_ids`.
+    The batches of all processes, laid one behind the other, are the batch that a single process would get.
+    Raises UserError where the datasets do not fit the config, the vocabulary or each other.
+    """
+    if config.batch_size % process_count:
+        raise UserError(f"data.batch_size {config.batch_size} can not be divided among {process_count} processes")
+    infos = open_sources(config)
+    for info in infos:
+        _check(info, vocabulary)
+    planner = make_planner(config, infos)
+    share = config.batch_size // process_count
+    rows = slice(process_index * share, (process_index + 1) * share)
+    return Loader(config, planner, RowBuilder(config, vocabulary, infos), infos, rows)
+
+
+def open_sources(config: DataConfig) -> list[DatasetInfo]:
+    """The datasets of a mixture. Raises UserError where two were not made with the same tokenizer and codec."""
+    infos = [open_dataset(source.directory) for source in config.all_sources]
+    first = infos[0]
+    for info in infos[1:]:
+        for part in ("tokenizer", "codec"):
+            if info.made_from[part] != first.made_from[part]:
+                raise UserError(
+                    f"{first.directory} and {info.directory}: were made with different {part}s; prepare both with one"
+                )
+        if info.key in {other.key for other in infos if other is not info}:
+            raise UserError(f"{info.directory}: holds the same as another of data.sources; raise its weight instead")
+    return infos
+
+
+def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
+    """The plan of all rows of a mixture. Raises UserError where a conversation fits no row."""
+    lengths = [Lengths(info.directory, config.front_end) for info in infos]
+    for known in lengths:
+        known.check(config.seq_len, config.audio_slots)
+    weights = [
+        known.total_rows() * source.repeat if source.weight is None else source.weight
+        for source, known in zip(config.all_sources, lengths, strict=True)
+    ]
+    supplies = [
+        Supply(info.key, weight / sum(weights), known)
+        for info, weight, known in zip(infos, weights, lengths, strict=True)
+    ]
+    return Planner(
+        supplies,
+        seed=config.seed,
+        seq_len=config.seq_len,
+        audio_slots=config.audio_slots,
+        open_rows=config.packing_bins,
+    )
+
+
+def record_ids(config: DataConfig, records: Int64[np.ndarray, "..."]) -> list[str]:
+    """Which records a batch was made of, as "source/id", in the order of their first row."""
+    infos = open_sources(config)
+    ends = np.cumsum([info.records for info in infos])
+    stored = [open_records(info) for info in infos]
+    found = []
+    for number in dict.fromkeys(records[records >= 0].tolist()):
+        source = int(np.searchsorted(ends, number, side="right"))
+        first = int(ends[source]) - infos[source].records
+        found.append(stored[source][number - first])
+    return [f"{record.source}/{record.id}" for record in found]
+
+
+def fill_fraction(batch: Batch) -> float:
+    """Share of a batch's positions that is not padding."""
+    return float((batch.segment_ids > 0).mean())
+
+
+def _check(info: DatasetInfo, vocabulary: Vocabulary) -> None:
+    made = info.vocabulary
+    for field in ("num_codebooks", "codebook_size"):
+        if getattr(made, field) != getattr(vocabulary, field):
+            raise UserError(
+                f"{info.directory}: was made with {field} {getattr(made, field)}, "
+                f"the model's vocabulary has {getattr(vocabulary, field)}; prepare it with the model's codec"
+            )
+    if made.text_size > vocabulary.text_size:
+        raise UserError(
+            f"{info.directory}: its tokenizer has {made.text_size} ids, the model's vocabulary only "
+            f"{vocabulary.text_size}; prepare it with the model's tokenizer"
+        )
+
+
+def _make_executor(num_workers: int, builder: RowBuilder) -> Executor:
+    if num_workers == 0:
+        return ThreadPoolExecutor(1)  # parsing holds Python's lock, more of them would only wait for it
+    return ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(builder,)
+    )
+
+
+_worker_builder: RowBuilder | None = None
+
+
+def _start_worker(builder: RowBuilder) -> None:
+    global _worker_builder
+    _worker_builder = builder
+    # Ctrl-C and a scheduler's SIGTERM reach every process; the run still wants batches until it has stopped itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed closes no queue; its workers would wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _make_rows(rows: list[list[Item]]) -> list[PackedRow]:
+    return _make_rows_with(_worker_builder, rows)
+
+
+def _make_rows_with(builder: RowBuilder, rows: list[list[Item]]) -> list[PackedRow]:
+    return [builder(items) for items in rows]

@@ -1,0 +1,1 @@
+"""The job that writes a dataset: raw conversations through filters and the codec into shards."""

@@ -1,0 +1,149 @@
+"""Raw conversations to records whose sound is FLAC: everything that is done before the codec."""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+
+from ualm_jax.audio.io import BadAudio
+from ualm_jax.audio.mel import SAMPLE_RATE
+from ualm_jax.data.dataset.audio_input import SHORTEST, to_flac
+from ualm_jax.data.dataset.records import Record
+from ualm_jax.data.prepare.codec_sound import PEAK, CodecShape, pack_sound
+from ualm_jax.data.prepare.filters import Gates, caption_hash
+from ualm_jax.data.prepare.partial import Rejected
+from ualm_jax.data.raw.conversation import ConversationSource, RawConversation, RawMessage
+from ualm_jax.data.raw.sound_source import BadRecord
+from ualm_jax.tokens.layout import build_grid
+from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
+from ualm_jax.tokens.types import Message, Modality, Role
+from ualm_jax.tokens.vocabulary import Vocabulary
+
+_SAMPLES_PER_ROW = SAMPLE_RATE // 25  # of sound that is heard
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A conversation whose sounds have been read: at the codec's rate and in whole frames where the assistant makes
+    them, at 16 kHz where it hears them. flags: the gates its sounds do not pass, with reasons."""
+
+    raw: RawConversation
+    index: int
+    contents: tuple[str | np.ndarray, ...]
+    flags: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class RawReader:
+    """Conversations of a source by index. Can be pickled: other processes read the same.
+
+    `read` may run in several threads at once; `record` may not, as tokenizers can not.
+    """
+
+    source: ConversationSource
+    tokenizer_dir: str | os.PathLike
+    shape: CodecShape
+    gates: Gates
+
+    def read(self, index: int) -> Ready | Rejected:
+        """Conversation `index` with its sounds, or why it can not be used."""
+        try:
+            raw = self.source[index]
+        except BadRecord as error:
+            return Rejected(None, index, "", str(error))
+        contents, flags = [], {}
+        try:
+            if not raw.messages:
+                raise BadRecord("the conversation has no messages")
+            for message in raw.messages:
+                content = message.content
+                if message.modality != Modality.TEXT:
+                    content = self._read_sound(message)
+                    rate = self.shape.sample_rate if message.modality == Modality.AUDIO else SAMPLE_RATE
+                    flags |= self.gates.judge_sound(content, rate)
+                elif not content.strip():
+                    raise BadRecord("a text is empty")
+                contents.append(content)
+            texts = [content for content in contents if isinstance(content, str)]
+            if not _is_unicode("".join([raw.id, raw.caption, *texts])):
+                raise BadRecord("id or text holds half a surrogate pair, which is no text")
+        except (BadRecord, BadAudio) as error:
+            return Rejected(raw.id, index, "", f"{self.source.name} record {index} (id {raw.id}): {error}")
+        return Ready(raw, index, tuple(contents), flags)
+
+    def record(self, ready: Ready) -> tuple[Record, dict[str, str]]:
+        """What is stored of it, and the gates it does not pass as a whole, with reasons."""
+        messages, clips, heard, frames = [], [], [], []
+        for message, content in zip(ready.raw.messages, ready.contents, strict=True):
+            if message.modality == Modality.TEXT:
+                content = np.array(self._tokenizer.encode(content), np.int32)
+                in_grid = content
+            elif message.modality == Modality.AUDIO:
+                clips.append(pack_sound(content, self.shape.sample_rate))
+                content = len(content)
+                in_grid = np.zeros((content // self.shape.hop, self.shape.codebooks), np.int32)
+            else:
+                clips.append(to_flac(content))
+                heard.append(len(content))
+                content, in_grid = len(content), 0  # encoder frames are counted when a front end is known
+            messages.append(Message(message.role, message.modality, content, message.audio_tag))
+            frames.append(dataclasses.replace(messages[-1], content=in_grid))
+        record = Record(
+            id=ready.raw.id,
+            source=self.source.name,
+            messages=tuple(messages),
+            caption=ready.raw.caption,
+            scene=ready.raw.scene,
+            rows=len(build_grid(frames, self._some_vocabulary).tokens),
+            clips=tuple(clips),
+        )
+        return record, self.gates.judge_rows(record.rows + sum(-(-samples // _SAMPLES_PER_ROW) for samples in heard))
+
+    def dropped(self, ready: Ready, flags: dict[str, str]) -> Rejected | None:
+        """The first of the gates in `flags` that leaves the conversation out."""
+        for gate, reason in flags.items():
+            if gate in self.gates.drop:
+                where = f"record {ready.index} (id {ready.raw.id})"
+                return Rejected(ready.raw.id, ready.index, gate, f"{where}: {reason}")
+        return None
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.tokenizer_dir)
+
+    @property
+    def _some_vocabulary(self) -> Vocabulary:
+        """How large a codebook is does not change how long a conversation is."""
+        return Vocabulary(self._tokenizer.size, 1, self.shape.codebooks)
+
+    def __getstate__(self) -> dict:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def _read_sound(self, message: RawMessage) -> np.ndarray:
+        made = message.modality == Modality.AUDIO
+        wav = message.content.read(self.shape.sample_rate if made else SAMPLE_RATE)
+        if not np.isfinite(wav).all():
+            raise BadRecord(f"{int((~np.isfinite(wav)).sum())} of {len(wav)} samples are NaN or infinite")
+        least = self.shape.hop if made else SHORTEST
+        if len(wav) < least:
+            raise BadRecord(f"{len(wav)} samples are too few, one frame takes {least}")
+        if made and (peak := float(np.abs(wav).max())) >= PEAK:
+            raise BadRecord(f"its peak is {peak:g}, full scale is 1; expected less than {PEAK:g}")
+        return wav[: len(wav) // self.shape.hop * self.shape.hop] if made else wav
+
+
+def said_before(raw: RawConversation) -> int | None:
+    """Hash of what is said before sound is made; None where none is."""
+    if all(message.modality != Modality.AUDIO for message in raw.messages):
+        return None
+    said = [m.content for m in raw.messages if m.modality == Modality.TEXT and m.role != Role.ASSISTANT]
+    return caption_hash("\n".join(said))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""A dataset whose sounds are not codes yet, on disk: what `ualm data tokenize` reads.
+
+It has the files of a finished dataset (dataset.py), but its records hold sound where codes will be, and `vocabulary` is
+null in dataset.json.
+"""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from ualm_jax.data.dataset.folder import content_key, read_description
+from ualm_jax.data.prepare.codec_sound import CodecShape
+from ualm_jax.data.prepare.partial import Rejected, read_quarantine
+from ualm_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundsInfo:
+    """As DatasetInfo. shape: of the codec that shall make the codes. rejected: the records left out so far."""
+
+    directory: Path
+    key: str
+    shape: CodecShape
+    records: int
+    gates: dict[str, int]
+    audio_hours: float
+    heard_hours: float
+    longest: int
+    shards: tuple[Path, ...]
+    shard_records: tuple[int, ...]
+    made_from: dict[str, Any]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def quarantined(self) -> int:
+        return len(self.rejected)
+
+    @functools.cached_property
+    def _left_out(self) -> set[int]:
+        return {each.index for each in self.rejected}
+
+    def indices(self, shard: int) -> list[int]:
+        """Where the records of a shard stood in the source."""
+        size = self.made_from["shard_size"]
+        inputs = range(shard * size, (shard + 1) * size)
+        return [index for index in inputs if index not in self._left_out][: self.shard_records[shard]]
+
+
+def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
+    """Raises UserError where there is no such dataset, or its sounds are codes already."""
+    directory = Path(directory)
+    content = read_description(directory)
+    try:
+        if content["vocabulary"] is not None:
+            raise UserError(f"{directory}: its sounds are codes already; train on it as it is")
+        return SoundsInfo(
+            directory=directory,
+            key=content_key(content),
+            shape=CodecShape(**content["audio"]),
+            **{name: content["counts"][name] for name in ("records", "gates", "audio_hours", "heard_hours", "longest")},
+            shards=tuple(directory / shard["name"] for shard in content["shards"]),
+            shard_records=tuple(shard["records"] for shard in content["shards"]),
+            made_from=content["made_from"],
+            rejected=tuple(read_quarantine(directory / "quarantine.jsonl")),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory / 'dataset.json'}: damaged ({error!r}), prepare the dataset again") from error

@@ -1,0 +1,1 @@
+"""Readers: raw data in every form it comes in, to conversations of texts and sounds."""
