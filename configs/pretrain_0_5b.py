@@ -2,10 +2,10 @@
 
 Optimiser and schedule are the reference's (warm-up 2 000 of 500 000 steps); a step reads 256 x 4 096 positions.
 
-One machine of 8 accelerators (rows per step are split by train.accumulate so that each device holds 4 at a time):
+One machine of 8 accelerators (rows per step are split by train.grad_accum_steps so that each device holds 4 at a time):
   ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
   ualm train --config configs/pretrain_0_5b.py --workdir runs/pretrain_0_5b \
-      --config.data.directory=data/sounds --config.train.accumulate=8
+      --config.data.directory=data/sounds --config.train.grad_accum_steps=8
 
 Many machines, one process per machine; SLURM and TPU pods say who takes part:
   srun ualm train --distributed auto --config configs/pretrain_0_5b.py --workdir /shared/pretrain_0_5b \

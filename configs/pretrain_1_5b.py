@@ -2,10 +2,10 @@
 
 Optimiser and schedule are the reference's (warm-up 2 000 of 500 000 steps); a step reads 256 x 4 096 positions.
 
-One machine of 8 accelerators (rows per step are split by train.accumulate so that each device holds 4 at a time):
+One machine of 8 accelerators (rows per step are split by train.grad_accum_steps so that each device holds 4 at a time):
   ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
   ualm train --config configs/pretrain_1_5b.py --workdir runs/pretrain_1_5b \
-      --config.data.directory=data/sounds --config.train.accumulate=8
+      --config.data.directory=data/sounds --config.train.grad_accum_steps=8
 
 Many machines, one process per machine; SLURM and TPU pods say who takes part:
   srun ualm train --distributed auto --config configs/pretrain_1_5b.py --workdir /shared/pretrain_1_5b \
@@ -33,6 +33,8 @@ def get_config() -> ConfigDict:
                 "vocabulary": {"text_size": 151936, "codebook_size": 1024, "num_codebooks": 8},
                 "feature_width": placeholder(int),
                 "adapter_layers": 1,
+            },
+            "execution": {
                 "param_dtype": "float32",
                 "compute_dtype": "bfloat16",
                 "remat": "save_attention",
@@ -71,10 +73,10 @@ def get_config() -> ConfigDict:
                 "seed": 0,
                 "init_from": placeholder(str),
                 "encoder": placeholder(str),
-                "accumulate": 1,
+                "grad_accum_steps": 1,
                 "log_every": 10,
-                "checkpoint_every": 1000,
-                "keep": 3,
+                "save_interval": 1000,
+                "max_to_keep": 3,
             },
             "mesh": {"data": -1, "fsdp": 8, "tensor": 1},
             "eval": {

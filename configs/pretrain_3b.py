@@ -2,10 +2,10 @@
 
 Optimiser and schedule are the reference's (warm-up 2 000 of 500 000 steps); a step reads 256 x 4 096 positions.
 
-One machine of 8 accelerators (rows per step are split by train.accumulate so that each device holds 2 at a time):
+One machine of 8 accelerators (rows per step are split by train.grad_accum_steps so that each device holds 2 at a time):
   ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
   ualm train --config configs/pretrain_3b.py --workdir runs/pretrain_3b \
-      --config.data.directory=data/sounds --config.train.accumulate=16
+      --config.data.directory=data/sounds --config.train.grad_accum_steps=16
 
 Many machines, one process per machine; SLURM and TPU pods say who takes part:
   srun ualm train --distributed auto --config configs/pretrain_3b.py --workdir /shared/pretrain_3b \
@@ -28,5 +28,5 @@ from ualm_jax.models.config import QWEN2_5
 def get_config() -> ConfigDict:
     config = pretrain_1_5b.get_config()
     config.model.decoder.update(dataclasses.asdict(QWEN2_5["3b"]))
-    config.model.remat = "full"
+    config.execution.remat = "full"
     return config

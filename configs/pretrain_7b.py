@@ -2,10 +2,10 @@
 
 Optimiser as the reference's, 660 000 steps as in the paper; a step reads 256 x 4 096 positions.
 
-One machine of 8 accelerators (rows per step are split by train.accumulate so that each device holds 1 at a time):
+One machine of 8 accelerators (rows per step are split by train.grad_accum_steps so that each device holds 1 at a time):
   ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
   ualm train --config configs/pretrain_7b.py --workdir runs/pretrain_7b \
-      --config.data.directory=data/sounds --config.train.accumulate=32
+      --config.data.directory=data/sounds --config.train.grad_accum_steps=32
 
 Many machines, one process per machine; SLURM and TPU pods say who takes part:
   srun ualm train --distributed auto --config configs/pretrain_7b.py --workdir /shared/pretrain_7b \
@@ -29,6 +29,6 @@ def get_config() -> ConfigDict:
     config = pretrain_1_5b.get_config()
     config.model.decoder.update(dataclasses.asdict(QWEN2_5["7b"]))
     config.model.vocabulary.text_size = 152064
-    config.model.update(remat="full", loss_chunk=4480)
+    config.execution.update(remat="full", loss_chunk=4480)
     config.optimizer.decay_steps = config.train.steps = 660_000
     return config

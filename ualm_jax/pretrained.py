@@ -11,8 +11,8 @@ from jax.sharding import Mesh, NamedSharding
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, from_directory, load_state
-from ualm_jax.models.config import UALMConfig
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
 from ualm_jax.train.checkpoint import restore_params
@@ -28,7 +28,7 @@ class Pretrained:
     """
 
     mesh: Mesh
-    config: UALMConfig | None = None
+    config: Architecture | None = None
     model: UALM | None = None
     codec: XCodec | None = None
     encoder: AudioEncoder | None = None
@@ -59,16 +59,16 @@ def load(path: str | os.PathLike) -> Pretrained:
 def _converted(path: pathlib.Path, mesh: Mesh) -> Pretrained:
     if "model" not in read_card(path):
         return Pretrained(mesh, **_parts(path))
-    config = read_model_config(path)
-    structure, abstract = _abstract(config)
+    config, execution = read_model_config(path)
+    structure, abstract = abstract_model(config, execution)
     return Pretrained(mesh, config, nnx.merge(structure, restore_converted(path, abstract, mesh)), **_parts(path))
 
 
 def _run(path: pathlib.Path, mesh: Mesh) -> Pretrained:
-    config = read_config(path).model
-    structure, abstract = _abstract(config)
+    run = read_config(path)
+    structure, abstract = abstract_model(run.model, run.execution)
     _, params = restore_params(path / "checkpoints", abstract, mesh)
-    return Pretrained(mesh, config, nnx.merge(structure, params), **_parts(path))
+    return Pretrained(mesh, run.model, nnx.merge(structure, params), **_parts(path))
 
 
 def _hugging_face(path: pathlib.Path, mesh: Mesh) -> Pretrained:
@@ -91,7 +91,7 @@ def _qwen2(path: pathlib.Path, mesh: Mesh) -> Pretrained:
     from ualm_jax.convert_weights.qwen2 import plan_qwen2
 
     plan = plan_qwen2(path)
-    structure, abstract = _abstract(plan.config)
+    structure, abstract = abstract_model(plan.config, Execution())
     leaves = {".".join(key): leaf for key, leaf in nnx.to_flat_state(abstract)}
     for name, value in assemble(plan.infos, plan.pieces):
         leaf = leaves[name]
@@ -99,10 +99,6 @@ def _qwen2(path: pathlib.Path, mesh: Mesh) -> Pretrained:
         leaf.set_value(jax.device_put(value.astype(leaf.dtype), sharding))
     tokenizer = load_tokenizer(path) if (path / "tokenizer_config.json").is_file() else None
     return Pretrained(mesh, plan.config, nnx.merge(structure, abstract), tokenizer=tokenizer)
-
-
-def _abstract(config: UALMConfig) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
 
 
 def _parts(path: pathlib.Path) -> dict:

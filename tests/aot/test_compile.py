@@ -20,7 +20,7 @@ needs_cuda = pytest.mark.skipif(
     not _installed("jax_plugins", "jax_plugins.xla_cuda13", "tokamax"), reason="JAX's GPU plugin is not installed"
 )
 GIB = 2**30
-BFLOAT16 = ["--config.model.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
+BFLOAT16 = ["--config.execution.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
 
 
 def execute(program: str) -> subprocess.CompletedProcess:
@@ -88,7 +88,7 @@ import dataclasses, jax
 from flax import nnx
 from ualm_jax.aot.topology import describe
 from ualm_jax.generate.decode import Settings, decode_segment
-from ualm_jax.models.config import QWEN2_5, UALMConfig
+from ualm_jax.models.config import QWEN2_5, Architecture, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec
@@ -96,13 +96,13 @@ from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 topology = describe("h100:1")
 decoder = dataclasses.replace(QWEN2_5["1.5b"], num_layers=2)
-config = UALMConfig(decoder, Vocabulary(151_936, 1024, 8), param_dtype="bfloat16")
+config = Architecture(decoder, Vocabulary(151_936, 1024, 8))
 mesh = make_mesh(MeshConfig(), topology.devices)
 def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
+    model = jax.eval_shape(lambda: UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0)))
     batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
     one, real = array(1), array(1, dtype="float32")
     settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,

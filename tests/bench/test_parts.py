@@ -17,20 +17,18 @@ from flax import nnx
 
 from ualm_jax.bench import decode, reference_torch, train
 from ualm_jax.bench.result import BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import SIZES, packed_batch
+from ualm_jax.bench.sizes import SIZES, SizedModel, packed_batch
 from ualm_jax.cli import bench as cli
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.vocabulary import Vocabulary
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = UALMConfig(
-    DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_width=64),
-    Vocabulary(100, 30),
-    compute_dtype="float32",
-    loss_chunk=64,
+CONFIG = SizedModel(
+    Architecture(DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_dim=64), Vocabulary(100, 30)),
+    Execution(compute_dtype="float32", loss_chunk=64),
 )
 TIMING = {"median", "min", "max", "runs"}
 
@@ -53,7 +51,7 @@ def run(part: str, *words: str) -> BenchResult:
 
 @functools.cache
 def model() -> UALM:
-    return jax.jit(lambda: UALM(CONFIG, nnx.Rngs(0)))()
+    return jax.jit(lambda: UALM(*CONFIG, nnx.Rngs(0)))()
 
 
 def reference(of: UALM) -> reference_torch.Reference:
@@ -66,7 +64,7 @@ def test_the_reference_in_torch_sees_no_other_document_of_a_row():
     tokens, positions = torch.from_numpy(batch.tokens).long(), torch.from_numpy(batch.positions).long()
     with torch.no_grad():
         theirs = reference(ours).hidden(tokens, positions).numpy()
-    hidden = jax.jit(lambda model, batch: model(batch))(ours, place(batch, jax.sharding.get_mesh()))
+    hidden = jax.jit(lambda model, batch: model(batch))(ours, shard_batch(batch, jax.sharding.get_mesh()))
     np.testing.assert_allclose(hidden, theirs, atol=1e-4)
 
 
@@ -109,7 +107,7 @@ def test_torch_samples_within_each_streams_codebook(compiled):
     settings = dict(steps=6, cfg_scale=3.0, temperature=1.0, top_k=5, compiled=compiled)
     rows = reference_torch.Decoding(reference(model()), CONFIG, prompts, **settings).run()
     assert rows.shape == (3, 6, 8)
-    vocabulary = CONFIG.vocabulary
+    vocabulary = CONFIG.architecture.vocabulary
     for stream in range(1, 8):
         ids = rows[:, :, stream] - vocabulary.audio_pad(stream)
         assert ((ids >= 0) & (ids < vocabulary.stream_size)).all()

@@ -49,7 +49,7 @@ def test_parameters_are_those_of_the_formula(name):
     config = load(name)
     model = config.model
     with jax.sharding.use_abstract_mesh(abstract_mesh(config, 256)):
-        abstract = jax.eval_shape(lambda: UALM(model, nnx.Rngs(0)))
+        abstract = jax.eval_shape(lambda: UALM(model, config.execution, nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))) == model.num_params()
 
 
@@ -76,7 +76,7 @@ def test_pretraining_fits_other_meshes_of_256(name, mesh):
 @pytest.mark.parametrize(
     "mesh, field",
     [
-        (dict(fsdp=7, tensor=1, data=1), "data.batch_size / train.accumulate = 8 rows"),
+        (dict(fsdp=7, tensor=1, data=1), "data.batch_size / train.grad_accum_steps = 8 rows"),
         (dict(fsdp=4, tensor=4, data=1), "model.decoder.num_kv_heads = 2 .* tensor = 4"),
     ],
 )
@@ -96,10 +96,11 @@ def test_nothing_is_rematerialised_by_accident():
 
 
 def test_looking_up_embeddings_moves_sums_and_not_the_table():
-    config = load("tiny").model
+    run = load("tiny")
+    config = run.model
     mesh = make_mesh(MeshConfig(2, 2, 2))
     with jax.set_mesh(mesh):
-        structure, params = nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
+        structure, params = nnx.split(jax.eval_shape(lambda: UALM(config, run.execution, nnx.Rngs(0))))
         tokens = jax.ShapeDtypeStruct((8, 64, 8), "int32", sharding=jax.NamedSharding(mesh, spec("batch", None, None)))
 
         def total(params, tokens):

@@ -11,23 +11,24 @@ from helpers.configs_of_runs import run_config
 from helpers.conversions import save_run
 
 from ualm_jax.errors import UserError
+from ualm_jax.models.config import Execution
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.config import from_mapping, to_mapping
 from ualm_jax.train.converted import initial_params, read_model_config
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.step import abstract_state, state_from
 
-CONFIG = golden_model.CONFIG
+ARCHITECTURE = golden_model.ARCHITECTURE
 
 
 @pytest.mark.parametrize("dtype, shape", [("float32", (2, 2, 2)), ("bfloat16", (1, 1, 1))])
 def test_parameters_are_cast_and_laid_out_as_the_run_wants(shape, dtype, trained, golden_dir):
-    config = dataclasses.replace(CONFIG, param_dtype=dtype)
+    execution = Execution(param_dtype=dtype)
     mesh = make_mesh(MeshConfig(*shape), jax.devices()[: np.prod(shape)])
     with jax.set_mesh(mesh):
-        optimizer = make_optimizer(run_config(config).optimizer)
-        state = state_from(initial_params(trained, config, mesh), optimizer)
-        expected = abstract_state(config, optimizer)
+        optimizer = make_optimizer(run_config(ARCHITECTURE).optimizer)
+        state = state_from(initial_params(trained, ARCHITECTURE, execution, mesh), optimizer)
+        expected = abstract_state(ARCHITECTURE, execution, optimizer)
     theirs = golden_model.to_ours(golden_model.reference_tensors(golden_dir))
     for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
@@ -40,22 +41,22 @@ def test_parameters_are_cast_and_laid_out_as_the_run_wants(shape, dtype, trained
 def test_a_run_can_begin_where_another_ended(trained, tmp_path):
     save_run(trained, tmp_path / "run")
     mesh = jax.sharding.get_mesh()
-    both = [initial_params(path, CONFIG, mesh) for path in (trained, tmp_path / "run")]
+    both = [initial_params(path, ARCHITECTURE, Execution(), mesh) for path in (trained, tmp_path / "run")]
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         assert np.array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_another_model_is_refused(trained):
-    config = dataclasses.replace(CONFIG, feature_width=None)
+    config = dataclasses.replace(ARCHITECTURE, feature_width=None)
     with pytest.raises(UserError, match="init_from=.* has model.feature_width = 48, but this run has None"):
-        initial_params(trained, config, jax.sharding.get_mesh())
+        initial_params(trained, config, Execution(), jax.sharding.get_mesh())
 
 
 def test_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no converted checkpoint: it has no ualm.json"):
-        initial_params(tmp_path, CONFIG, jax.sharding.get_mesh())
+        initial_params(tmp_path, ARCHITECTURE, Execution(), jax.sharding.get_mesh())
 
 
 def test_the_field_is_part_of_a_runs_configuration(trained):
-    config = run_config(read_model_config(trained), init_from="weights/base")
+    config = run_config(read_model_config(trained)[0], init_from="weights/base")
     assert from_mapping(type(config), to_mapping(config)).train.init_from == "weights/base"

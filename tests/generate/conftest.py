@@ -21,5 +21,5 @@ def prompts() -> list[TokenGrid]:
     """Four text prompts of different lengths."""
     rng = np.random.default_rng(0)
     texts = [rng.integers(0, 384, length) for length in (3, 17, 9, 30)]
-    vocabulary = golden_model.CONFIG.vocabulary
+    vocabulary = golden_model.ARCHITECTURE.vocabulary
     return [build_prompt([Message(Role.USER, Modality.TEXT, text)], vocabulary) for text in texts]

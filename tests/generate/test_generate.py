@@ -20,7 +20,7 @@ from ualm_jax.tokens.layout import build_prompt, drop_condition
 from ualm_jax.tokens.types import Batch, Message, Modality, Role
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT, SPECIAL_TOKENS, SPEECH
 
-VOCABULARY = golden_model.CONFIG.vocabulary
+VOCABULARY = golden_model.ARCHITECTURE.vocabulary
 SHORT = SamplingParams(min_frames=4, max_frames=12, max_tokens=12)
 
 

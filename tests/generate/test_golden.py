@@ -19,7 +19,7 @@ def prompt_of(golden, name, clips=()) -> TokenGrid:
 @pytest.mark.parametrize("name, scale", [("gen_cfg1", 1.0), ("gen_cfg3", 3.0), ("gen_cfg3_b", 3.0)])
 def test_greedy_audio_equals_the_references(name, scale, model, golden):
     wanted = golden[f"greedy/{name}/tokens"]
-    limit = len(wanted) - model.config.vocabulary.num_codebooks
+    limit = len(wanted) - model.architecture.vocabulary.num_codebooks
     params = SamplingParams(temperature=0.0, cfg_scale=scale, max_frames=limit, reference_behaviour=True)
     (got,) = generate(model, [prompt_of(golden, name)], params)
     np.testing.assert_array_equal(got.tokens, wanted)

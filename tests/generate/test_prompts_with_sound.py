@@ -9,7 +9,7 @@ from helpers.audio_encoders import AF_WHISPER, OMNI, random_encoder
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate
 from ualm_jax.generate.listening import answer
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.layout import build_prompt
 from ualm_jax.tokens.tokenizer import load_tokenizer, save_byte_tokenizer
@@ -26,9 +26,9 @@ def encoder(request):
 
 @pytest.fixture
 def model(encoder):
-    decoder = DecoderConfig(num_layers=2, width=32, num_heads=2, num_kv_heads=2, mlp_width=64)
-    config = UALMConfig(decoder, Vocabulary(256, 32), feature_width=encoder.output_width, compute_dtype="float32")
-    return jax.jit(lambda: UALM(config, nnx.Rngs(0)))()
+    decoder = DecoderConfig(num_layers=2, width=32, num_heads=2, num_kv_heads=2, mlp_dim=64)
+    config = Architecture(decoder, Vocabulary(256, 32), feature_width=encoder.output_width)
+    return jax.jit(lambda: UALM(config, Execution(compute_dtype="float32"), nnx.Rngs(0)))()
 
 
 def wav(seed: int, samples: int = 16000) -> np.ndarray:

@@ -6,7 +6,7 @@ from flax import nnx
 
 from ualm_jax.models.audio_encoder import AFWhisperConfig, OmniConfig, build
 
-SIZES = {"num_layers": 2, "width": 32, "num_heads": 4, "mlp_width": 64, "compute_dtype": "float32"}
+SIZES = {"num_layers": 2, "width": 32, "num_heads": 4, "mlp_dim": 64, "compute_dtype": "float32"}
 
 OMNI = OmniConfig(half_chunk=10, output_width=24, **SIZES)
 

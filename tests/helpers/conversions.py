@@ -39,8 +39,8 @@ def save_run(converted, workdir):
     from ualm_jax.train.optimizer import make_optimizer
     from ualm_jax.train.step import state_from
 
-    config = run_config(read_model_config(converted))
-    params = initial_params(converted, config.model, jax.sharding.get_mesh())
+    config = run_config(read_model_config(converted)[0])
+    params = initial_params(converted, config.model, config.execution, jax.sharding.get_mesh())
     workdir.mkdir()
     (workdir / "config.json").write_text(json.dumps(to_mapping(config)))
     with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("state",)) as manager:

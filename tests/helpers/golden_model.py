@@ -6,17 +6,16 @@ import numpy as np
 import torch
 from flax import nnx
 
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-CONFIG = UALMConfig(
-    decoder=DecoderConfig(num_layers=3, width=64, num_heads=4, num_kv_heads=2, mlp_width=160),
+ARCHITECTURE = Architecture(
+    decoder=DecoderConfig(num_layers=3, width=64, num_heads=4, num_kv_heads=2, mlp_dim=160),
     vocabulary=Vocabulary(text_size=384, codebook_size=32),
     feature_width=48,
-    compute_dtype="float32",
-    loss_chunk=16,
 )
+EXECUTION = Execution(compute_dtype="float32", loss_chunk=16)
 
 
 def reference_tensors(golden_dir) -> dict[str, np.ndarray]:
@@ -67,9 +66,9 @@ def to_ours(tensors: dict[str, np.ndarray]) -> dict:
     }
 
 
-def load(golden_dir, config: UALMConfig = CONFIG) -> UALM:
+def load(golden_dir, execution: Execution = EXECUTION) -> UALM:
     """The golden model on the current mesh."""
-    model = jax.jit(lambda: UALM(config, nnx.Rngs(0)))()
+    model = jax.jit(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)))()
     ours = to_ours(reference_tensors(golden_dir))
     state = nnx.state(model, nnx.Param)
 

@@ -8,7 +8,7 @@ import numpy as np
 from helpers import golden_model
 from ualm_jax.train.optimizer import OptimizerConfig
 
-CONFIG = dataclasses.replace(golden_model.CONFIG, loss_chunk=64)
+EXECUTION = dataclasses.replace(golden_model.EXECUTION, loss_chunk=64)
 
 # A large eps keeps Adam from blowing rounding of vanishing gradients up to whole steps.
 OPTIMIZER = OptimizerConfig(peak_lr=1e-2, warmup_steps=2, decay_steps=10, eps=1e-3)

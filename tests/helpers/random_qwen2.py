@@ -8,11 +8,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ualm_jax.convert_weights.hf_config import qwen2_values
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig
 from ualm_jax.models.hf_names import QWEN2, their_shapes
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-TINY = DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_width=48, rope_theta=5e5, norm_eps=1e-5)
+TINY = DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_dim=48, rope_theta=5e5, norm_eps=1e-5)
 TEXT_SIZE = 96
 
 
@@ -31,7 +31,7 @@ def save_tiny(directory: pathlib.Path, *, tied: bool = False, dtype: str = "floa
 
 def save_large(directory: pathlib.Path, decoder: DecoderConfig, text_size: int, shard_bytes: int) -> int:
     """bfloat16 shards of about `shard_bytes`; returns the bytes of all tensors. Holds one shard in memory."""
-    config = UALMConfig(decoder, Vocabulary(text_size, 1024))
+    config = Architecture(decoder, Vocabulary(text_size, 1024))
     values = qwen2_values(decoder, text_size, tied=False, dtype="bfloat16", kept={})
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(values))

@@ -104,7 +104,7 @@ def test_segment_ranges_are_each_positions_document():
 
 @pytest.mark.parametrize("name", ["splash", "tokamax"])
 def test_a_backend_that_is_not_for_this_device_says_so(name):
-    with pytest.raises(UserError, match=f"model.attention = '{name}' can not be used: .* this is cpu"):
+    with pytest.raises(UserError, match=f"execution.attention = '{name}' can not be used: .* this is cpu"):
         attend(*inputs(), AttentionSpec(jnp.asarray(SEGMENTS)), name)
 
 

@@ -9,7 +9,7 @@ from helpers.audio_encoders import AF_WHISPER, OMNI, filled, random_encoder, run
 
 from ualm_jax.audio.mel import MelFrontEnd, feature_rows, stack_windows
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_rows
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import RULES, spec
@@ -125,13 +125,12 @@ def batch_with_clips(front_end: MelFrontEnd, num_frames: int, num_windows: int):
 @pytest.mark.parametrize(("config", "num_frames"), [(OMNI, 80), (AF_WHISPER, 60)], ids=["omni", "af_whisper"])
 def test_a_jitted_step_hears_every_clip_in_its_slots_and_trains_the_adapter_alone(config, num_frames):
     encoder = random_encoder(config)
-    model_config = UALMConfig(
-        decoder=DecoderConfig(num_layers=1, width=16, num_heads=2, num_kv_heads=1, mlp_width=32),
+    model_config = Architecture(
+        decoder=DecoderConfig(num_layers=1, width=16, num_heads=2, num_kv_heads=1, mlp_dim=32),
         vocabulary=Vocabulary(text_size=64, codebook_size=8),
         feature_width=config.output_width,
-        compute_dtype="float32",
     )
-    model = filled(lambda: UALM(model_config, nnx.Rngs(0)))
+    model = filled(lambda: UALM(model_config, Execution(compute_dtype="float32"), nnx.Rngs(0)))
     batch, mels, lengths = batch_with_clips(config.front_end, num_frames, num_windows=3)
 
     @jax.jit

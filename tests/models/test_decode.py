@@ -14,7 +14,7 @@ def test_prefill_and_steps_equal_one_pass_over_right_padded_rows(golden_dir):
     decoder = model.decoder
     B, P, steps = 3, 12, 9
     lengths = np.array([12, 5, 8])
-    shape = (B, P + steps, model.config.decoder.width)
+    shape = (B, P + steps, model.architecture.decoder.width)
     x = jax.random.normal(jax.random.key(0), shape, out_sharding=spec("batch", None, None))
 
     @jax.jit

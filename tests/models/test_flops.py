@@ -9,23 +9,22 @@ from ualm_jax.aot.roofline import train_roofline
 from ualm_jax.errors import UserError
 from ualm_jax.models import flops
 from ualm_jax.models.attention import AttentionSpec
-from ualm_jax.models.config import QWEN2_5, DecoderConfig, UALMConfig
+from ualm_jax.models.config import QWEN2_5, Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.hardware import PEAKS, peak_of
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-SMALL = UALMConfig(
-    DecoderConfig(num_layers=1, width=128, num_heads=4, num_kv_heads=2, mlp_width=256),
+SMALL = Architecture(
+    DecoderConfig(num_layers=1, width=128, num_heads=4, num_kv_heads=2, mlp_dim=256),
     Vocabulary(300, 31),
-    compute_dtype="float32",
 )
-LARGE = UALMConfig(QWEN2_5["1.5b"], Vocabulary(151_936, 1024))
+LARGE = Architecture(QWEN2_5["1.5b"], Vocabulary(151_936, 1024))
 
 
 def test_layer_operations_are_those_the_compiler_counts():
     """One layer, so that a scan counted once is counted right; the plain backend computes every pair of positions."""
     B, T = 2, 64
-    structure, params = nnx.split(jax.eval_shape(lambda: UALM(SMALL, nnx.Rngs(0))))
+    structure, params = nnx.split(jax.eval_shape(lambda: UALM(SMALL, Execution(compute_dtype="float32"), nnx.Rngs(0))))
 
     def forward(params, x, positions, ids):
         return nnx.merge(structure, params).decoder(x, positions, AttentionSpec(ids))

@@ -22,23 +22,23 @@ from ualm_jax.models.hf_names import (
     to_theirs,
 )
 
-CONFIG = golden_model.CONFIG
+ARCHITECTURE = golden_model.ARCHITECTURE
 
 
 def test_every_array_of_the_model_has_one_name():
     named = [tensor.ours for tensor in DECODER + STREAMS + ADAPTER] + list(TABLES)
-    assert sorted(named) == sorted(our_shapes(CONFIG))
+    assert sorted(named) == sorted(our_shapes(ARCHITECTURE))
 
 
 def test_qwen2_lacks_what_only_a_ualm_has():
-    missing = set(our_shapes(CONFIG)) - {tensor.ours for tensor in QWEN2.tensors} - set(TABLES)
+    missing = set(our_shapes(ARCHITECTURE)) - {tensor.ours for tensor in QWEN2.tensors} - set(TABLES)
     assert missing == {"stream_embed", "adapter.kernel", "adapter.bias"}
 
 
 def test_names_and_shapes_are_those_of_the_golden_checkpoint(golden_dir):
     tensors = golden_model.reference_tensors(golden_dir)
     found = {name: value.shape for name, value in tensors.items() if not name.startswith(HANDLERS)}
-    assert their_shapes(reference(CONFIG), CONFIG) == found
+    assert their_shapes(reference(ARCHITECTURE), ARCHITECTURE) == found
 
 
 def test_our_arrays_are_those_of_the_second_implementation(golden_dir, trained):
@@ -68,4 +68,4 @@ def test_both_directions_are_inverse(shape, data):
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_tied_model_has_no_head(tied):
     form = QWEN2._replace(head=None) if tied else QWEN2
-    assert ("lm_head.weight" in their_shapes(form, CONFIG)) != tied
+    assert ("lm_head.weight" in their_shapes(form, ARCHITECTURE)) != tied

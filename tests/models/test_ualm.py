@@ -10,7 +10,7 @@ from flax import nnx
 from helpers import golden_model
 
 from ualm_jax.models.attention import AttentionSpec
-from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, DecoderConfig, UALMConfig
+from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, Architecture, DecoderConfig, Execution
 from ualm_jax.models.decoder import rms_norm
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -120,7 +120,7 @@ def test_remat_changes_no_gradient(remat, model, golden):
 
 def test_each_policy_keeps_what_it_names(model):
     """Bytes that wait for the backward pass: a layer's input, then what was attended, then every kernel's product."""
-    config = golden_model.CONFIG.decoder
+    config = golden_model.ARCHITECTURE.decoder
     x = jnp.ones((2, 64, config.width), out_sharding=spec("batch", None, None))
     attention = AttentionSpec(jnp.ones((2, 64), jnp.int32))
 
@@ -130,9 +130,9 @@ def test_each_policy_keeps_what_it_names(model):
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
 
     layer_output = x.nbytes * config.num_layers
-    heads = config.num_heads * config.head_width / config.width
+    heads = config.num_heads * config.head_dim / config.width
     # Of the kernels' products, the last one is only added to what is kept anyway.
-    products = 1 + 2 * config.mlp_width / config.width + heads + 2 * config.num_kv_heads / config.num_heads * heads
+    products = 1 + 2 * config.mlp_dim / config.width + heads + 2 * config.num_kv_heads / config.num_heads * heads
     full = kept("full")
     assert kept("save_attention") - full == pytest.approx(layer_output * heads)
     assert kept("dots") - full == pytest.approx(layer_output * products)
@@ -166,8 +166,8 @@ def test_eight_devices_compute_what_one_does(golden, golden_dir):
 @pytest.mark.parametrize("size", QWEN2_5)
 def test_the_parameter_formula_is_the_parameters(size):
     text = 152_064 if size == "7b" else 151_936
-    config = UALMConfig(QWEN2_5[size], Vocabulary(text, 1024), feature_width=1280)
-    model = jax.eval_shape(lambda: UALM(config, nnx.Rngs(0)))
+    config = Architecture(QWEN2_5[size], Vocabulary(text, 1024), feature_width=1280)
+    model = jax.eval_shape(lambda: UALM(config, Execution(), nnx.Rngs(0)))
     counted = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     assert counted == config.num_params()
 
@@ -177,8 +177,8 @@ def test_adapters_compute_what_torch_does(layers):
     """One linear layer, as the reference's; two with a GELU, as Audio Flamingo 3's projector."""
     import torch
 
-    config = dataclasses.replace(golden_model.CONFIG, adapter_layers=layers)
-    adapter = jax.jit(lambda: UALM(config, nnx.Rngs(0)).adapter)()
+    config = dataclasses.replace(golden_model.ARCHITECTURE, adapter_layers=layers)
+    adapter = jax.jit(lambda: UALM(config, Execution(), nnx.Rngs(0)).adapter)()
     counted = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(adapter, nnx.Param)))
     without = dataclasses.replace(config, feature_width=None)
     assert counted == config.num_params() - without.num_params()
@@ -197,6 +197,6 @@ def test_a_wrong_size_is_named():
     from ualm_jax.errors import UserError
 
     with pytest.raises(UserError, match="num_heads .* must be a multiple of num_kv_heads"):
-        DecoderConfig(num_layers=1, width=64, num_heads=4, num_kv_heads=3, mlp_width=8)
-    with pytest.raises(UserError, match="model.remat must be one of"):
-        dataclasses.replace(golden_model.CONFIG, remat="some")
+        DecoderConfig(num_layers=1, width=64, num_heads=4, num_kv_heads=3, mlp_dim=8)
+    with pytest.raises(UserError, match="execution.remat must be one of"):
+        Execution(remat="some")

@@ -13,7 +13,7 @@ from helpers.runs import checkpoint_steps, command, finish, losses, saved, start
 
 STEPS = 90
 # So often that one is nearly always being written, in the background.
-OFTEN = [f"--config.train.steps={STEPS}", "--config.train.checkpoint_every=3"]
+OFTEN = [f"--config.train.steps={STEPS}", "--config.train.save_interval=3"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ HALF, WHOLE = 6, 12
 
 def train(dataset, workdir, steps: int, processes: int) -> list[str]:  # noqa: F811
     """What each process printed."""
-    arguments = [f"--config.train.steps={steps}", f"--config.train.checkpoint_every={HALF}"]
+    arguments = [f"--config.train.steps={steps}", f"--config.train.save_interval={HALF}"]
     if processes == 1:
         return [finish(*command(dataset, workdir, *arguments))]
     with socket.socket() as free:

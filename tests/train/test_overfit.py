@@ -5,20 +5,21 @@ import numpy as np
 from flax import nnx
 
 from ualm_jax.generate import SamplingParams, generate
-from ualm_jax.models.config import DecoderConfig, UALMConfig
+from ualm_jax.models.config import Architecture, DecoderConfig, Execution
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.tokens.layout import build_grid, build_prompt
 from ualm_jax.tokens.types import Batch, Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ualm_jax.train.step import init_state, make_train_step, model_structure
+from ualm_jax.train.step import init_state, make_train_step
 
 VOCABULARY = Vocabulary(text_size=256, codebook_size=32)
-CONFIG = UALMConfig(
-    DecoderConfig(num_layers=2, width=64, num_heads=4, num_kv_heads=2, mlp_width=192),
+ARCHITECTURE = Architecture(
+    DecoderConfig(num_layers=2, width=64, num_heads=4, num_kv_heads=2, mlp_dim=192),
     VOCABULARY,
-    compute_dtype="float32",
 )
+EXECUTION = Execution(compute_dtype="float32")
 CAPTIONS = ["a dog", "two clicks", "rain on tin", "brass, then drums"]
 
 
@@ -37,10 +38,10 @@ def test_four_clips_are_learnt_and_given_back():
         positions=np.broadcast_to(np.arange(T, dtype=np.int32), (4, T)),
     )
     optimizer = make_optimizer(OptimizerConfig(peak_lr=1e-2, warmup_steps=20, decay_steps=400))
-    structure = model_structure(CONFIG)
-    state = init_state(CONFIG, optimizer, seed=0)
+    structure = abstract_model(ARCHITECTURE, EXECUTION)[0]
+    state = init_state(ARCHITECTURE, EXECUTION, optimizer, seed=0)
     step = make_train_step(structure, optimizer)
-    placed = place(batch, jax.sharding.get_mesh(), 1)
+    placed = shard_batch(batch, jax.sharding.get_mesh(), 1)
     for _ in range(400):
         state, metrics = step(state, placed)
     assert float(metrics["loss"]) < 0.05

@@ -6,24 +6,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.golden_steps import CONFIG, OPTIMIZER, rows
+from helpers.golden_model import ARCHITECTURE
+from helpers.golden_steps import EXECUTION, OPTIMIZER, rows
 
 from ualm_jax.errors import UserError
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.precision import apply_updates, stochastic_round
-from ualm_jax.train.step import abstract_state, init_state, make_train_step, model_structure
+from ualm_jax.train.step import abstract_state, init_state, make_train_step
 
 HALF = dataclasses.replace(OPTIMIZER, state_dtype="bfloat16")
 
 
-def train(golden, config, optimizer_config, *, mesh=None, microbatches=1, steps=3):
+def train(golden, execution, optimizer_config, *, mesh=None, microbatches=1, steps=3):
     mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(optimizer_config)
-        state, step = init_state(config, optimizer, seed=0), make_train_step(model_structure(config), optimizer)
-        batch, losses = place(rows(golden), mesh, microbatches), []
+        state, step = (
+            init_state(ARCHITECTURE, execution, optimizer, seed=0),
+            make_train_step(abstract_model(ARCHITECTURE, execution)[0], optimizer),
+        )
+        batch, losses = shard_batch(rows(golden), mesh, microbatches), []
         for _ in range(steps):
             state, metrics = step(state, batch)
             losses.append(float(metrics["loss"]))
@@ -32,11 +37,11 @@ def train(golden, config, optimizer_config, *, mesh=None, microbatches=1, steps=
 
 @pytest.mark.parametrize("param_dtype, state_dtype", [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_states_have_their_own_dtype_from_the_first_step_to_the_last(param_dtype, state_dtype, golden):
-    config = dataclasses.replace(CONFIG, param_dtype=param_dtype)
+    execution = dataclasses.replace(EXECUTION, param_dtype=param_dtype)
     optimizer_config = dataclasses.replace(OPTIMIZER, state_dtype=state_dtype)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        before = abstract_state(config, make_optimizer(optimizer_config))
-    after, losses = train(golden, config, optimizer_config)
+        before = abstract_state(ARCHITECTURE, execution, make_optimizer(optimizer_config))
+    after, losses = train(golden, execution, optimizer_config)
     assert losses[-1] < losses[0]
     for tree, dtype in ((before.params, param_dtype), (before.opt_state, state_dtype)):
         floats = {leaf.dtype.name for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)}
@@ -45,15 +50,15 @@ def test_states_have_their_own_dtype_from_the_first_step_to_the_last(param_dtype
 
 
 def test_rounded_moments_train_almost_as_well(golden):
-    whole, half = (train(golden, CONFIG, config, steps=20)[1] for config in (OPTIMIZER, HALF))
+    whole, half = (train(golden, EXECUTION, execution, steps=20)[1] for execution in (OPTIMIZER, HALF))
     np.testing.assert_allclose(half, whole, rtol=0.01)
 
 
 def test_the_same_run_twice_is_the_same_in_bfloat16_and_on_eight_devices(golden):
-    config = dataclasses.replace(CONFIG, param_dtype="bfloat16")
-    (first, losses), (again, _) = (train(golden, config, HALF) for _ in range(2))
+    execution = dataclasses.replace(EXECUTION, param_dtype="bfloat16")
+    (first, losses), (again, _) = (train(golden, execution, HALF) for _ in range(2))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), first, again)
-    sharded = train(golden, config, HALF, mesh=make_mesh(MeshConfig(2, 2, 2)))[1]
+    sharded = train(golden, execution, HALF, mesh=make_mesh(MeshConfig(2, 2, 2)))[1]
     np.testing.assert_allclose(sharded, losses, rtol=2e-2)
 
 

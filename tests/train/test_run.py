@@ -78,7 +78,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(dataset, killed, uninterrupted, tm
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_cleanly(number, dataset, tmp_path):
-    process = start(*command(dataset, tmp_path, "--config.train.steps=100000", "--config.train.checkpoint_every=90000"))
+    process = start(*command(dataset, tmp_path, "--config.train.steps=100000", "--config.train.save_interval=90000"))
     for line in process.stdout:
         if line.startswith("step 5/"):
             process.send_signal(number)
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_records(dataset, tmp_path
         (["--config.train.stepz=5"], "stepz"),
         (["--config.train.steps=many"], "steps"),
         (["--config.mesh.data=3"], "does not fit 8 devices"),
-        (["--config.model.remat=some"], "model.remat must be one of"),
+        (["--config.execution.remat=some"], "execution.remat must be one of"),
         (["--config.data.directory=nowhere"], "nowhere: no dataset here"),
         (["--config.data.seq_len=16"], "raise data.seq_len"),
         (["--config.model.vocabulary.codebook_size=64"], "codebook_size"),
@@ -154,7 +154,7 @@ def test_generating_without_a_checkpoint_is_one_sentence(tmp_path, capsys):
 def test_nothing_compiles_after_the_first_evaluation_and_checkpoint(dataset, tmp_path, caplog):
     evaluation = [f"--config.eval.directory={dataset}", "--config.eval.prompts=('Two clicks.',)"]
     evaluation += ["--config.eval.every=4", "--config.eval.seconds=0.2", "--config.eval.batches=2"]
-    options = ["--config.train.steps=12", "--config.train.checkpoint_every=4", *EIGHT]
+    options = ["--config.train.steps=12", "--config.train.save_interval=4", *EIGHT]
     with caplog.at_level(logging.INFO), jax.log_compiles():
         assert run(command(dataset, tmp_path / "run", *evaluation, *options)) == 0
     messages = [record.getMessage() for record in caplog.records]

@@ -5,20 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.golden_steps import CONFIG, OPTIMIZER, rows
+from helpers.golden_model import ARCHITECTURE
+from helpers.golden_steps import EXECUTION, OPTIMIZER, rows
 
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
-from ualm_jax.train.step import init_state, make_train_step, model_structure
+from ualm_jax.train.step import init_state, make_train_step
 
 
 def run_steps(golden, mesh, *, microbatches=1, steps=3):
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(OPTIMIZER)
-        state = init_state(CONFIG, optimizer, seed=0)
-        step = make_train_step(model_structure(CONFIG), optimizer)
-        batch = place(rows(golden), mesh, microbatches)
+        state = init_state(ARCHITECTURE, EXECUTION, optimizer, seed=0)
+        step = make_train_step(abstract_model(ARCHITECTURE, EXECUTION)[0], optimizer)
+        batch = shard_batch(rows(golden), mesh, microbatches)
         metrics = []
         for _ in range(steps):
             state, values = step(state, batch)

@@ -13,7 +13,7 @@ from typing import Any
 
 import ualm_jax
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.train.config import to_mapping
 from ualm_jax.train.converted import CARD, FORMAT
 
@@ -63,7 +63,7 @@ def write_card(
     importer: str,
     source: pathlib.Path,
     hashes: dict[str, str],
-    model: UALMConfig | None = None,
+    model: Architecture | None = None,
     notes: dict[str, Any] | None = None,
 ) -> None:
     """Writes `ualm.json` and `README.md` into `directory`.
@@ -121,7 +121,7 @@ def _readme(card: dict[str, Any], directory: pathlib.Path) -> str:
             "## Model",
             "",
             f"{card['parameters']:,} parameters: {decoder['num_layers']} layers of width {decoder['width']}, "
-            f"{decoder['num_heads']} query and {decoder['num_kv_heads']} key/value heads, MLP {decoder['mlp_width']}, "
+            f"{decoder['num_heads']} query and {decoder['num_kv_heads']} key/value heads, MLP {decoder['mlp_dim']}, "
             f"adapter for features of width {model['feature_width']}.",
             "",
             f"## Vocabulary: {vocabulary['size']} ids",

@@ -7,7 +7,7 @@ from typing import Any
 from ualm_jax.convert_weights.language_model import check_store
 from ualm_jax.convert_weights.store import ArrayStore
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.train.converted import CARD, read_card, read_model_config
 from ualm_jax.train.workdir import read_config
 
@@ -17,7 +17,7 @@ class Checkpoint:
     """notes: what the importer kept of the source; empty for a run. step: of a run, 0 for a converted checkpoint."""
 
     path: pathlib.Path
-    config: UALMConfig
+    architecture: Architecture
     store: ArrayStore
     notes: dict[str, Any]
     step: int
@@ -30,10 +30,10 @@ class Checkpoint:
 def open_checkpoint(path: pathlib.Path) -> Checkpoint:
     """Raises UserError where `path` is neither, or its arrays are not those of its model."""
     if (path / CARD).is_file():
-        config, notes, step = read_model_config(path), read_card(path)["source"], 0
+        (architecture, _), notes, step = read_model_config(path), read_card(path)["source"], 0
         store = ArrayStore(path / "params")
     elif (path / "config.json").is_file() and (path / "checkpoints").is_dir():
-        config, notes = read_config(path).model, {}
+        architecture, notes = read_config(path).model, {}
         steps = [int(entry.name) for entry in (path / "checkpoints").iterdir() if entry.name.isdigit()]
         if not steps:
             raise UserError(f"{path}/checkpoints holds no finished checkpoint; train first.")
@@ -41,5 +41,5 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
         store = ArrayStore(path / "checkpoints" / str(step) / "state")
     else:
         raise UserError(f"{path}: expected a converted checkpoint ({CARD}) or the --workdir of a run, found neither.")
-    check_store(store, config, path)
-    return Checkpoint(path, config, store, notes, step)
+    check_store(store, architecture, path)
+    return Checkpoint(path, architecture, store, notes, step)

@@ -12,7 +12,7 @@ _NAMES = {
     "width": "hidden_size",
     "num_heads": "num_attention_heads",
     "num_kv_heads": "num_key_value_heads",
-    "mlp_width": "intermediate_size",
+    "mlp_dim": "intermediate_size",
 }
 # What the decoder computes; a config may ask for something else, and then it is refused.
 _FIXED = {"model_type": "qwen2", "hidden_act": "silu", "use_sliding_window": False, "rope_scaling": None}
@@ -41,8 +41,8 @@ def read_qwen2(path: pathlib.Path) -> tuple[DecoderConfig, int, bool, dict[str, 
         decoder = DecoderConfig(**sizes, rope_theta=float(theta), norm_eps=float(values.get("rms_norm_eps", 1e-6)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if values.get("head_dim") not in (None, decoder.head_width):
-        raise UserError(f"{path}: head_dim must be {decoder.head_width}, found {values['head_dim']}.")
+    if values.get("head_dim") not in (None, decoder.head_dim):
+        raise UserError(f"{path}: head_dim must be {decoder.head_dim}, found {values['head_dim']}.")
     kept = {name: values[name] for name in _KEPT if values.get(name) is not None}
     return decoder, values["vocab_size"], bool(values.get("tie_word_embeddings", False)), kept
 

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from ualm_jax.convert_weights.foreign import TensorFiles
 from ualm_jax.convert_weights.store import ArrayInfo, ArrayStore, Piece
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.models.hf_names import (
     TABLES,
     Format,
@@ -19,7 +19,7 @@ from ualm_jax.models.hf_names import (
     their_tensors,
     to_ours,
     to_theirs,
-    turned,
+    transpose,
 )
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -49,13 +49,13 @@ class InitialValues(NamedTuple):
         return special, self.array(f"{name}.audio", (vocabulary.size - vocabulary.audio_start, width))
 
 
-def array_infos(form: Format, config: UALMConfig, source: TensorFiles, dtype: np.dtype) -> dict[str, ArrayInfo]:
+def array_infos(form: Format, architecture: Architecture, source: TensorFiles, dtype: np.dtype) -> dict[str, ArrayInfo]:
     """Shape, dtype and chunks of all our arrays; arrays that `form` lacks have `dtype`.
 
     Raises UserError where layers that are stacked differ in dtype.
     """
     dtypes = {}
-    for name, (tensor, _) in their_tensors(form, config).items():
+    for name, (tensor, _) in their_tensors(form, architecture).items():
         info = source.tensors[name]
         if dtypes.setdefault(tensor.ours, info.dtype) != info.dtype:
             raise UserError(
@@ -65,14 +65,18 @@ def array_infos(form: Format, config: UALMConfig, source: TensorFiles, dtype: np
     dtypes["embed"] = source.tensors[form.embed].dtype
     dtypes["text_head"] = dtypes["audio_head"] = source.tensors[form.head or form.embed].dtype
     infos = {}
-    for path, shape in our_shapes(config).items():
+    for path, shape in our_shapes(architecture).items():
         kind = dtypes.get(path, dtype)
         infos[path] = ArrayInfo(shape, kind, _chunk(path, shape, kind))
     return infos
 
 
 def pieces(
-    form: Format, config: UALMConfig, source: TensorFiles, infos: dict[str, ArrayInfo], initial: InitialValues | None
+    form: Format,
+    architecture: Architecture,
+    source: TensorFiles,
+    infos: dict[str, ArrayInfo],
+    initial: InitialValues | None,
 ) -> list[Piece]:
     """All arrays from `source`, ordered so that each of its files is opened once.
 
@@ -83,12 +87,12 @@ def pieces(
     def add(name: str | None, piece: Piece) -> None:
         made.append((-1 if name is None else source.files.index(source.tensors[name].file), piece))
 
-    for name, (tensor, layer) in their_tensors(form, config).items():
+    for name, (tensor, layer) in their_tensors(form, architecture).items():
         add(name, _tensor_piece(name, tensor, layer, source, infos[tensor.ours].shape))
     tables = {"embed": form.embed, "head": form.head or form.embed}
     for table, name in tables.items():
-        rows = _Rows(form, config, source, name, table, initial)
-        for piece in _table_pieces(table, rows, infos, config.vocabulary):
+        rows = _Rows(form, architecture, source, name, table, initial)
+        for piece in _table_pieces(table, rows, infos, architecture.vocabulary):
             add(name, piece)
     for path in set(infos) - {tensor.ours for tensor in form.tensors} - set(TABLES):
         add(None, Piece(path, (...,), lambda path=path: initial.array(path, infos[path].shape)))
@@ -105,50 +109,52 @@ def assemble(infos: dict[str, ArrayInfo], made: list[Piece]) -> Iterator[tuple[s
         yield path, value
 
 
-def read_theirs(form: Format, config: UALMConfig, store: ArrayStore, name: str) -> Shaped[np.ndarray, "..."]:
+def read_theirs(form: Format, architecture: Architecture, store: ArrayStore, name: str) -> Shaped[np.ndarray, "..."]:
     """One foreign tensor out of our arrays."""
-    first, last = form.rows(config.vocabulary)
+    first, last = form.rows(architecture.vocabulary)
     if name == form.embed:
         return store.read("embed", (slice(first, last),))
     if name == form.head:
-        start = config.vocabulary.audio_start
-        text = turned(store.read("text_head", (slice(None), slice(first, min(last, start)))))
+        start = architecture.vocabulary.audio_start
+        text = transpose(store.read("text_head", (slice(None), slice(first, min(last, start)))))
         if last <= start:
             return text
         audio = store.read("audio_head")
-        return np.concatenate([text, turned(audio.reshape(len(audio), -1))])
-    tensor, layer = their_tensors(form, config)[name]
+        return np.concatenate([text, transpose(audio.reshape(len(audio), -1))])
+    tensor, layer = their_tensors(form, architecture)[name]
     return to_theirs(tensor, store.read(tensor.ours, () if layer is None else (layer,)))
 
 
-def their_dtypes(form: Format, config: UALMConfig, store: ArrayStore) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def their_dtypes(
+    form: Format, architecture: Architecture, store: ArrayStore
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and dtype of every tensor that `read_theirs` gives."""
-    entries = their_tensors(form, config)
+    entries = their_tensors(form, architecture)
     tables = {form.embed: "embed", form.head: "text_head"}
     return {
         name: (shape, store.dtype(tables[name] if name in tables else entries[name][0].ours))
-        for name, shape in their_shapes(form, config).items()
+        for name, shape in their_shapes(form, architecture).items()
     }
 
 
-def tables_equal(form: Format, config: UALMConfig, store: ArrayStore) -> bool:
+def tables_equal(form: Format, architecture: Architecture, store: ArrayStore) -> bool:
     """Whether embedding and head hold the same bytes in the rows that `form` has."""
-    first, last = form.rows(config.vocabulary)
-    if store.dtype("embed") != store.dtype("text_head") or last > config.vocabulary.audio_start:
+    first, last = form.rows(architecture.vocabulary)
+    if store.dtype("embed") != store.dtype("text_head") or last > architecture.vocabulary.audio_start:
         return False
-    step = max(1, CHUNK_BYTES // (config.decoder.width * store.dtype("embed").itemsize))
+    step = max(1, CHUNK_BYTES // (architecture.decoder.width * store.dtype("embed").itemsize))
     return all(
         np.array_equal(
             store.read("embed", (slice(start, stop),)).view(np.uint8),
-            turned(store.read("text_head", (slice(None), slice(start, stop)))).view(np.uint8),
+            transpose(store.read("text_head", (slice(None), slice(start, stop)))).view(np.uint8),
         )
         for start, stop in ((at, min(at + step, last)) for at in range(first, last, step))
     )
 
 
-def check_store(store: ArrayStore, config: UALMConfig, where: object) -> None:
+def check_store(store: ArrayStore, architecture: Architecture, where: object) -> None:
     """Raises UserError where the arrays are not those of this model."""
-    expected = our_shapes(config)
+    expected = our_shapes(architecture)
     if store.paths != set(expected):
         raise UserError(f"{where}: its arrays are not those of its model: {sorted(store.paths ^ set(expected))[:3]}.")
     for path, shape in expected.items():
@@ -159,12 +165,12 @@ def check_store(store: ArrayStore, config: UALMConfig, where: object) -> None:
 class _Rows:
     """Rows of one of the two tables, in our numbering."""
 
-    def __init__(self, form, config, source, name, table, initial):
+    def __init__(self, form, architecture, source, name, table, initial):
         self._source, self._name = source, name
-        self._range = form.rows(config.vocabulary)
+        self._range = form.rows(architecture.vocabulary)
         before, after = (None, None)
         if initial is not None:
-            before, after = initial.row_blocks(table, config.vocabulary, config.decoder.width)
+            before, after = initial.row_blocks(table, architecture.vocabulary, architecture.decoder.width)
         self._before, self._after = before, after
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
@@ -192,12 +198,12 @@ def _table_pieces(table: str, rows: _Rows, infos: dict[str, ArrayInfo], vocabula
         return
     for start, stop in _blocks(vocabulary.audio_start, infos["text_head"].chunk[1]):
         yield Piece(
-            "text_head", (slice(None), slice(start, stop)), lambda start=start, stop=stop: turned(rows(start, stop))
+            "text_head", (slice(None), slice(start, stop)), lambda start=start, stop=stop: transpose(rows(start, stop))
         )
     for stream in range(vocabulary.num_codebooks):
         start = vocabulary.audio_pad(stream)
         stop = start + vocabulary.stream_size
-        yield Piece("audio_head", (slice(None), stream), lambda start=start, stop=stop: turned(rows(start, stop)))
+        yield Piece("audio_head", (slice(None), stream), lambda start=start, stop=stop: transpose(rows(start, stop)))
 
 
 def _blocks(size: int, step: int) -> Iterator[tuple[int, int]]:

@@ -32,7 +32,7 @@ from ualm_jax.convert_weights.parts import (
 from ualm_jax.convert_weights.safetensors_files import SHARD_BYTES, write_safetensors
 from ualm_jax.convert_weights.store import ArrayInfo, Piece, write_arrays
 from ualm_jax.models.audio_encoder.weights import UNUSED
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.models.hf_names import QWEN2, QWEN2_EXTENDED, Format, their_shapes
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -75,7 +75,7 @@ def import_qwen2(
     tokenizer_dir = tokenizer or (source if has_tokenizer(source) else None)
     with written_whole(out) as partial, Hashes(model.files.files) as hashes:
         if tokenizer_dir is not None:
-            copy_tokenizer(tokenizer_dir, partial / "tokenizer", model.config.vocabulary.text_size)
+            copy_tokenizer(tokenizer_dir, partial / "tokenizer", model.architecture.vocabulary.text_size)
         if codec_dir is not None:
             write_codec(partial / "codec", codec_dir / "config.json", open_directory(codec_dir))
         if encoder_dir is not None:
@@ -100,7 +100,7 @@ def import_qwen2(
 class Plan:
     """A Qwen2 directory, checked, and how it becomes our arrays."""
 
-    def __init__(self, form: Format, config: UALMConfig, files: TensorFiles, kept: dict, initial: InitialValues):
+    def __init__(self, form: Format, config: Architecture, files: TensorFiles, kept: dict, initial: InitialValues):
         self.form, self.config, self.files, self.kept = form, config, files, kept
         self.infos: dict[str, ArrayInfo] = array_infos(form, config, files, initial.dtype)
         self.pieces: list[Piece] = pieces(form, config, files, self.infos, initial)
@@ -120,7 +120,7 @@ def plan_qwen2(
     files = open_directory(source)
     embed = files.tensors.get(QWEN2.embed)
     dtype = np.dtype(np.float32) if embed is None or embed.dtype not in WEIGHTS.values() else embed.dtype
-    config = UALMConfig(
+    config = Architecture(
         decoder=decoder,
         vocabulary=Vocabulary(text_size, codebook_size, num_codebooks),
         feature_width=feature_width,
@@ -145,7 +145,7 @@ def export_hf(
         "extended" keeps all rows and writes vocabulary.json, which says what the ids are. Stream embeddings and
         adapter have no place in this format. Head and embedding are stored once where they are equal.
     """
-    config = checkpoint.config
+    config = checkpoint.architecture
     form = QWEN2 if vocabulary == "text" else QWEN2_EXTENDED
     if tables_equal(form, config, checkpoint.store):
         form = form._replace(head=None)

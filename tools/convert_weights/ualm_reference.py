@@ -23,7 +23,7 @@ from ualm_jax.convert_weights.parts import (
 from ualm_jax.convert_weights.store import write_arrays
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.models.hf_names import ADAPTER, STREAMS, reference, their_shapes
 from ualm_jax.tokens.vocabulary import NUM_SPECIAL, Vocabulary
 
@@ -66,7 +66,7 @@ class Plan:
                 f"{base}) and {num_streams} codebooks of one size; is {base} the model it was trained from?"
             )
         adapter = tensors.get(ADAPTER[0].theirs)
-        self.config = UALMConfig(
+        self.config = Architecture(
             decoder=decoder,
             vocabulary=Vocabulary(text_size, audio // num_streams - 1, num_streams),
             feature_width=None if adapter is None else adapter.shape[-1],
@@ -103,7 +103,7 @@ def import_reference(
     model = Plan(source, base)
     with written_whole(out) as partial, Hashes([model.file]) as hashes:
         if has_tokenizer(base):
-            copy_tokenizer(base, partial / "tokenizer", model.config.vocabulary.text_size)
+            copy_tokenizer(base, partial / "tokenizer", model.architecture.vocabulary.text_size)
         notes = {"config": model.kept}
         if model.codec.tensors:
             notes["codec_dtype"] = _import_codec(model, codec, partial / "codec")
@@ -132,7 +132,7 @@ def _import_codec(model: Plan, codec: pathlib.Path | None, out: pathlib.Path) ->
         raise UserError(f"{model.file} holds an X-codec; give --codec DIR, the X-codec it was trained with.")
     directory = part_directory(codec, "codec")
     found = read_codec_config(directory / "config.json")
-    vocabulary = model.config.vocabulary
+    vocabulary = model.architecture.vocabulary
     if (found.codebook_size, found.num_quantizers) != (vocabulary.codebook_size, vocabulary.num_codebooks):
         raise UserError(
             f"{directory}: has {found.num_quantizers} codebooks of {found.codebook_size}, but {model.file} was trained "
@@ -161,7 +161,7 @@ def export_reference(checkpoint: Checkpoint, out: pathlib.Path, *, codec: pathli
     """
     import torch
 
-    config, form = checkpoint.config, reference(checkpoint.config)
+    config, form = checkpoint.architecture, reference(checkpoint.architecture)
     state = {name: _torch(read_theirs(form, config, checkpoint.store, name)) for name in their_shapes(form, config)}
     directory = part_directory(codec, "codec") if codec is not None else checkpoint.part("codec")
     if directory is not None:

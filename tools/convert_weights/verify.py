@@ -104,23 +104,25 @@ def _language_model(
         files, form = open_directory(source), QWEN2
         unread: frozenset[str] = frozenset()
     else:
-        files, form = TensorFiles([find_states(source)]), reference(checkpoint.config)
+        files, form = TensorFiles([find_states(source)]), reference(checkpoint.architecture)
         unread = frozenset(name for name in files.tensors if name.startswith(HANDLERS))
     if base is not None:
         decoder, _, tied, _ = read_qwen2(base / "config.json")
-        if decoder != checkpoint.config.decoder:
-            report.problems.append(f"{base / 'config.json'} says {decoder}, {converted} {checkpoint.config.decoder}")
+        if decoder != checkpoint.architecture.decoder:
+            report.problems.append(
+                f"{base / 'config.json'} says {decoder}, {converted} {checkpoint.architecture.decoder}"
+            )
         if importer == "qwen2" and tied:
             form, unread = QWEN2._replace(head=None), frozenset({QWEN2.head})
-    files.check(their_shapes(form, checkpoint.config), source, unread=unread)
-    for name in their_shapes(form, checkpoint.config):
-        _compare(report, name, files.read(name), read_theirs(form, checkpoint.config, checkpoint.store, name))
+    files.check(their_shapes(form, checkpoint.architecture), source, unread=unread)
+    for name in their_shapes(form, checkpoint.architecture):
+        _compare(report, name, files.read(name), read_theirs(form, checkpoint.architecture, checkpoint.store, name))
     if importer == "ualm-reference":
         for part, prefix in (("codec", CODEC), ("encoder", checkpoint.notes.get("encoder_prefix"))):
             theirs = TensorFiles(files.files, prefix) if prefix else None
             if theirs and theirs.tensors:
                 _same(report, theirs, open_directory(converted / part))
-    if form.head is None and not tables_equal(form, checkpoint.config, checkpoint.store):
+    if form.head is None and not tables_equal(form, checkpoint.architecture, checkpoint.store):
         report.problems.append("the source ties head and embedding, but their text rows differ here")
     return files, form
 

@@ -17,7 +17,7 @@ from flax import nnx
 from ualm_jax.convert_weights.foreign import TensorFiles
 from ualm_jax.convert_weights.verify import BF16_KL_LIMIT, MODEL_LIMIT, MODULE_LIMIT, TOP_K, Row
 from ualm_jax.models.attention import AttentionSpec, attend
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 from ualm_jax.models.decoder import rms_norm, rope_tables
 from ualm_jax.models.hf_names import Format
 from ualm_jax.models.ualm import UALM
@@ -118,7 +118,7 @@ def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
     yield _row("embeddings", np.concatenate(clips), expected, MODEL_LIMIT)
 
 
-def _tokens(config: UALMConfig, *, text_only: bool) -> np.ndarray:
+def _tokens(config: Architecture, *, text_only: bool) -> np.ndarray:
     """[B, T, S]: text in stream 0; where the format has audio rows, half of the positions hold a frame."""
     rng, vocabulary = np.random.default_rng(SEED), config.vocabulary
     tokens = np.zeros((ROWS, STEPS, vocabulary.num_streams), np.int32)
@@ -142,7 +142,7 @@ def _place(array: np.ndarray) -> jax.Array:
 
 
 def _theirs(
-    source: pathlib.Path, config: UALMConfig, importer: str, files: TensorFiles, tokens: np.ndarray
+    source: pathlib.Path, config: Architecture, importer: str, files: TensorFiles, tokens: np.ndarray
 ) -> dict[str, Any]:
     """What transformers computes: a text model from its own directory, a reference model from its tensors."""
     import torch
@@ -172,7 +172,7 @@ def _theirs(
     return found | {"layers": [seen[number] for number in range(config.decoder.num_layers)]}
 
 
-def _reference_model(config: UALMConfig, files: TensorFiles):
+def _reference_model(config: Architecture, files: TensorFiles):
     """The Qwen2 inside a reference checkpoint, with its extended tables."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -186,7 +186,7 @@ def _reference_model(config: UALMConfig, files: TensorFiles):
     return model
 
 
-def _adapter(files: TensorFiles, config: UALMConfig) -> dict[str, np.ndarray]:
+def _adapter(files: TensorFiles, config: Architecture) -> dict[str, np.ndarray]:
     if config.feature_width is None:
         return {}
     weight, bias = (files.read(f"adaptor.continuous_audio.{part}").astype(np.float32) for part in ("weight", "bias"))
@@ -194,15 +194,15 @@ def _adapter(files: TensorFiles, config: UALMConfig) -> dict[str, np.ndarray]:
     return {"features": features, "adapter": features @ weight.T + bias}
 
 
-def _model(converted: pathlib.Path, config: UALMConfig, mesh) -> UALM:
+def _model(converted: pathlib.Path, config: Architecture, mesh) -> UALM:
     structure, abstract = nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
     return nnx.merge(structure, restore_converted(converted, abstract, mesh))
 
 
 def _layers(model: UALM, batch: Batch, theirs: dict[str, Any]) -> Iterator[Row]:
     structure, state = nnx.split(model.decoder.layers)
-    decoder = model.config.decoder
-    cos, sin = rope_tables(batch.positions, decoder.head_width, decoder.rope_theta)
+    decoder = model.architecture.decoder
+    cos, sin = rope_tables(batch.positions, decoder.head_dim, decoder.rope_theta)
     attention = AttentionSpec(batch.segment_ids)
 
     @jax.jit
@@ -224,7 +224,7 @@ def _hidden(model: UALM, batch: Batch):
 def _logits(model: UALM, batch: Batch, text_only: bool) -> np.ndarray:
     """[B, T, text] of stream 0, or [B, T, S, V] of all streams."""
     hidden, streams = _hidden(model, batch)
-    first = model.config.vocabulary.text_start
+    first = model.architecture.vocabulary.text_start
     text = model.text_head[...].astype(jnp.float32)
     if text_only:
         return np.asarray(hidden.astype(jnp.float32) @ text[:, first:])

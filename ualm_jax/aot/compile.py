@@ -11,12 +11,13 @@ from ualm_jax.aot import hlo
 from ualm_jax.aot.roofline import Roofline, memory_bytes, remat_flops, train_roofline
 from ualm_jax.aot.topology import Topology
 from ualm_jax.models import flops
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import abstract_batch
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.optimizer import make_optimizer
-from ualm_jax.train.step import abstract_state, make_train_step, model_structure
+from ualm_jax.train.step import abstract_state, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,10 @@ def lower_step(config: RunConfig, mesh: jax.sharding.Mesh | jax.sharding.Abstrac
         config.data.seq_len,
         config.model.vocabulary.num_streams,
         mesh,
-        config.train.accumulate,
+        config.train.grad_accum_steps,
     )
-    step = make_train_step(model_structure(config.model), optimizer)
-    return step.trace(abstract_state(config.model, optimizer), batch).lower(
+    step = make_train_step(abstract_model(config.model, config.execution)[0], optimizer)
+    return step.trace(abstract_state(config.model, config.execution, optimizer), batch).lower(
         lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, jax.sharding.AbstractMesh) else None
     )
 
@@ -86,8 +87,8 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
         mesh=dict(mesh.shape),
         rows=config.data.batch_size,
         length=config.data.seq_len,
-        accumulate=config.train.accumulate,
-        remat=config.model.remat,
+        grad_accum_steps=config.train.grad_accum_steps,
+        remat=config.execution.remat,
         params=config.model.num_params(),
         compile_seconds=0.0,
         problem=None,
@@ -127,7 +128,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
             work,
             peak,
             devices=mesh.size,
-            remat_flops=remat_flops(work, config.model.remat),
+            remat_flops=remat_flops(work, config.execution.remat),
             memory_bytes=memory_bytes(config, mesh.shape),
             network_bytes=sum(one.sent for one in found if not one.across),
             host_network_bytes=sum(one.sent for one in found if one.across),

@@ -91,23 +91,23 @@ def memory_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     """
     model, decoder = config.model, config.model.decoder
     width = {"float32": 4, "bfloat16": 2}
-    compute, param = width[model.compute_dtype], width[model.param_dtype]
+    compute, param = width[execution.compute_dtype], width[execution.param_dtype]
     D, F, N, K, H = (
         decoder.width,
-        decoder.mlp_width,
+        decoder.mlp_dim,
         decoder.num_heads,
         decoder.num_kv_heads,
-        decoder.head_width,
+        decoder.head_dim,
     )
     head = D * (model.vocabulary.size)
-    passes = 3 if model.remat == "none" else 4
+    passes = 3 if execution.remat == "none" else 4
     weights = (layer_params(model) + head) / mesh["tensor"] * compute * passes
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     split = ((2 * N + 2 * K) * H + 3 * F) / mesh["tensor"]
     activations = positions * decoder.num_layers * (4 * D + split) * compute * passes
     moments = 2 * width[config.optimizer.state_dtype]
     state = model.num_params() / mesh["fsdp"] / mesh["tensor"] * ((param + moments) * 2 + 4 * 2)
-    return config.train.accumulate * weights + activations + state
+    return config.train.grad_accum_steps * weights + activations + state
 
 
 def network_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
@@ -117,10 +117,10 @@ def network_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     data: the gradients are reduced in float32. tensor: two sums of activations per layer and pass.
     """
     model, decoder = config.model, config.model.decoder
-    compute = {"float32": 4, "bfloat16": 2}[model.compute_dtype]
+    compute = {"float32": 4, "bfloat16": 2}[execution.compute_dtype]
     part = {axis: (size - 1) / size for axis, size in mesh.items()}
     weights = (layer_params(model) + decoder.width * model.vocabulary.size) / mesh["tensor"]
-    gathers = 3 * weights * compute * part["fsdp"] * config.train.accumulate
+    gathers = 3 * weights * compute * part["fsdp"] * config.train.grad_accum_steps
     gradients = 2 * model.num_params() / mesh["fsdp"] / mesh["tensor"] * 4 * part["data"]
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     sums = 4 * decoder.num_layers * positions * decoder.width * compute * 2 * part["tensor"]

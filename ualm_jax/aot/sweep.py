@@ -30,8 +30,8 @@ def candidates(config: RunConfig, num_devices: int) -> Iterator[RunConfig]:
                     candidate = dataclasses.replace(
                         config,
                         mesh=mesh,
-                        model=dataclasses.replace(config.model, remat=remat),
-                        train=dataclasses.replace(config.train, accumulate=accumulate),
+                        execution=dataclasses.replace(config.execution, remat=remat),
+                        train=dataclasses.replace(config.train, grad_accum_steps=accumulate),
                     )
                     try:
                         candidate.check_mesh(*mesh.sizes())
@@ -48,7 +48,7 @@ def predicted_seconds(config: RunConfig, topology: Topology) -> float:
         work,
         peak_of(topology.devices[0].device_kind),
         devices=len(topology.devices),
-        remat_flops=remat_flops(work, config.model.remat),
+        remat_flops=remat_flops(work, config.execution.remat),
         memory_bytes=memory_bytes(config, mesh),
         network_bytes=network_bytes(config, mesh),
     ).serial
@@ -57,8 +57,8 @@ def predicted_seconds(config: RunConfig, topology: Topology) -> float:
 def state_bytes(config: RunConfig) -> float:
     """Parameters, two moments, and gradients of one device: the least a step needs."""
     width = {"float32": 4, "bfloat16": 2}
-    param, moments = width[config.model.param_dtype], 2 * width[config.optimizer.state_dtype]
-    gradient = 4 if config.train.accumulate > 1 else param  # microbatches are added up in float32
+    param, moments = width[config.execution.param_dtype], 2 * width[config.optimizer.state_dtype]
+    gradient = 4 if config.train.grad_accum_steps > 1 else param  # microbatches are added up in float32
     return config.model.num_params() / config.mesh.fsdp / config.mesh.tensor * (param + moments + gradient)
 
 

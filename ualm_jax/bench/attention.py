@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> BenchResult:
     """
     config = model_config(args)
     mesh = open_mesh(args, config, args.rows)
-    B, T, H = args.rows, args.length, config.decoder.head_width
-    K, G = config.decoder.num_kv_heads, config.decoder.queries_per_kv_head
+    B, T, H = args.rows, args.length, config.architecture.decoder.head_dim
+    K, G = config.architecture.decoder.num_kv_heads, config.architecture.decoder.queries_per_kv_head
     sizes = np.diff(np.linspace(0, T, args.documents + 1).astype(int))
     segment_ids = np.tile(np.repeat(np.arange(1, args.documents + 1, dtype=np.int32), sizes), (B, 1))
     rng = np.random.default_rng(0)

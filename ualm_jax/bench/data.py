@@ -14,14 +14,14 @@ from ualm_jax.bench.loading_memory import watch
 from ualm_jax.bench.made_data import LENGTHS, VOCABULARY, conversation, stretch, write_dataset
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, Column, Row, number, text
-from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import Timing, time_in_turn
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import Loader, make_loader
-from ualm_jax.models.config import UALMConfig
-from ualm_jax.train.batches import place
+from ualm_jax.models.ualm import abstract_model
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ualm_jax.train.step import init_state, make_train_step, model_structure
+from ualm_jax.train.step import init_state, make_train_step
 
 SEQ_LEN = 4096
 _BATCH = 8  # rows
@@ -163,13 +163,13 @@ def _theirs(batches: Iterator[dict[str, Any]]) -> Iterator[tuple[int, int]]:
         yield batch["seqs"].shape[1], SEQ_LEN
 
 
-def _step(args: argparse.Namespace, config: UALMConfig, mesh: Mesh) -> dict[str, Any]:
+def _step(args: argparse.Namespace, config: SizedModel, mesh: Mesh) -> dict[str, Any]:
     """Rows that a training step eats."""
     with jax.set_mesh(mesh):
-        batch = place(packed_batch(config, args.step_rows, SEQ_LEN, documents=8), mesh, microbatches=1)
+        batch = shard_batch(packed_batch(config, args.step_rows, SEQ_LEN, documents=8), mesh, microbatches=1)
         optimizer = make_optimizer(OptimizerConfig())
-        state = init_state(config, optimizer, seed=0)
-        program = compile_program(make_train_step(model_structure(config), optimizer), state, batch)
+        state = init_state(*config, optimizer, seed=0)
+        program = compile_program(make_train_step(abstract_model(*config)[0], optimizer), state, batch)
 
         def step() -> None:
             nonlocal state
@@ -177,7 +177,7 @@ def _step(args: argparse.Namespace, config: UALMConfig, mesh: Mesh) -> dict[str,
             jax.block_until_ready(metrics)
 
         timing = time_in_turn({"step": step}, repeats=3)["step"]
-    work = f"training step, {args.size} ({config.num_params() / 1e6:,.1f} M parameters), {args.dtype}"
+    work = f"training step, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), {args.dtype}"
     return {"work": work, "rows_per_second": _rates(timing, args.step_rows), "filled": 1.0}
 
 

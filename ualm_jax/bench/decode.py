@@ -13,20 +13,19 @@ from jaxtyping import Array
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import add_model_arguments, caption, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, add_model_arguments, caption, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import Timing, time_in_turn
 from ualm_jax.bench.train import check_same
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
 from ualm_jax.models import flops
-from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.layout import build_prompt
 from ualm_jax.tokens.types import TokenGrid
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.loss import next_token_loss
 
 _FRAME_RATE = 50  # of X-codec: a step makes a frame
@@ -54,12 +53,12 @@ def run(args: argparse.Namespace) -> BenchResult:
     mesh = open_mesh(args, config, math.gcd(*args.batch))
     rows: list[dict[str, Any]] = []
     notes = [
-        f"each step makes one row of {config.vocabulary.num_streams} tokens for every prompt, with both branches of "
-        f"guidance (scale {_CFG_SCALE:g}); top {_TOP_K} at temperature {_TEMPERATURE:g}",
+        f"each step makes one row of {config.architecture.vocabulary.num_streams} tokens for every prompt, with both "
+        f"branches of guidance (scale {_CFG_SCALE:g}); top {_TOP_K} at temperature {_TEMPERATURE:g}",
         f"real time: {_FRAME_RATE} steps a second; prompt: the {args.prompt} positions before the first step",
     ]
     with jax.set_mesh(mesh):
-        model = jax.jit(lambda: UALM(config, nnx.Rngs(0)))()
+        model = jax.jit(lambda: UALM(*config, nnx.Rngs(0)))()
         theirs = None
         if args.against == "torch":
             from ualm_jax.bench import reference_torch
@@ -111,8 +110,8 @@ def run(args: argparse.Namespace) -> BenchResult:
     shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     labels = [f"{row['side']}, batch {row['batch']}" for row in rows]
     return BenchResult(
-        title=f"decoding, {args.size} ({config.num_params() / 1e6:,.1f} M parameters), {args.steps} steps, "
-        f"{args.dtype}{', 8-bit layers' * args.int8}, mesh {shape}",
+        title=f"decoding, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), "
+        f"{args.steps} steps, {args.dtype}{', 8-bit layers' * args.int8}, mesh {shape}",
         columns=(
             text("batch", "batch"),
             text("side", "side"),
@@ -136,19 +135,22 @@ def run(args: argparse.Namespace) -> BenchResult:
     )
 
 
-def _weights(config: UALMConfig, int8: bool) -> int:
+def _weights(config: SizedModel, int8: bool) -> int:
     """Bytes; with 8-bit layers their biases and scales, which are few, are counted as if they were weights."""
-    width = np.dtype(config.compute_dtype).itemsize
-    return flops.decode_weight_bytes(config, width) - (width - 1) * config.decoder.num_params() * int8
+    width = np.dtype(config.execution.compute_dtype).itemsize
+    return (
+        flops.decode_weight_bytes(config.architecture, width)
+        - (width - 1) * config.architecture.decoder.num_params() * int8
+    )
 
 
-def _against_floor(config: UALMConfig, mesh: Mesh, args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def _against_floor(config: SizedModel, mesh: Mesh, args: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """Adds to each row what its steps read, and how much of the bandwidth that is."""
     bandwidth = machine.copy_bandwidth(args.dtype) * (1 if jax.default_backend() == "cpu" else mesh.size)
-    width = np.dtype(config.compute_dtype).itemsize
+    width = np.dtype(config.execution.compute_dtype).itemsize
     for row in rows:
         # A step in the middle of the run; rows of the cache come in pairs, one for each branch.
-        cache = flops.decode_cache_bytes(config, 2 * row["batch"], args.prompt + args.steps // 2, width)
+        cache = flops.decode_cache_bytes(config.architecture, 2 * row["batch"], args.prompt + args.steps // 2, width)
         row["bytes_per_second"] = (_weights(config, args.int8) + cache) / row["step"]["median"]
         row["floor_bytes_per_second"] = bandwidth
         row["of_floor"] = row["bytes_per_second"] / bandwidth
@@ -157,11 +159,11 @@ def _against_floor(config: UALMConfig, mesh: Mesh, args: argparse.Namespace, row
 class _Ours:
     """`decode_segment`, compiled for prompts of one shape; a run samples `steps` steps whatever it samples."""
 
-    def __init__(self, config: UALMConfig, mesh: Mesh, model: UALM, batch: int, length: int, steps: int):
+    def __init__(self, config: SizedModel, mesh: Mesh, model: UALM, batch: int, length: int, steps: int):
         prompts = _prompts(config, batch, length)
         self.tokens = np.stack([prompt.tokens for prompt in prompts])
         self._model = model
-        self._prompts = place(batch_prompts(prompts, [None] * batch, guided=True, keep_role=True), mesh)
+        self._prompts = shard_batch(batch_prompts(prompts, [None] * batch, guided=True, keep_role=True), mesh)
         settings = _settings(config, batch, steps, _TEMPERATURE)
         self._settings = _place(settings, mesh)
         self._idle = _place(settings._replace(active=np.zeros(batch, bool)), mesh)
@@ -176,15 +178,18 @@ class _Ours:
         return jax.block_until_ready(self.program.call(self._model, self._prompts, self._idle))
 
 
-def _prompts(config: UALMConfig, batch: int, length: int) -> list[TokenGrid]:
+def _prompts(config: SizedModel, batch: int, length: int) -> list[TokenGrid]:
     """Captions that make prompts of `length` positions: bos, role, modality, end and the next role surround them."""
     rng = np.random.default_rng(0)
-    return [build_prompt([caption(rng, config.vocabulary, length - 5)], config.vocabulary) for _ in range(batch)]
+    return [
+        build_prompt([caption(rng, config.architecture.vocabulary, length - 5)], config.architecture.vocabulary)
+        for _ in range(batch)
+    ]
 
 
-def _settings(config: UALMConfig, batch: int, steps: int, temperature: float) -> Settings:
+def _settings(config: SizedModel, batch: int, steps: int, temperature: float) -> Settings:
     """Sound that takes exactly `steps` steps: the delay and the end take as many as there are streams."""
-    S = config.vocabulary.num_streams
+    S = config.architecture.vocabulary.num_streams
 
     def every(value, dtype) -> np.ndarray:
         return np.full(batch, value, dtype)
@@ -209,17 +214,17 @@ def _place(settings: Settings, mesh: Mesh) -> Settings:
     return jax.tree.map(put, settings)
 
 
-def _check_loss(config: UALMConfig, mesh: Mesh, model: UALM, theirs) -> None:
+def _check_loss(config: SizedModel, mesh: Mesh, model: UALM, theirs) -> None:
     """That both sides hold the same model: its loss on a small batch."""
     from ualm_jax.bench import reference_torch
 
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     batch = packed_batch(config, rows, 64, 1)
-    loss = jax.jit(lambda model, batch: next_token_loss(model, batch).mean())(model, place(batch, mesh))
+    loss = jax.jit(lambda model, batch: next_token_loss(model, batch).mean())(model, shard_batch(batch, mesh))
     check_same("loss", float(loss), reference_torch.evaluate(theirs, batch))
 
 
-def _check_tokens(config: UALMConfig, mesh: Mesh, model: UALM, theirs, length: int) -> None:
+def _check_tokens(config: SizedModel, mesh: Mesh, model: UALM, theirs, length: int) -> None:
     """That both sides sample alike: the likeliest tokens of a few steps, as the reference chooses them."""
     from ualm_jax.bench import reference_torch
 
@@ -227,7 +232,7 @@ def _check_tokens(config: UALMConfig, mesh: Mesh, model: UALM, theirs, length: i
     prompts = _prompts(config, batch, length)
     ours = decode_segment(
         model,
-        place(batch_prompts(prompts, [None] * batch, guided=True, keep_role=False), mesh),
+        shard_batch(batch_prompts(prompts, [None] * batch, guided=True, keep_role=False), mesh),
         _place(_settings(config, batch, _CHECKED_STEPS, 0.0), mesh),
         num_steps=_CHECKED_STEPS,
         text=False,

@@ -12,11 +12,10 @@ from jaxtyping import Array
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.bench.train import check_same
 from ualm_jax.models import flops
-from ualm_jax.models.config import UALMConfig
 from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.parallel.sharding import reshard, spec
 
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> BenchResult:
         check_same("loss", losses["ours"], loss)
     timings = time_in_turn(runs, args.repeats)
 
-    work = flops.train_step(config, args.rows, args.length).heads
+    work = flops.train_step(config.architecture, args.rows, args.length).heads
     floor, _, notes = machine.compute_floor(args.dtype, mesh.size)
     rows: list[dict[str, Any]] = []
     for name, timing in timings.items():
@@ -68,12 +67,15 @@ def run(args: argparse.Namespace) -> BenchResult:
         if name != "ours":
             row["ratio"] = timing.median / timings["ours"].median
         rows.append(row)
-    V, QW = config.vocabulary.audio_start, config.vocabulary.size - config.vocabulary.audio_start
+    V, QW = (
+        config.architecture.vocabulary.audio_start,
+        config.architecture.vocabulary.size - config.architecture.vocabulary.audio_start,
+    )
     bars = [Bars("milliseconds", {row["side"]: 1e3 * row["seconds"]["median"] for row in rows})]
     known = {row["side"]: row["temporary_bytes"] / 1e6 for row in rows if row["temporary_bytes"] is not None}
     return BenchResult(
-        title=f"loss and gradients, {args.rows} rows x {args.length}, width {config.decoder.width}, {V:,} + {QW:,} "
-        f"columns, {config.vocabulary.num_streams} streams, {args.dtype}",
+        title=f"loss and gradients, {args.rows} rows x {args.length}, width {architecture.decoder.width}, "
+        f"{V:,} + {QW:,} columns, {config.architecture.vocabulary.num_streams} streams, {args.dtype}",
         columns=(
             text("side", "side"),
             seconds("seconds", "time"),
@@ -95,10 +97,10 @@ def run(args: argparse.Namespace) -> BenchResult:
     )
 
 
-def _inputs(config: UALMConfig, batch) -> dict[str, np.ndarray]:
+def _inputs(config: SizedModel, batch) -> dict[str, np.ndarray]:
     """Host arrays, those of floats float32: hidden states, heads, stream embeddings, next tokens and their weights."""
     rng = np.random.default_rng(0)
-    vocabulary, D = config.vocabulary, config.decoder.width
+    vocabulary, D = config.architecture.vocabulary, config.architecture.decoder.width
     B, T, S = batch.tokens.shape
 
     def normal(*shape: int, std: float = 0.02) -> np.ndarray:
@@ -129,7 +131,7 @@ def _place(host: dict[str, np.ndarray], mesh: Mesh, dtype: str) -> list[Array]:
 
 def _ours(config, hidden, text_head, audio_head, stream_embed, targets, weights) -> Array:
     bias = _product("sd,dqw->sqw", stream_embed.at[0].set(0), audio_head, hidden.dtype, None, "codebooks", None)
-    losses, _ = cross_entropy(hidden, text_head, audio_head, bias, targets, config.loss_chunk)
+    losses, _ = cross_entropy(hidden, text_head, audio_head, bias, targets, config.execution.loss_chunk)
     return _mean(losses, weights)
 
 

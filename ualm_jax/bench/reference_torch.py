@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch.nn import functional as F
 from transformers import DynamicCache, Qwen2Config, Qwen2Model, StaticCache
 
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.bench.sizes import SizedModel
 from ualm_jax.models.hf_names import reference, their_tensors, to_theirs
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
@@ -29,15 +29,15 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 class Reference(torch.nn.Module):
     """The model, with the weights of `params` (ours, as host arrays) in the compute dtype of `config`."""
 
-    def __init__(self, config: UALMConfig, params: nnx.State):
+    def __init__(self, config: SizedModel, params: nnx.State):
         super().__init__()
-        decoder, vocabulary = config.decoder, config.vocabulary
+        decoder, vocabulary = config.architecture.decoder, config.architecture.vocabulary
         self.audio_start, self.flash = vocabulary.audio_start, _has_flash(config)
-        dtype = getattr(torch, config.compute_dtype)
+        dtype = getattr(torch, config.execution.compute_dtype)
         qwen = Qwen2Config(
             vocab_size=vocabulary.size,
             hidden_size=decoder.width,
-            intermediate_size=decoder.mlp_width,
+            intermediate_size=decoder.mlp_dim,
             num_hidden_layers=decoder.num_layers,
             num_attention_heads=decoder.num_heads,
             num_key_value_heads=decoder.num_kv_heads,
@@ -53,7 +53,7 @@ class Reference(torch.nn.Module):
             self.stream_emb = torch.nn.Embedding(vocabulary.num_streams, decoder.width)
         self.load_state_dict(_weights(config, params))
         self.to(dtype)
-        if config.remat != "none":
+        if config.execution.remat != "none":
             self.model.gradient_checkpointing_enable()
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -102,7 +102,7 @@ class Training:
     """
 
     def __init__(
-        self, config: UALMConfig, params: nnx.State, batch: Batch, optimizer: OptimizerConfig, *, packed: bool
+        self, config: SizedModel, params: nnx.State, batch: Batch, optimizer: OptimizerConfig, *, packed: bool
     ):
         self.model = Reference(config, params).train()
         self._tokens = torch.from_numpy(batch.tokens).long().to(DEVICE)
@@ -110,7 +110,7 @@ class Training:
         self._positions = torch.from_numpy(batch.positions).long().to(DEVICE) if packed else None
         self._params = list(self.model.parameters())
         self._masters = self._params
-        if config.compute_dtype != "float32":
+        if config.execution.compute_dtype != "float32":
             self._masters = [param.detach().float().requires_grad_() for param in self._params]
         self._clip = optimizer.clip_norm
         self._optimizer = torch.optim.AdamW(
@@ -150,7 +150,7 @@ class Decoding:
     def __init__(
         self,
         model: Reference,
-        config: UALMConfig,
+        config: SizedModel,
         prompts: Int[np.ndarray, "B P S"],
         *,
         steps: int,
@@ -228,8 +228,8 @@ class Decoding:
 class Loss:
     """The reference's loss and its gradients, from the host arrays of `bench.loss`."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], config: UALMConfig):
-        dtype, D = getattr(torch, config.compute_dtype), config.decoder.width
+    def __init__(self, arrays: Mapping[str, np.ndarray], config: SizedModel):
+        dtype, D = getattr(torch, config.execution.compute_dtype), config.architecture.decoder.width
         head = np.concatenate([arrays["text_head"], arrays["audio_head"].reshape(D, -1)], axis=1).T
         self._leaves = [
             torch.tensor(array, dtype=dtype, device=DEVICE, requires_grad=True)
@@ -237,7 +237,7 @@ class Loss:
         ]
         self._targets = torch.tensor(arrays["targets"], dtype=torch.long, device=DEVICE)
         self._weights = torch.tensor(arrays["weights"], device=DEVICE)
-        self._audio_start = config.vocabulary.audio_start
+        self._audio_start = config.architecture.vocabulary.audio_start
         self._held = torch.cuda.memory_allocated() if DEVICE == "cuda" else 0
 
     def run(self) -> float:
@@ -319,9 +319,9 @@ def _streams(hidden: torch.Tensor, stream_emb: torch.Tensor) -> torch.Tensor:
     return hidden.unsqueeze(2) + torch.cat([torch.zeros_like(stream_emb[:1]), stream_emb[1:]])
 
 
-def _forbidden(config: UALMConfig) -> torch.Tensor:
+def _forbidden(config: SizedModel) -> torch.Tensor:
     """[1, 1, S, V], True where a stream may not emit: all but its own codebook, and for stream 0 eos and eot."""
-    vocabulary = config.vocabulary
+    vocabulary = config.architecture.vocabulary
     mask = torch.ones(vocabulary.num_streams, vocabulary.size, dtype=torch.bool)
     for stream in range(vocabulary.num_streams):
         start = vocabulary.audio_pad(stream)
@@ -330,24 +330,26 @@ def _forbidden(config: UALMConfig) -> torch.Tensor:
     return mask[None, None].to(DEVICE)
 
 
-def _has_flash(config: UALMConfig) -> bool:
+def _has_flash(config: SizedModel) -> bool:
     return (
-        DEVICE == "cuda" and config.compute_dtype == "bfloat16" and importlib.util.find_spec("flash_attn") is not None
+        DEVICE == "cuda"
+        and config.execution.compute_dtype == "bfloat16"
+        and importlib.util.find_spec("flash_attn") is not None
     )
 
 
-def _weights(config: UALMConfig, params: nnx.State) -> dict[str, torch.Tensor]:
+def _weights(config: SizedModel, params: nnx.State) -> dict[str, torch.Tensor]:
     """Our arrays under the reference's names, float32."""
     ours = {".".join(path): np.asarray(leaf[...], np.float32) for path, leaf in nnx.to_flat_state(params)}
-    form = reference(config)
-    width = config.decoder.width
+    form = reference(config.architecture)
+    width = config.architecture.decoder.width
     embed = ours["embed"].copy()
     embed[0] = 0
     found = {
         form.embed: embed,
         form.head: np.concatenate([ours["text_head"], ours["audio_head"].reshape(width, -1)], axis=1).T,
     }
-    for name, (tensor, layer) in their_tensors(form, config).items():
+    for name, (tensor, layer) in their_tensors(form, config.architecture).items():
         value = ours[tensor.ours]
         found[name] = to_theirs(tensor, value if layer is None else value[layer])
     return {name: torch.from_numpy(np.array(value, order="C")) for name, value in found.items()}

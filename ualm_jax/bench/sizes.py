@@ -2,13 +2,14 @@
 
 import argparse
 import os
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import ATTENTION, DTYPES, QWEN2_5, DecoderConfig, UALMConfig
+from ualm_jax.models.config import ATTENTION, DTYPES, QWEN2_5, Architecture, DecoderConfig, Execution, layer_bytes
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES
 from ualm_jax.parallel.startup import start
@@ -22,13 +23,20 @@ _CODES = 1024
 
 # name -> decoder and rows of the text table
 SIZES = {
-    "tiny": (DecoderConfig(num_layers=4, width=128, num_heads=4, num_kv_heads=2, mlp_width=512), 2048),
-    "small": (DecoderConfig(num_layers=8, width=512, num_heads=8, num_kv_heads=2, mlp_width=2048), 8192),
+    "tiny": (DecoderConfig(num_layers=4, width=128, num_heads=4, num_kv_heads=2, mlp_dim=512), 2048),
+    "small": (DecoderConfig(num_layers=8, width=512, num_heads=8, num_kv_heads=2, mlp_dim=2048), 8192),
     "0.5b": (QWEN2_5["0.5b"], 151_936),
     "1.5b": (QWEN2_5["1.5b"], 151_936),
     "3b": (QWEN2_5["3b"], 151_936),
     "7b": (QWEN2_5["7b"], 152_064),
 }
+
+
+class SizedModel(NamedTuple):
+    """What is timed."""
+
+    architecture: Architecture
+    execution: Execution
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +49,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", choices=("torch",), help="the same work in PyTorch, in turn")
 
 
-def model_config(args: argparse.Namespace, **fields: str) -> UALMConfig:
+def model_config(args: argparse.Namespace, **fields: str) -> SizedModel:
     """The model of `args`. Parameters are float32 where they are trained; `fields` overrides."""
     decoder, text_size = SIZES[args.size]
-    fields = {"param_dtype": "float32"} | fields
-    return UALMConfig(
-        decoder, Vocabulary(text_size, _CODES), compute_dtype=args.dtype, attention=args.attention, **fields
+    execution = Execution(
+        **{"compute_dtype": args.dtype, "attention": args.attention, "param_dtype": "float32"} | fields
     )
+    return SizedModel(Architecture(decoder, Vocabulary(text_size, _CODES)), execution)
 
 
-def open_mesh(args: argparse.Namespace, config: UALMConfig, rows: int) -> jax.sharding.Mesh:
+def open_mesh(args: argparse.Namespace, config: SizedModel, rows: int) -> jax.sharding.Mesh:
     """Starts JAX as `ualm train` does and makes the mesh of `args`.
 
     Raises UserError where it does not fit the devices, the model or `rows`.
@@ -63,21 +71,21 @@ def open_mesh(args: argparse.Namespace, config: UALMConfig, rows: int) -> jax.sh
         sizes[axis] = int(size)
     if args.against == "torch":  # which needs some of a GPU's memory too
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    start(cpu_devices=args.devices, layer_bytes=config.layer_bytes())
+    start(cpu_devices=args.devices, layer_bytes=layer_bytes(*config))
     mesh = make_mesh(MeshConfig(**sizes))
     data = DataConfig(directory="none is read", seq_len=1, batch_size=rows)
-    RunConfig(config, data, OptimizerConfig(), TrainConfig(steps=1)).check_mesh(**mesh.shape)
+    RunConfig(config.architecture, data, OptimizerConfig(), TrainConfig(steps=1)).check_mesh(**mesh.shape)
     return mesh
 
 
-def packed_batch(config: UALMConfig, rows: int, length: int, documents: int) -> Batch:
+def packed_batch(config: SizedModel, rows: int, length: int, documents: int) -> Batch:
     """Host arrays: rows of `documents` equal conversations, each a caption and the sound that answers it.
 
     A quarter of a conversation is text, most of the rest 8 streams of delayed codes, all learnt. The last document
     of a row is as long as the others or longer, so that no position is left over. Seeded; every call is the same.
     """
     rng = np.random.default_rng(0)
-    vocabulary = config.vocabulary
+    vocabulary = config.architecture.vocabulary
     grids, segments, positions = [], [], []
     for _ in range(rows):
         sizes = [length // documents] * documents

@@ -10,14 +10,15 @@ from jax.sharding import Mesh
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.models import flops
-from ualm_jax.models.config import REMAT_POLICIES, UALMConfig
+from ualm_jax.models.config import REMAT_POLICIES
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.tokens.types import Batch
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ualm_jax.train.step import init_state, make_train_step, model_structure
+from ualm_jax.train.step import init_state, make_train_step
 
 _OPTIMIZER = OptimizerConfig(warmup_steps=0)  # so that the very first step moves the weights
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> BenchResult:
         )
     memory = {"ours": peak_memory(ours.program), "torch": theirs and reference_torch.peak_memory()}
 
-    work = flops.train_step(config, args.rows, args.length).total
+    work = flops.train_step(config.architecture, args.rows, args.length).total
     floor, peak, notes = machine.compute_floor(args.dtype, mesh.size)
     rows: list[dict[str, Any]] = []
     for side, timing in timings.items():
@@ -74,8 +75,9 @@ def run(args: argparse.Namespace) -> BenchResult:
         rows[1]["ratio"] = timings["torch"].median / timings["ours"].median
     shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     return BenchResult(
-        title=f"training step, {args.size} ({config.num_params() / 1e6:,.1f} M parameters), {args.rows} rows x "
-        f"{args.length}, {args.documents} documents each, {args.dtype}, remat {args.remat}, mesh {shape}",
+        title=f"training step, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), "
+        f"{args.rows} rows x {args.length}, {args.documents} documents each, "
+        f"{args.dtype}, remat {args.remat}, mesh {shape}",
         columns=(
             text("side", "side"),
             seconds("seconds", "step"),
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> BenchResult:
         ),
         rows=rows,
         notes=(
-            f"a position holds {config.vocabulary.num_streams} tokens, one of each stream",
+            f"a position holds {config.architecture.vocabulary.num_streams} tokens, one of each stream",
             flops.FORMULA,
             f"floor: {work / 1e9:,.1f} GFLOP a step at the measured matmul, {1e3 * work / floor:.1f} ms",
             *notes,
@@ -112,11 +114,11 @@ def check_same(what: str, ours: float, theirs: float, tolerance: float = 1e-3) -
 class _Ours:
     """The step of `ualm train`, compiled, and the state it moves."""
 
-    def __init__(self, config: UALMConfig, mesh: Mesh, batch: Batch):
+    def __init__(self, config: SizedModel, mesh: Mesh, batch: Batch):
         optimizer = make_optimizer(_OPTIMIZER)
-        self._state = init_state(config, optimizer, seed=0)
-        self._batch = place(batch, mesh, microbatches=1)
-        self.program = compile_program(make_train_step(model_structure(config), optimizer), self._state, self._batch)
+        self._state = init_state(*config, optimizer, seed=0)
+        self._batch = shard_batch(batch, mesh, microbatches=1)
+        self.program = compile_program(make_train_step(abstract_model(*config)[0], optimizer), self._state, self._batch)
 
     def params(self) -> nnx.State:
         return self._state.params

@@ -28,17 +28,20 @@ def main(argv: list[str]) -> int:
 
     import ualm_jax
     from ualm_jax.cli.config_file import load_config
-    from ualm_jax.models.config import UALMConfig
+    from ualm_jax.models.config import Architecture, Execution
     from ualm_jax.parallel import gpu_flags
     from ualm_jax.train.config import from_mapping
 
-    model = from_mapping(UALMConfig, load_config(args.config, []).model.to_dict(), "config.model")
+    config = load_config(args.config, [])
+    architecture = from_mapping(Architecture, config.model.to_dict(), "config.model")
+    execution = from_mapping(Execution, config.execution.to_dict(), "config.execution")
+    needed = layer_bytes(architecture, execution)
     print(f"ualm {ualm_jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         print(f"{package:<18}{_version(package)}")
     architecture = gpu_flags.architecture()
     if architecture is not None:
-        gpu_flags.apply(architecture, model.layer_bytes())
+        gpu_flags.apply(model, needed)
         print(f"GPU architecture  {architecture}")
     print(f"XLA_FLAGS         {os.environ.get('XLA_FLAGS', '')}")
     print(f"optimisation      {jax.config.jax_optimization_level}")
@@ -50,7 +53,7 @@ def main(argv: list[str]) -> int:
         print("\nOn NVIDIA cards a run would start with (one layer's weights are the threshold):")
         version = tuple(int(part) for part in jax.__version__.split(".")[:2])
         for name in sorted({key[0] for key in gpu_flags.TABLE}):
-            flags, refused = gpu_flags.merge("", gpu_flags.flags_for(name, version, model.layer_bytes()))
+            flags, refused = gpu_flags.merge("", gpu_flags.flags_for(name, version, needed))
             left_out = f"   (refused here: {', '.join(refused)})" if refused else ""
             print(f"  {name}: optimisation {gpu_flags.OPTIMIZATION_LEVEL} {flags}{left_out}")
     return 0

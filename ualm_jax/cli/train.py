@@ -16,7 +16,7 @@ Any field of the config can be overridden:
   --config.train.steps=50 --config.data.batch_size=16 --config.mesh.fsdp=8
 
 Groups: model (sizes, dtypes, remat), data (directory, seq_len, batch_size, seed, ...), optimizer, train (steps,
-accumulate, checkpoint_every, ...), mesh (data, fsdp, tensor; one may be -1) and eval. The config files list all fields.
+accumulate, save_interval, ...), mesh (data, fsdp, tensor; one may be -1) and eval. The config files list all fields.
 """
 
 
@@ -44,11 +44,14 @@ def main(argv: list[str]) -> int:
             parser.error(f"unknown argument {override}; fields are set as --config.group.field=value")
 
     from ualm_jax.cli.config_file import load_config
+    from ualm_jax.models.config import layer_bytes
     from ualm_jax.parallel.startup import start
     from ualm_jax.train.config import RunConfig, from_mapping
 
     config = from_mapping(RunConfig, load_config(args.config, overrides).to_dict())
-    start(distributed=args.distributed, cpu_devices=args.devices, layer_bytes=config.model.layer_bytes())
+    start(
+        distributed=args.distributed, cpu_devices=args.devices, layer_bytes=layer_bytes(config.model, config.execution)
+    )
 
     from ualm_jax.train.loop import train
 

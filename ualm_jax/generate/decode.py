@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.generate import structure
 from ualm_jax.generate.sampling import draw, guide
-from ualm_jax.models.audio_encoder import AudioEncoder, hear
+from ualm_jax.models.audio_encoder import AudioEncoder, encode_audio
 from ualm_jax.models.decoder import KVCache
 from ualm_jax.models.params import cast_floats
 from ualm_jax.models.ualm import UALM
@@ -76,7 +76,7 @@ def decode_segment(
     text: text instead of audio. enforce: keep the delay structure. greedy: no row has a temperature.
     """
     model = _with_weights_as_used(model)
-    x = model.embed_batch(hear(encoder, prompts))
+    x = model.embed_batch(encode_audio(encoder, prompts))
     valid = prompts.segment_ids != 0
     cache = model.decoder.prefill(x, prompts.positions, valid, x.shape[1] + num_steps)[1]
     layers = model.decoder.unstacked()
@@ -117,13 +117,13 @@ def _with_weights_as_used(model: UALM) -> UALM:
     products = nnx.Any(nnx.PathContains("attention"), nnx.PathContains("mlp"))
     scales = nnx.PathContains("scale")  # of 8-bit kernels, which are float32 until they have been multiplied
     structure, used, rest = nnx.split(model, nnx.All(products, nnx.Not(scales)), ...)
-    return nnx.merge(structure, cast_floats(used, jnp.dtype(model.config.compute_dtype)), rest)
+    return nnx.merge(structure, cast_floats(used, jnp.dtype(model.execution.compute_dtype)), rest)
 
 
 @jax.jit
 def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = None) -> Float[Array, "B V"]:
     """What the model makes of each special token as the first one after its prompt."""
-    hidden = model(hear(encoder, prompts))
+    hidden = model(encode_audio(encoder, prompts))
     last = jnp.sum(prompts.segment_ids, axis=1) - 1
     hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
     head = _special_head(model, range(NUM_SPECIAL)).astype(hidden.dtype)
@@ -132,7 +132,7 @@ def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = N
 
 def _choose_audio(model, settings, heads, guided, enforce, greedy, hidden, step, frames):
     """Next row of audio, and the frames it has."""
-    vocabulary = model.config.vocabulary
+    vocabulary = model.architecture.vocabulary
     logits = _split_twins(_audio_logits(heads, hidden), guided)
     logits = guide(*logits, settings.cfg_scale) if guided else logits[0]
     if enforce:
@@ -157,13 +157,13 @@ def _choose_text(model, settings, greedy, hidden, step, frames):
     temperature, top_k = settings.temperature[:, :1], settings.top_k[:, :1]
     allowed = jnp.broadcast_to(allowed, logits.shape)
     chosen = draw(logits, allowed, temperature, top_k, settings.seed, step, greedy)
-    return jnp.pad(chosen, ((0, 0), (0, model.config.vocabulary.num_streams - 1))), frames
+    return jnp.pad(chosen, ((0, 0), (0, model.architecture.vocabulary.num_streams - 1))), frames
 
 
 def _audio_heads(model: UALM) -> tuple[Float[Array, "D Q W"], Float[Array, "Q W"], Float[Array, "D E"]]:
     """What makes logits of the columns of `structure`, once for the whole loop: the codebooks' columns, what each
     stream's embedding adds to its own codebook's logits, and the end tokens' columns."""
-    dtype = jnp.dtype(model.config.compute_dtype)
+    dtype = jnp.dtype(model.execution.compute_dtype)
     codebooks = reshard(model.audio_head.astype(dtype), None, "codebooks", None)
     own = jnp.arange(codebooks.shape[1])
     bias = reshard(model.stream_bias(dtype), None, None, None).at[own, own].get(out_sharding=spec(None, None))

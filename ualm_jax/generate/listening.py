@@ -26,7 +26,7 @@ def answer(
     """
     text = Message(Role.USER, Modality.TEXT, np.array(tokenizer.encode(question), np.int32))
     clip = Message(Role.USER, Modality.CLIP, encoder.front_end.clip_length(len(wav)))
-    prompt = build_prompt([text, clip], model.config.vocabulary)
+    prompt = build_prompt([text, clip], model.architecture.vocabulary)
     heard = [encoder.front_end.features(wav)]
     (segment,) = generate(model, [prompt], params, modality="text", heard=heard, encoder=encoder)
     return tokenizer.decode(segment.tokens.tolist())

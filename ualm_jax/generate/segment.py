@@ -96,7 +96,7 @@ def _choose_modalities(model, encoder, prompts, heard, reference: bool) -> list[
 
 def _decode(model, encoder, prompts, heard, params, names, wanted, text: bool) -> dict[int, Generated]:
     """Segments of the prompts `wanted`, all of them text or none."""
-    vocabulary, reference = model.config.vocabulary, params[0].reference_behaviour
+    vocabulary, reference = model.architecture.vocabulary, params[0].reference_behaviour
     guided = not text and any(params[index].cfg_scale != 1 for index in wanted)
     batch = batch_prompts(prompts, heard, guided=guided, keep_role=not reference, chunk_frames=_chunk_frames(encoder))
     settings = _settings(params, names, wanted, text, vocabulary)

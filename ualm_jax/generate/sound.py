@@ -23,7 +23,7 @@ def caption_to_sound(
     modality: str = "audio",
 ) -> list[Float[np.ndarray, " _"]]:
     """One waveform per caption, at the codec's sample rate. A mesh must be set; caption i draws with seed + i."""
-    vocabulary = model.config.vocabulary
+    vocabulary = model.architecture.vocabulary
     prompts = [
         build_prompt([Message(Role.USER, Modality.TEXT, np.array(tokenizer.encode(caption), np.int32))], vocabulary)
         for caption in captions

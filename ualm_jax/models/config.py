@@ -18,25 +18,25 @@ class DecoderConfig:
     width: int  # hidden_size, D
     num_heads: int  # num_attention_heads, N
     num_kv_heads: int  # num_key_value_heads, K
-    mlp_width: int  # intermediate_size, F
+    mlp_dim: int  # intermediate_size, F
     rope_theta: float = 1e6
     norm_eps: float = 1e-6
 
     def __post_init__(self):
-        for name in ("num_layers", "width", "num_heads", "num_kv_heads", "mlp_width"):
+        for name in ("num_layers", "width", "num_heads", "num_kv_heads", "mlp_dim"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.decoder.{name} must be at least 1, got {getattr(self, name)}.")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model.decoder.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})."
             )
-        if self.width % self.num_heads or self.head_width % 2:
+        if self.width % self.num_heads or self.head_dim % 2:
             raise UserError(
                 f"model.decoder.width ({self.width}) must be num_heads ({self.num_heads}) times an even head width."
             )
 
     @property
-    def head_width(self) -> int:
+    def head_dim(self) -> int:
         return self.width // self.num_heads
 
     @property
@@ -44,49 +44,26 @@ class DecoderConfig:
         return self.num_heads // self.num_kv_heads
 
     def num_params(self) -> int:
-        D, F = self.width, self.mlp_width
-        N, K, H = self.num_heads, self.num_kv_heads, self.head_width
+        D, F = self.width, self.mlp_dim
+        N, K, H = self.num_heads, self.num_kv_heads, self.head_dim
         attention = D * (N + 2 * K) * H + (N + 2 * K) * H + N * H * D
         return self.num_layers * (attention + 3 * D * F + 2 * D) + D
 
 
 @dataclasses.dataclass(frozen=True)
-class UALMConfig:
-    """A decoder that reads and writes the unified vocabulary in S streams.
+class Architecture:
+    """What a checkpoint is: a decoder that reads and writes the unified vocabulary in S streams. All of it is identity.
 
     feature_width: width of the audio features the adapter reads; None for a model that cannot listen.
     adapter_layers: 1 for a linear adapter, as the reference's; 2 for linear, GELU, linear, as Audio Flamingo 3's.
-    param_dtype, compute_dtype: "float32" or "bfloat16"; norms, RoPE, softmax, logits and loss are always
-        float32.
-    remat: what the backward pass keeps of each layer: "none" recomputes nothing, "full" recomputes the layer,
-        "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
-        layers' inputs in the memory of the host meanwhile.
-    loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
-        makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
-    attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
-        "tokamax" (GPU).
     """
 
     decoder: DecoderConfig
     vocabulary: Vocabulary
     feature_width: int | None = None
     adapter_layers: int = 1
-    param_dtype: str = "float32"
-    compute_dtype: str = "bfloat16"
-    remat: str = "none"
-    loss_chunk: int = 3712
-    attention: str = "auto"
 
     def __post_init__(self):
-        for name, value in (("param_dtype", self.param_dtype), ("compute_dtype", self.compute_dtype)):
-            if value not in DTYPES:
-                raise UserError(f"model.{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
-        if self.remat not in REMAT_POLICIES:
-            raise UserError(f"model.remat must be one of {', '.join(REMAT_POLICIES)}, got {self.remat!r}.")
-        if self.attention not in ATTENTION:
-            raise UserError(f"model.attention must be one of {', '.join(ATTENTION)}, got {self.attention!r}.")
-        if self.loss_chunk < 1:
-            raise UserError(f"model.loss_chunk must be at least 1, got {self.loss_chunk}.")
         if self.feature_width is not None and self.feature_width < 1:
             raise UserError(f"model.feature_width must be at least 1 or None, got {self.feature_width}.")
         if self.adapter_layers not in (1, 2):
@@ -100,16 +77,50 @@ class UALMConfig:
         adapter = sum((width + 1) * D for width in widths)
         return self.decoder.num_params() + embeddings + adapter
 
-    def layer_bytes(self) -> int:
-        """Weights of one layer in the compute dtype: what a device gathers at once."""
-        width = {"float32": 4, "bfloat16": 2}[self.compute_dtype]
-        return (self.decoder.num_params() - self.decoder.width) // self.decoder.num_layers * width
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a model is computed. A checkpoint can be continued, or used, with any of it.
+
+    param_dtype, compute_dtype: "float32" or "bfloat16"; norms, RoPE, softmax, logits and loss are always
+        float32.
+    remat: what the backward pass keeps of each layer: "none" recomputes nothing, "full" recomputes the layer,
+        "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
+        layers' inputs in the memory of the host meanwhile.
+    loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
+        makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
+    attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
+        "tokamax" (GPU).
+    """
+
+    param_dtype: str = "float32"
+    compute_dtype: str = "bfloat16"
+    remat: str = "none"
+    loss_chunk: int = 3712
+    attention: str = "auto"
+
+    def __post_init__(self):
+        for name, value in (("param_dtype", self.param_dtype), ("compute_dtype", self.compute_dtype)):
+            if value not in DTYPES:
+                raise UserError(f"execution.{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
+        if self.remat not in REMAT_POLICIES:
+            raise UserError(f"execution.remat must be one of {', '.join(REMAT_POLICIES)}, got {self.remat!r}.")
+        if self.attention not in ATTENTION:
+            raise UserError(f"execution.attention must be one of {', '.join(ATTENTION)}, got {self.attention!r}.")
+        if self.loss_chunk < 1:
+            raise UserError(f"execution.loss_chunk must be at least 1, got {self.loss_chunk}.")
+
+
+def layer_bytes(architecture: Architecture, execution: Execution) -> int:
+    """Weights of one layer in the compute dtype: what a device gathers at once."""
+    decoder, width = architecture.decoder, {"float32": 4, "bfloat16": 2}[execution.compute_dtype]
+    return (decoder.num_params() - decoder.width) // decoder.num_layers * width
 
 
 QWEN2_5 = {
-    "0.5b": DecoderConfig(num_layers=24, width=896, num_heads=14, num_kv_heads=2, mlp_width=4864),
-    "1.5b": DecoderConfig(num_layers=28, width=1536, num_heads=12, num_kv_heads=2, mlp_width=8960),
-    "3b": DecoderConfig(num_layers=36, width=2048, num_heads=16, num_kv_heads=2, mlp_width=11008),
-    "7b": DecoderConfig(num_layers=28, width=3584, num_heads=28, num_kv_heads=4, mlp_width=18944),
+    "0.5b": DecoderConfig(num_layers=24, width=896, num_heads=14, num_kv_heads=2, mlp_dim=4864),
+    "1.5b": DecoderConfig(num_layers=28, width=1536, num_heads=12, num_kv_heads=2, mlp_dim=8960),
+    "3b": DecoderConfig(num_layers=36, width=2048, num_heads=16, num_kv_heads=2, mlp_dim=11008),
+    "7b": DecoderConfig(num_layers=28, width=3584, num_heads=28, num_kv_heads=4, mlp_dim=18944),
 }
 """Qwen2.5 sizes by name; their text tables have 151 936 rows (7b: 152 064)."""

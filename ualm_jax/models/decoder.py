@@ -45,10 +45,10 @@ def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) ->
 
 
 def rope_tables(
-    positions: Int[Array, "B T"], head_width: int, theta: float
+    positions: Int[Array, "B T"], head_dim: int, theta: float
 ) -> tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]]:
     """Cosine and sine of every position's angles, in float32: bf16 has too few bits for large positions."""
-    frequency = theta ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    frequency = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     angle = positions[:, :, None].astype(jnp.float32) * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
@@ -66,7 +66,7 @@ class Attention(nnx.Module):
     """Grouped-query self-attention."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
-        D, K, G, H = config.width, config.num_kv_heads, config.queries_per_kv_head, config.head_width
+        D, K, G, H = config.width, config.num_kv_heads, config.queries_per_kv_head, config.head_dim
         normal = dict(std=_INIT_STD, dtype=dtype)
         self.q_kernel = params.normal(rngs, (D, K, G, H), ("embed", "kv_heads", None, None), **normal)
         self.q_bias = params.constant(0.0, (K, G, H), ("kv_heads", None, None), dtype=dtype)
@@ -103,7 +103,7 @@ class MLP(nnx.Module):
     """SwiGLU."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
-        D, F = config.width, config.mlp_width
+        D, F = config.width, config.mlp_dim
         normal = dict(std=_INIT_STD, dtype=dtype)
         self.gate = params.normal(rngs, (D, F), ("embed", "mlp"), **normal)
         self.up = params.normal(rngs, (D, F), ("embed", "mlp"), **normal)
@@ -233,4 +233,4 @@ class Decoder(nnx.Module):
         return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(keys, values, valid, cache.length + 1)
 
     def _rope(self, positions):
-        return rope_tables(positions, self.config.head_width, self.config.rope_theta)
+        return rope_tables(positions, self.config.head_dim, self.config.rope_theta)

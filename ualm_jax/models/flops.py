@@ -16,7 +16,7 @@ The backward pass costs twice the forward one. Recomputation (remat) is not coun
 
 import dataclasses
 
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture
 
 FORMULA = "MFU counts 3 x (2 P_layers + 2 D (V_text + Q W) + 2 L N H (T + 1)) per position; no embeddings, no remat"
 
@@ -34,41 +34,41 @@ class StepFlops:
         return self.layers + self.heads + self.attention
 
 
-def forward_per_position(config: UALMConfig, length: int) -> StepFlops:
+def forward_per_position(architecture: Architecture, length: int) -> StepFlops:
     """Operations of the forward pass for one position of a causal document of `length` positions."""
-    decoder, vocabulary = config.decoder, config.vocabulary
-    D, L, N, H = decoder.width, decoder.num_layers, decoder.num_heads, decoder.head_width
+    decoder, vocabulary = architecture.decoder, architecture.vocabulary
+    D, L, N, H = decoder.width, decoder.num_layers, decoder.num_heads, decoder.head_dim
     return StepFlops(
-        layers=2.0 * layer_params(config),
+        layers=2.0 * layer_params(architecture),
         heads=2.0 * D * (vocabulary.audio_start + vocabulary.num_codebooks * vocabulary.stream_size),
         attention=2.0 * L * N * H * (length + 1),
     )
 
 
-def train_step(config: UALMConfig, rows: int, length: int) -> StepFlops:
+def train_step(architecture: Architecture, rows: int, length: int) -> StepFlops:
     """Operations of a training step on `rows` rows, each one document of `length` positions."""
-    forward = forward_per_position(config, length)
+    forward = forward_per_position(architecture, length)
     factor = 3 * rows * length
     return StepFlops(forward.layers * factor, forward.heads * factor, forward.attention * factor)
 
 
-def layer_params(config: UALMConfig) -> int:
+def layer_params(architecture: Architecture) -> int:
     """Parameters of all layers that positions are multiplied with: everything but norms."""
-    decoder = config.decoder
+    decoder = architecture.decoder
     return decoder.num_params() - (2 * decoder.num_layers + 1) * decoder.width
 
 
-def decode_weight_bytes(config: UALMConfig, bytes_per_param: int = 2) -> int:
+def decode_weight_bytes(architecture: Architecture, bytes_per_param: int = 2) -> int:
     """Bytes of weights that one step of sound reads: all layers, the codebooks' columns, two ends (eos, eot), norms.
 
     The rows of the embedding that are looked up are too few to count.
     """
-    decoder, vocabulary = config.decoder, config.vocabulary
+    decoder, vocabulary = architecture.decoder, architecture.vocabulary
     head = decoder.width * (vocabulary.num_codebooks * vocabulary.stream_size + 2)
     return (decoder.num_params() + head) * bytes_per_param
 
 
-def decode_cache_bytes(config: UALMConfig, rows: int, length: int, bytes_per_value: int = 2) -> int:
+def decode_cache_bytes(architecture: Architecture, rows: int, length: int, bytes_per_value: int = 2) -> int:
     """Bytes of keys and values that one step reads when every row holds `length` positions."""
-    decoder = config.decoder
-    return 2 * decoder.num_layers * rows * length * decoder.num_kv_heads * decoder.head_width * bytes_per_value
+    decoder = architecture.decoder
+    return 2 * decoder.num_layers * rows * length * decoder.num_kv_heads * decoder.head_dim * bytes_per_value

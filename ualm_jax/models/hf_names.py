@@ -13,8 +13,8 @@ from flax import nnx
 from jaxtyping import Shaped
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -72,26 +72,28 @@ QWEN2 = Format(DECODER, text_only=True)
 QWEN2_EXTENDED = Format(DECODER, text_only=False)
 
 
-def reference(config: UALMConfig) -> Format:
+def reference(architecture: Architecture) -> Format:
     """The reference's state dict, without its codec and encoder. Raises UserError for an adapter it does not have."""
-    if config.feature_width is not None and config.adapter_layers != 1:
-        raise UserError(f"the reference's adapter has one layer, model.adapter_layers is {config.adapter_layers}.")
-    return Format(DECODER + STREAMS + (() if config.feature_width is None else ADAPTER), text_only=False)
+    if architecture.feature_width is not None and architecture.adapter_layers != 1:
+        raise UserError(
+            f"the reference's adapter has one layer, model.adapter_layers is {architecture.adapter_layers}."
+        )
+    return Format(DECODER + STREAMS + (() if architecture.feature_width is None else ADAPTER), text_only=False)
 
 
 def to_ours(tensor: Tensor, value: Shaped[np.ndarray, "..."], shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
     """One foreign tensor (of one layer) as ours of `shape`."""
-    return (turned(value) if tensor.inputs else value).reshape(shape)
+    return (transpose(value) if tensor.inputs else value).reshape(shape)
 
 
 def to_theirs(tensor: Tensor, value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """The inverse of `to_ours`."""
     if tensor.inputs:
-        return turned(value.reshape(_inputs(tensor, value.shape), -1))
+        return transpose(value.reshape(_inputs(tensor, value.shape), -1))
     return value.reshape(foreign_shape(tensor, value.shape))
 
 
-def turned(value: Shaped[np.ndarray, "I O"]) -> Shaped[np.ndarray, "O I"]:
+def transpose(value: Shaped[np.ndarray, "I O"]) -> Shaped[np.ndarray, "O I"]:
     """The transpose, contiguous. In blocks: numpy alone misses the cache on every row and takes thrice as long."""
     result = np.empty(value.shape[::-1], value.dtype)
     for start in range(0, len(value), 64):
@@ -110,28 +112,28 @@ def foreign_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (size // inputs, inputs)
 
 
-def our_shapes(config: UALMConfig) -> dict[str, tuple[int, ...]]:
+def our_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Shape of every array of the model, by path; read from the model itself."""
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        state = nnx.state(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))), nnx.Param)
+        _, state = abstract_model(architecture, Execution())
     return {".".join(path): leaf.shape for path, leaf in nnx.to_flat_state(state)}
 
 
-def their_tensors(form: Format, config: UALMConfig) -> dict[str, tuple[Tensor, int | None]]:
+def their_tensors(form: Format, architecture: Architecture) -> dict[str, tuple[Tensor, int | None]]:
     """Every tensor of a format that is no table, by its name: its entry and its layer."""
     found: dict[str, tuple[Tensor, int | None]] = {}
     for tensor in form.tensors:
-        layers = range(config.decoder.num_layers) if "{layer}" in tensor.theirs else [None]
+        layers = range(architecture.decoder.num_layers) if "{layer}" in tensor.theirs else [None]
         found |= {tensor.theirs.format(layer=layer): (tensor, layer) for layer in layers}
     return found
 
 
-def their_shapes(form: Format, config: UALMConfig) -> dict[str, tuple[int, ...]]:
+def their_shapes(form: Format, architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Every tensor name of a format and its shape, tables first."""
-    ours = our_shapes(config)
-    first, last = form.rows(config.vocabulary)
-    shapes = {name: (last - first, config.decoder.width) for name in (form.embed, form.head) if name}
-    for name, (tensor, layer) in their_tensors(form, config).items():
+    ours = our_shapes(architecture)
+    first, last = form.rows(architecture.vocabulary)
+    shapes = {name: (last - first, architecture.decoder.width) for name in (form.embed, form.head) if name}
+    for name, (tensor, layer) in their_tensors(form, architecture).items():
         shape = ours[tensor.ours]
         shapes[name] = foreign_shape(tensor, shape if layer is None else shape[1:])
     return shapes

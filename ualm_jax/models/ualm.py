@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.decoder import Decoder
 from ualm_jax.parallel.sharding import reshard, spec
 from ualm_jax.tokens.types import Batch
@@ -24,22 +24,23 @@ _INIT_STD = 0.02
 class UALM(nnx.Module):
     """See the module's text. Parameters are split as `parallel/sharding.py` says; a mesh must be set."""
 
-    def __init__(self, config: UALMConfig, rngs: nnx.Rngs):
-        self.config = config
-        D, vocabulary, dtype = config.decoder.width, config.vocabulary, jnp.dtype(config.param_dtype)
+    def __init__(self, architecture: Architecture, execution: Execution, rngs: nnx.Rngs):
+        self.architecture, self.execution = architecture, execution
+        D, vocabulary = architecture.decoder.width, architecture.vocabulary
+        dtype = jnp.dtype(execution.param_dtype)
         normal = dict(std=_INIT_STD, dtype=dtype)
         codebooks = (D, vocabulary.num_codebooks, vocabulary.stream_size)
         self.embed = params.normal(rngs, (vocabulary.size, D), (None, "embed_row"), **normal)
-        self.decoder = Decoder(config.decoder, rngs, dtype, config.attention)
+        self.decoder = Decoder(architecture.decoder, rngs, dtype, execution.attention)
         self.stream_embed = params.normal(rngs, (vocabulary.num_streams, D), (None, None), **normal)
         self.text_head = params.normal(rngs, (D, vocabulary.audio_start), ("embed", "vocab"), **normal)
         self.audio_head = params.normal(rngs, codebooks, ("embed", "codebooks", None), **normal)
-        self.adapter = nnx.data(None if config.feature_width is None else Adapter(config, rngs, dtype))
+        self.adapter = nnx.data(None if architecture.feature_width is None else Adapter(architecture, rngs, dtype))
 
     def __call__(self, batch: Batch) -> Float[Array, "B T D"]:
         """Final hidden states of every position."""
         x = self.embed_batch(batch)
-        return self.decoder(x, batch.positions, AttentionSpec(batch.segment_ids), self.config.remat)
+        return self.decoder(x, batch.positions, AttentionSpec(batch.segment_ids), self.execution.remat)
 
     def embed_batch(self, batch: Batch) -> Float[Array, "B T D"]:
         x = self.embed_tokens(batch.tokens)
@@ -58,7 +59,7 @@ class UALM(nnx.Module):
         def local(table, tokens):
             tokens = jax.lax.all_gather(tokens, "fsdp", axis=0, tiled=True)
             rows = jnp.where((tokens != 0)[..., None], table[tokens].astype(jnp.float32), 0)
-            total = jnp.sum(rows, axis=2).astype(self.config.compute_dtype)
+            total = jnp.sum(rows, axis=2).astype(self.execution.compute_dtype)
             total = jax.lax.all_to_all(total, "fsdp", split_axis=0, concat_axis=2, tiled=True)
             return jax.lax.all_gather(total, "tensor", axis=2, tiled=True)
 
@@ -84,15 +85,20 @@ class UALM(nnx.Module):
         )
 
 
+def abstract_model(architecture: Architecture, execution: Execution) -> tuple[nnx.GraphDef, nnx.State]:
+    """What `nnx.merge` makes a UALM of: its structure, and its parameters as shapes, dtypes and shardings."""
+    return nnx.split(jax.eval_shape(lambda: UALM(architecture, execution, nnx.Rngs(0))))
+
+
 class Adapter(nnx.Module):
     """Projects continuous audio features to the width of the decoder."""
 
-    def __init__(self, config: UALMConfig, rngs: nnx.Rngs, dtype):
-        A, D = config.feature_width, config.decoder.width
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs, dtype):
+        A, D = architecture.feature_width, architecture.decoder.width
         normal = dict(std=_INIT_STD, dtype=dtype)
         self.kernel = params.normal(rngs, (A, D), (None, "embed"), **normal)
         self.bias = params.constant(0.0, (D,), (None,), dtype=dtype)
-        self.deep = config.adapter_layers == 2
+        self.deep = architecture.adapter_layers == 2
         if self.deep:
             self.out_kernel = params.normal(rngs, (D, D), (None, "embed"), **normal)
             self.out_bias = params.constant(0.0, (D,), (None,), dtype=dtype)

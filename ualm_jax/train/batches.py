@@ -8,7 +8,7 @@ from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch
 
 
-def place(batch: Batch, mesh: Mesh, microbatches: int | None = None) -> Batch:
+def shard_batch(batch: Batch, mesh: Mesh, microbatches: int | None = None) -> Batch:
     """This process's rows as global device arrays [B, ...], rows split over data and fsdp.
 
     With `microbatches` the rows are dealt into [A, B / A, ...].
@@ -26,7 +26,7 @@ def place(batch: Batch, mesh: Mesh, microbatches: int | None = None) -> Batch:
 
 
 def abstract_batch(rows: int, length: int, streams: int, mesh: Mesh | AbstractMesh, microbatches: int) -> Batch:
-    """Shapes, dtypes and shardings of what `place` makes of a batch without audio features."""
+    """Shapes, dtypes and shardings of what `shard_batch` makes of a batch without audio features."""
 
     def array(dtype, *axes: int) -> jax.ShapeDtypeStruct:
         shape = (microbatches, rows // microbatches, length, *axes)

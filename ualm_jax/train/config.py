@@ -9,7 +9,7 @@ from typing import Any
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.optimizer import OptimizerConfig
 
@@ -21,8 +21,8 @@ class TrainConfig:
     steps: optimiser steps of the whole run; seed: of the initial parameters.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
     encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
-    accumulate: microbatches per step; data.batch_size rows are split evenly between them.
-    checkpoint_every, keep: steps between checkpoints, and how many of the newest stay.
+    grad_accum_steps: microbatches per step; data.batch_size rows are split evenly between them.
+    save_interval, max_to_keep: steps between checkpoints, and how many of the newest stay.
     log_every: steps between lines of metrics.
     """
 
@@ -30,13 +30,13 @@ class TrainConfig:
     seed: int = 0
     init_from: str | None = None
     encoder: str | None = None
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     log_every: int = 10
-    checkpoint_every: int = 1000
-    keep: int = 3
+    save_interval: int = 1000
+    max_to_keep: int = 3
 
     def __post_init__(self):
-        for name in ("steps", "accumulate", "log_every", "checkpoint_every", "keep"):
+        for name in ("steps", "grad_accum_steps", "log_every", "save_interval", "max_to_keep"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
 
@@ -68,18 +68,19 @@ class EvalConfig:
 class RunConfig:
     """Everything a training run needs to be repeated."""
 
-    model: UALMConfig
+    model: Architecture
     data: DataConfig
     optimizer: OptimizerConfig
     train: TrainConfig
+    execution: Execution = Execution()
     mesh: MeshConfig = MeshConfig()
     eval: EvalConfig = EvalConfig()
 
     def __post_init__(self):
-        if self.data.batch_size % self.train.accumulate:
+        if self.data.batch_size % self.train.grad_accum_steps:
             raise UserError(
-                f"data.batch_size ({self.data.batch_size}) must be a multiple of train.accumulate "
-                f"({self.train.accumulate})."
+                f"data.batch_size ({self.data.batch_size}) must be a multiple of train.grad_accum_steps "
+                f"({self.train.grad_accum_steps})."
             )
         if (self.train.encoder is None) != (self.data.audio_slots == 0):
             raise UserError(
@@ -89,17 +90,17 @@ class RunConfig:
 
     def check_mesh(self, data: int, fsdp: int, tensor: int) -> None:
         """Raises UserError where an array can not be split evenly over a mesh of this shape."""
-        rows = self.data.batch_size // self.train.accumulate
+        rows = self.data.batch_size // self.train.grad_accum_steps
         if rows % (data * fsdp):
             raise UserError(
-                f"data.batch_size / train.accumulate = {rows} rows can not be split over mesh data x fsdp = "
+                f"data.batch_size / train.grad_accum_steps = {rows} rows can not be split over mesh data x fsdp = "
                 f"{data} x {fsdp}; make it a multiple of their product."
             )
         decoder, vocabulary = self.model.decoder, self.model.vocabulary
         for field, size, axes, parts in (
             ("model.decoder.width", decoder.width, "fsdp x tensor", fsdp * tensor),
             ("model.decoder.num_kv_heads", decoder.num_kv_heads, "tensor", tensor),
-            ("model.decoder.mlp_width", decoder.mlp_width, "tensor", tensor),
+            ("model.decoder.mlp_dim", decoder.mlp_dim, "tensor", tensor),
             ("model.vocabulary.text_size + 256", vocabulary.audio_start, "tensor", tensor),
             ("model.vocabulary.num_codebooks", vocabulary.num_codebooks, "tensor", tensor),
         ):
@@ -125,6 +126,34 @@ def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") ->
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{path}.{name} is missing; set it in the config file or with --{path}.{name}=...")
     return kind(**result)
+
+
+_RENAMED = {
+    "mlp_width": "mlp_dim",
+    "accumulate": "grad_accum_steps",
+    "checkpoint_every": "save_interval",
+    "keep": "max_to_keep",
+}
+"""Fields that version 0.1 wrote under another name."""
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored mapping with the names that its fields have today."""
+    return {
+        _RENAMED.get(name, name): renamed(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+    }
+
+
+def read_run_config(values: Mapping[str, Any]) -> RunConfig:
+    """The content of a run's config.json, of this version or of 0.1, which had `execution` inside `model`."""
+    values = renamed(values)
+    if "execution" not in values and isinstance(values.get("model"), Mapping):
+        names = {field.name for field in dataclasses.fields(Execution)}
+        model = values["model"]
+        values["execution"] = {name: value for name, value in model.items() if name in names}
+        values["model"] = {name: value for name, value in model.items() if name not in names}
+    return from_mapping(RunConfig, values)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

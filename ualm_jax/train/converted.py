@@ -10,16 +10,15 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import UALMConfig
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.train.checkpoint import on_mesh, restore_params
-from ualm_jax.train.config import from_mapping
+from ualm_jax.train.config import from_mapping, renamed
 from ualm_jax.train.workdir import read_config
 
 FORMAT = 1
@@ -43,14 +42,16 @@ def read_card(directory: pathlib.Path) -> dict[str, Any]:
     return card
 
 
-def read_model_config(directory: pathlib.Path) -> UALMConfig:
-    """The language model of a converted checkpoint. Raises UserError where it holds none."""
+def read_model_config(directory: pathlib.Path) -> tuple[Architecture, Execution]:
+    """The language model of a converted checkpoint, and its param_dtype. Raises UserError where it holds none."""
     card = read_card(directory)
     if "model" not in card:
         raise UserError(
             f"{directory} holds no language model, only: {card.get('kind')}; give one made by another importer."
         )
-    return from_mapping(UALMConfig, card["model"], "model")
+    model = dict(card["model"])
+    execution = Execution(param_dtype=model.pop("param_dtype"))
+    return from_mapping(Architecture, renamed(model), "model"), execution
 
 
 def restore_converted(directory: pathlib.Path, abstract: nnx.State, mesh: Mesh) -> nnx.State:
@@ -64,20 +65,20 @@ def restore_converted(directory: pathlib.Path, abstract: nnx.State, mesh: Mesh) 
     return abstract
 
 
-def initial_params(path: pathlib.Path, config: UALMConfig, mesh: Mesh) -> nnx.State:
+def initial_params(path: pathlib.Path, architecture: Architecture, execution: Execution, mesh: Mesh) -> nnx.State:
     """Parameters to begin a run with, from a converted checkpoint or another run's --workdir, cast to param_dtype.
 
-    Raises UserError where its model is not that of `config`.
+    Raises UserError where its model is not that of `architecture`.
     """
     run = (path / "config.json").is_file() and not (path / CARD).is_file()
-    found = read_config(path).model if run else read_model_config(path)
+    found = read_config(path).model if run else read_model_config(path)[0]
     for name in ("decoder", "vocabulary", "feature_width", "adapter_layers"):
-        if getattr(found, name) != getattr(config, name):
+        if getattr(found, name) != getattr(architecture, name):
             raise UserError(
                 f"train.init_from={path} has model.{name} = {getattr(found, name)!r}, but this run has "
-                f"{getattr(config, name)!r}; make them equal."
+                f"{getattr(architecture, name)!r}; make them equal."
             )
-    abstract = nnx.state(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))), nnx.Param)
+    _, abstract = abstract_model(architecture, execution)
     if run:
         return restore_params(path / "checkpoints", abstract, mesh)[1]
     return restore_converted(path, abstract, mesh)

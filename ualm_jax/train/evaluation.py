@@ -17,7 +17,7 @@ from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.sound import caption_to_sound
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.tokens.tokenizer import load_tokenizer
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.loss import LossSums
 from ualm_jax.train.metrics import MetricWriter
@@ -67,7 +67,7 @@ class Evaluation:
             process_count=jax.process_count(),
         )
         batches = itertools.islice(loader, self._config.eval.batches)
-        sums = [self._eval_step(params, place(batch, self._mesh), self._encoder) for batch, _ in batches]
+        sums = [self._eval_step(params, shard_batch(batch, self._mesh), self._encoder) for batch, _ in batches]
         loader.close()
         return jax.tree.map(lambda *parts: sum(parts), *sums)
 

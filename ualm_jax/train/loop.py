@@ -15,15 +15,16 @@ from jax.sharding import Mesh
 
 from ualm_jax.data.loading.loader import SourceProgress, make_loader, record_ids
 from ualm_jax.errors import UserError
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import make_mesh
-from ualm_jax.train.batches import place
+from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig, to_mapping
 from ualm_jax.train.converted import initial_params
 from ualm_jax.train.evaluation import Evaluation
 from ualm_jax.train.metrics import MetricWriter, Throughput, format_eta
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
-from ualm_jax.train.step import abstract_state, init_state, make_train_step, model_structure, state_from
+from ualm_jax.train.step import abstract_state, init_state, make_train_step, state_from
 from ualm_jax.train.workdir import load_encoder, prepare_workdir
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 
 def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
     optimizer = make_optimizer(config.optimizer)
-    structure = model_structure(config.model)
+    structure, _ = abstract_model(config.model, config.execution)
     loader = make_loader(
         config.data,
         config.model.vocabulary,
@@ -57,20 +58,20 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
     )
     checkpoints = Checkpoints(
         workdir / "checkpoints",
-        every=config.train.checkpoint_every,
-        keep=config.train.keep,
+        every=config.train.save_interval,
+        keep=config.train.max_to_keep,
         identity=_identity(config),
     )
     if checkpoints.latest_step() is None:
         if config.train.init_from is None:
-            state = init_state(config.model, optimizer, config.train.seed)
+            state = init_state(config.model, config.execution, optimizer, config.train.seed)
         else:
             path = pathlib.Path(config.train.init_from)
-            state = state_from(initial_params(path, config.model, mesh), optimizer)
+            state = state_from(initial_params(path, config.model, config.execution, mesh), optimizer)
             log.info("parameters from %s", path)
         log.info("%s", parameter_overview.get_parameter_overview(nnx.to_pure_dict(state.params), include_stats=False))
     else:
-        state = checkpoints.restore(abstract_state(config.model, optimizer), loader, mesh)
+        state = checkpoints.restore(abstract_state(config.model, config.execution, optimizer), loader, mesh)
         log.info("resumed from step %d", int(state.step))
     log.info("%d parameters on %d devices %s", config.model.num_params(), mesh.size, dict(mesh.shape))
 
@@ -87,14 +88,14 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
                     evaluation.run(step, state.params, reporter.writer)
             ending = step == config.train.steps or stop.requested(step, config.train.log_every)
             with reporter.clock.pause():
-                if step > first and (ending or step % config.train.checkpoint_every == 0):
+                if step > first and (ending or step % config.train.save_interval == 0):
                     # A state whose loss was not finite must never become a checkpoint.
                     reporter.flush()
                     checkpoints.save(step, state, loader, force=ending)
             if ending:
                 break
             batch, records = next(loader)  # only after the save, which records where the data stands
-            state, metrics = train_step(state, place(batch, mesh, config.train.accumulate), encoder)
+            state, metrics = train_step(state, shard_batch(batch, mesh, config.train.grad_accum_steps), encoder)
             step += 1
             reporter.add(step, metrics, records, loader.progress())
         checkpoints.wait()
@@ -109,12 +110,10 @@ def _train(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> int:
 def _identity(config: RunConfig) -> dict[str, Any]:
     """What may not change between a checkpoint and its continuation."""
     mapping = to_mapping(config)
-    names = ("decoder", "vocabulary", "feature_width", "adapter_layers", "param_dtype")
-    model = {name: mapping["model"][name] for name in names}
     # What decides which rows a batch holds. Sources may be added and reweighted.
     names = ("seed", "seq_len", "batch_size", "cfg_dropout", "packing_bins", "audio_slots", "window_frames")
     data = {name: mapping["data"][name] for name in (*names, "audio_encoder", "normalize_clips")}
-    return {"model": model, "data": data}
+    return {"model": mapping["model"], "data": data}
 
 
 class _Reporter:

@@ -45,7 +45,7 @@ def next_token_loss(model: UALM, batch: Batch) -> LossSums:
         model.audio_head[...],
         model.stream_bias(hidden.dtype),
         targets,
-        model.config.loss_chunk,
+        model.execution.loss_chunk,
     )
     counted = (weights != 0).astype(jnp.float32)
     return LossSums(

@@ -9,8 +9,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from ualm_jax.models.audio_encoder.encoder import AudioEncoder, hear
-from ualm_jax.models.config import UALMConfig
+from ualm_jax.models.audio_encoder.encoder import AudioEncoder, encode_audio
+from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.params import cast_floats
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
@@ -26,11 +26,13 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def init_state(config: UALMConfig, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    architecture: Architecture, execution: Execution, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """A fresh state, every array made in its own sharding on the current mesh."""
 
     def init() -> TrainState:
-        params = nnx.state(UALM(config, nnx.Rngs(seed)), nnx.Param)
+        params = nnx.state(UALM(architecture, execution, nnx.Rngs(seed)), nnx.Param)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
     return jax.jit(init)()
@@ -41,19 +43,16 @@ def state_from(params: nnx.State, optimizer: optax.GradientTransformation) -> Tr
     return TrainState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
 
 
-def abstract_state(config: UALMConfig, optimizer: optax.GradientTransformation) -> TrainState:
+def abstract_state(
+    architecture: Architecture, execution: Execution, optimizer: optax.GradientTransformation
+) -> TrainState:
     """Shapes, dtypes and shardings of `init_state`, without making an array."""
 
     def init() -> TrainState:
-        params = nnx.state(UALM(config, nnx.Rngs(0)), nnx.Param)
+        params = nnx.state(UALM(architecture, execution, nnx.Rngs(0)), nnx.Param)
         return TrainState(jnp.int32(0), params, optimizer.init(params))
 
     return jax.eval_shape(init)
-
-
-def model_structure(config: UALMConfig) -> nnx.GraphDef:
-    """What `nnx.merge` needs besides parameters."""
-    return nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))[0]
 
 
 def make_train_step(
@@ -70,7 +69,7 @@ def make_train_step(
         return sums.loss, sums
 
     def gradients(params: nnx.State, microbatch: Batch, encoder: AudioEncoder | None) -> tuple[nnx.State, LossSums]:
-        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, hear(encoder, microbatch))
+        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, encode_audio(encoder, microbatch))
         return grads, sums
 
     def step(
@@ -108,6 +107,6 @@ def make_eval_step(structure: nnx.GraphDef) -> Callable[..., LossSums]:
     """(params, batch [B, ...], encoder) to loss sums, jitted."""
 
     def step(params: nnx.State, batch: Batch, encoder: AudioEncoder | None = None) -> LossSums:
-        return next_token_loss(nnx.merge(structure, params), hear(encoder, batch))
+        return next_token_loss(nnx.merge(structure, params), encode_audio(encoder, batch))
 
     return jax.jit(step)

@@ -14,11 +14,11 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.loading.loader import open_sources
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
 from ualm_jax.train.checkpoint import restore_params
-from ualm_jax.train.config import RunConfig, from_mapping, to_mapping
+from ualm_jax.train.config import RunConfig, read_run_config, to_mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_config(workdir: pathlib.Path) -> RunConfig:
         values = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); start the run again with `ualm train`.") from error
-    return from_mapping(RunConfig, values)
+    return read_run_config(values)
 
 
 def load_run(workdir: pathlib.Path) -> Run:
@@ -99,7 +99,7 @@ def load_run(workdir: pathlib.Path) -> Run:
     config = read_config(workdir)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        structure, abstract = nnx.split(jax.eval_shape(lambda: UALM(config.model, nnx.Rngs(0))))
+        structure, abstract = abstract_model(config.model, config.execution)
         step, params = restore_params(workdir / "checkpoints", abstract, mesh)
         encoder = load_encoder(config, workdir)
     return Run(

@@ -44,7 +44,7 @@ def from_flac(data: bytes) -> Float32[np.ndarray, "N"]:
     return soundfile.read(io.BytesIO(data), dtype="float32")[0]
 
 
-def hear(front_end: MelFrontEnd, clips: Sequence[bytes]) -> list[MelWindow]:
+def mel_windows(front_end: MelFrontEnd, clips: Sequence[bytes]) -> list[MelWindow]:
     """The mel windows of FLAC-coded clips, one clip after the other."""
     return [window for clip in clips for window in front_end.features(from_flac(clip))]
 

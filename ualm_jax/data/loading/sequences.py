@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from ualm_jax.audio.mel import MEL_BINS, MelWindow, feature_rows, stack_windows
-from ualm_jax.data.dataset.audio_input import hear, with_frames
+from ualm_jax.data.dataset.audio_input import mel_windows, with_frames
 from ualm_jax.data.dataset.folder import DatasetInfo, open_records
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.packing import Item
@@ -76,7 +76,7 @@ class RowBuilder:
             row.positions[start:stop] = np.arange(stop - start)
             row.records[start:stop] = self._first[item.source] + item.index
             if grid.clips:  # either all of a conversation's or, its condition dropped, none
-                windows += hear(config.front_end, record.clips)
+                windows += mel_windows(config.front_end, record.clips)
                 heard += [start + clip.start + np.arange(clip.length) for clip in grid.clips]
             start = stop
         if windows:

@@ -34,7 +34,7 @@ def attend(
     else:
         reason = _MODULES[backend].unable(platform, q.shape)
         if reason is not None:
-            raise UserError(f"model.attention = {backend!r} can not be used: {reason}; choose auto or xla.")
+            raise UserError(f"execution.attention = {backend!r} can not be used: {reason}; choose auto or xla.")
     return _MODULES[backend].attend(q, k, v, spec)
 
 

@@ -26,7 +26,7 @@ class EncoderConfig:
     num_layers: int = 32
     width: int = 1280
     num_heads: int = 20
-    mlp_width: int = 5120
+    mlp_dim: int = 5120
     param_dtype: str = "float32"
     compute_dtype: str = "bfloat16"
     normalize: bool = True
@@ -47,7 +47,7 @@ class EncoderConfig:
                 raise UserError(f"model.audio_encoder.{name} must be one of {options}, got {found!r}.")
 
     @property
-    def head_width(self) -> int:
+    def head_dim(self) -> int:
         return self.width // self.num_heads
 
 
@@ -73,7 +73,7 @@ class OmniConfig(EncoderConfig):
             "num_layers": "encoder_layers",
             "width": "d_model",
             "num_heads": "encoder_attention_heads",
-            "mlp_width": "encoder_ffn_dim",
+            "mlp_dim": "encoder_ffn_dim",
             "half_chunk": "n_window",
             "output_width": "output_dim",
         }
@@ -112,7 +112,7 @@ class AFWhisperConfig(EncoderConfig):
             "num_layers": "num_hidden_layers",
             "width": "hidden_size",
             "num_heads": "num_attention_heads",
-            "mlp_width": "intermediate_size",
+            "mlp_dim": "intermediate_size",
             "num_positions": "max_source_positions",
         }
         return cls(**_sizes(found, names), **ours)

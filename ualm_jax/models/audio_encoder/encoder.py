@@ -31,7 +31,7 @@ class AudioEncoder(Protocol):
         """
 
 
-def hear(encoder: AudioEncoder | None, batch: Batch) -> Batch:
+def encode_audio(encoder: AudioEncoder | None, batch: Batch) -> Batch:
     """`batch` with the features of its mel windows. The encoder is frozen: no gradient reaches it."""
     if batch.mels is None:
         return batch

@@ -73,18 +73,18 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
         dim, dtype = config.width, config.param_dtype
-        self.head_width = config.head_width
+        self.head_dim = config.head_dim
         self.attention_norm = LayerNorm(dim, dtype)
         self.query = Linear(dim, dim, ("embed", "kv_heads"), dtype, rngs)
         self.key = Linear(dim, dim, ("embed", "kv_heads"), dtype, rngs, bias=False)
         self.value = Linear(dim, dim, ("embed", "kv_heads"), dtype, rngs)
         self.output = Linear(dim, dim, ("kv_heads", "embed"), dtype, rngs)
         self.mlp_norm = LayerNorm(dim, dtype)
-        self.up = Linear(dim, config.mlp_width, ("embed", "mlp"), dtype, rngs)
-        self.down = Linear(config.mlp_width, dim, ("mlp", "embed"), dtype, rngs)
+        self.up = Linear(dim, config.mlp_dim, ("embed", "mlp"), dtype, rngs)
+        self.down = Linear(config.mlp_dim, dim, ("mlp", "embed"), dtype, rngs)
 
     def __call__(self, x: Float[Array, "B T D"], attention: AttentionSpec) -> Float[Array, "B T D"]:
-        shape = (*x.shape[:2], x.shape[2] // self.head_width, self.head_width)
+        shape = (*x.shape[:2], x.shape[2] // self.head_dim, self.head_dim)
         split = spec("batch", None, "kv_heads", None)
         y = self.attention_norm(x)
         q, k, v = (part(y).reshape(shape, out_sharding=split) for part in (self.query, self.key, self.value))
