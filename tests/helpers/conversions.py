@@ -2,9 +2,13 @@
 
 import json
 
+import jax
+import numpy as np
+
 
 def save_omni(directory):
     """Named and nested as Qwen2.5-Omni's own checkpoint: the tower in one shard, the talker in the other."""
+    import torch
     from safetensors.numpy import save_file
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniAudioEncoderConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder

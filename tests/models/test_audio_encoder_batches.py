@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.audio_encoders import AF_WHISPER, OMNI, filled, random_encoder, run
+from helpers.audio_encoders import AF_WHISPER, OMNI, filled, jitted, random_encoder, run
 
 from ualm_jax.audio.mel import MelFrontEnd, feature_rows, stack_windows
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_rows

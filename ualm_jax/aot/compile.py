@@ -31,7 +31,7 @@ class Report:
     mesh: dict[str, int]
     rows: int
     length: int
-    accumulate: int
+    grad_accum_steps: int
     remat: str
     params: int
     compile_seconds: float

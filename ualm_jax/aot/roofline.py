@@ -89,7 +89,7 @@ def memory_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     one more where it is recomputed) in the compute dtype, and the activations of every position: each product's input
     and output, written once and read twice. Per step: the state, read and written, and float32 gradients likewise.
     """
-    model, decoder = config.model, config.model.decoder
+    model, execution, decoder = config.model, config.execution, config.model.decoder
     width = {"float32": 4, "bfloat16": 2}
     compute, param = width[execution.compute_dtype], width[execution.param_dtype]
     D, F, N, K, H = (
@@ -116,7 +116,7 @@ def network_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     fsdp: every weight is gathered for the forward and the backward pass, and its gradient reduced, per microbatch.
     data: the gradients are reduced in float32. tensor: two sums of activations per layer and pass.
     """
-    model, decoder = config.model, config.model.decoder
+    model, execution, decoder = config.model, config.execution, config.model.decoder
     compute = {"float32": 4, "bfloat16": 2}[execution.compute_dtype]
     part = {axis: (size - 1) / size for axis, size in mesh.items()}
     weights = (layer_params(model) + decoder.width * model.vocabulary.size) / mesh["tensor"]

@@ -14,8 +14,8 @@ def report_table(report: Report) -> Table:
     title = f"{report.topology}  {mesh}  {report.rows} rows x {report.length}, remat {report.remat}"
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_row("parameters", f"{report.params:,}")
-    if report.accumulate > 1:
-        table.add_row("microbatches per step", str(report.accumulate))
+    if report.grad_accum_steps > 1:
+        table.add_row("microbatches per step", str(report.grad_accum_steps))
     for kind, size in report.memory.items():
         table.add_row(f"memory per device: {kind}", _memory(size))
     if report.memory_limit is not None:
@@ -65,7 +65,7 @@ def sweep_table(reports: list[Report]) -> Table:
 
     for report in sorted(reports, key=order):
         roof, fits = report.roofline, report.problem is None
-        cells = [*map(str, report.mesh.values()), str(report.accumulate), report.remat]
+        cells = [*map(str, report.mesh.values()), str(report.grad_accum_steps), report.remat]
         cells.append(f"{report.memory['peak'] / _GIB:.2f}" if report.memory else "")
         if fits:
             cells += [f"{1e3 * roof.bound:.1f}", f"{1e3 * roof.serial:.1f}", roof.limit, f"{roof.mfu(roof.bound):.1%}"]

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     bars = [Bars("milliseconds", {row["side"]: 1e3 * row["seconds"]["median"] for row in rows})]
     known = {row["side"]: row["temporary_bytes"] / 1e6 for row in rows if row["temporary_bytes"] is not None}
     return BenchResult(
-        title=f"loss and gradients, {args.rows} rows x {args.length}, width {architecture.decoder.width}, "
+        title=f"loss and gradients, {args.rows} rows x {args.length}, width {config.architecture.decoder.width}, "
         f"{V:,} + {QW:,} columns, {config.architecture.vocabulary.num_streams} streams, {args.dtype}",
         columns=(
             text("side", "side"),

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         for report in sweep(config, topology, args.sweep):
             reports.append(report)
             state = "fits" if report.problem is None else "does not fit"
-            console.print(f"mesh {tuple(report.mesh.values())} x{report.accumulate} {report.remat}: {state}")
+            console.print(f"mesh {tuple(report.mesh.values())} x{report.grad_accum_steps} {report.remat}: {state}")
         console.print(sweep_table(reports))
     if args.json is not None:
         args.json.write_text(json.dumps([report.to_mapping() for report in reports], indent=2) + "\n")

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     import ualm_jax
     from ualm_jax.cli.config_file import load_config
-    from ualm_jax.models.config import Architecture, Execution
+    from ualm_jax.models.config import Architecture, Execution, layer_bytes
     from ualm_jax.parallel import gpu_flags
     from ualm_jax.train.config import from_mapping
 
@@ -39,17 +39,17 @@ def main(argv: list[str]) -> int:
     print(f"ualm {ualm_jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         print(f"{package:<18}{_version(package)}")
-    architecture = gpu_flags.architecture()
-    if architecture is not None:
-        gpu_flags.apply(model, needed)
-        print(f"GPU architecture  {architecture}")
+    card = gpu_flags.architecture()
+    if card is not None:
+        gpu_flags.apply(card, needed)
+        print(f"GPU architecture  {card}")
     print(f"XLA_FLAGS         {os.environ.get('XLA_FLAGS', '')}")
     print(f"optimisation      {jax.config.jax_optimization_level}")
     for device in jax.devices():
         limit = (device.memory_stats() or {}).get("bytes_limit")
         memory = f", {limit / 2**30:.1f} GiB for JAX" if limit else ""
         print(f"device {device.id:<11}{device.device_kind} ({device.platform}{memory})")
-    if architecture is None:
+    if card is None:
         print("\nOn NVIDIA cards a run would start with (one layer's weights are the threshold):")
         version = tuple(int(part) for part in jax.__version__.split(".")[:2])
         for name in sorted({key[0] for key in gpu_flags.TABLE}):

@@ -58,4 +58,5 @@ def next_token_loss(model: UALM, batch: Batch) -> LossSums:
 
 def _shift(x: Array) -> Array:
     """Each position's next one; zero after the last."""
-    return jnp.concatenate([x[:, 1:], jnp.zeros_like(x[:, :1])], axis=1)
+    # Padded, not concatenated with a slice of one column: from jax 0.11 on, a slice of size 1 loses its sharding.
+    return jnp.pad(x[:, 1:], [(0, 0), (0, 1)] + [(0, 0)] * (x.ndim - 2))
