@@ -11,9 +11,9 @@ from helpers.configs_of_runs import run_config
 from helpers.conversions import save_run
 
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.models.config import Execution
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.train.config import from_mapping, to_mapping
 from ualm_jax.train.converted import initial_params, read_model_config
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.step import abstract_state, state_from

@@ -3,7 +3,8 @@
 import importlib.util
 import pathlib
 
-from ualm_jax.train.config import RunConfig, from_mapping
+from ualm_jax.mapping import from_mapping
+from ualm_jax.train.config import RunConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -38,7 +38,7 @@ def save_run(converted, workdir):
     import orbax.checkpoint as ocp
 
     from helpers.configs_of_runs import run_config
-    from ualm_jax.train.config import to_mapping
+    from ualm_jax.mapping import to_mapping
     from ualm_jax.train.converted import initial_params, read_model_config
     from ualm_jax.train.optimizer import make_optimizer
     from ualm_jax.train.step import state_from

@@ -13,8 +13,8 @@ from typing import Any
 
 import ualm_jax
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import to_mapping
 from ualm_jax.models.config import Architecture
-from ualm_jax.train.config import to_mapping
 from ualm_jax.train.converted import CARD, FORMAT
 
 

@@ -49,7 +49,8 @@ def main(argv: list[str]) -> int:
     from ualm_jax.aot.table import report_table, sweep_table
     from ualm_jax.aot.topology import describe
     from ualm_jax.cli.config_file import load_config
-    from ualm_jax.train.config import RunConfig, from_mapping
+    from ualm_jax.mapping import from_mapping
+    from ualm_jax.train.config import RunConfig
 
     values = load_config(args.config, overrides).to_dict()
     if values["data"].get("directory") is None and not values["data"].get("sources"):

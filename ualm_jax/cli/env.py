@@ -28,9 +28,9 @@ def main(argv: list[str]) -> int:
 
     import ualm_jax
     from ualm_jax.cli.config_file import load_config
+    from ualm_jax.mapping import from_mapping
     from ualm_jax.models.config import Architecture, Execution, layer_bytes
     from ualm_jax.parallel import gpu_flags
-    from ualm_jax.train.config import from_mapping
 
     config = load_config(args.config, [])
     architecture = from_mapping(Architecture, config.model.to_dict(), "config.model")

@@ -44,9 +44,10 @@ def main(argv: list[str]) -> int:
             parser.error(f"unknown argument {override}; fields are set as --config.group.field=value")
 
     from ualm_jax.cli.config_file import load_config
+    from ualm_jax.mapping import from_mapping
     from ualm_jax.models.config import layer_bytes
     from ualm_jax.parallel.startup import start
-    from ualm_jax.train.config import RunConfig, from_mapping
+    from ualm_jax.train.config import RunConfig
 
     config = from_mapping(RunConfig, load_config(args.config, overrides).to_dict())
     start(

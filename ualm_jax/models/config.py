@@ -1,8 +1,11 @@
 """What a model is: sizes that check themselves, and how many parameters they make."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping, renamed
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 DTYPES = ("float32", "bfloat16")
@@ -109,6 +112,21 @@ class Execution:
             raise UserError(f"execution.attention must be one of {', '.join(ATTENTION)}, got {self.attention!r}.")
         if self.loss_chunk < 1:
             raise UserError(f"execution.loss_chunk must be at least 1, got {self.loss_chunk}.")
+
+
+def split_model(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of `Architecture` and of `Execution` out of one group, which is how version 0.1 stored them."""
+    names = {field.name for field in dataclasses.fields(Execution)}
+    return (
+        {name: value for name, value in values.items() if name not in names},
+        {name: value for name, value in values.items() if name in names},
+    )
+
+
+def read_model(values: Mapping[str, Any]) -> tuple[Architecture, Execution]:
+    """The group "model" of ualm.json, of a run's config.json or of a checkpoint, as this version or 0.1 wrote it."""
+    architecture, execution = split_model(renamed(values))
+    return from_mapping(Architecture, architecture, "model"), from_mapping(Execution, execution, "execution")
 
 
 def layer_bytes(architecture: Architecture, execution: Execution) -> int:

@@ -1,15 +1,13 @@
 """A run's configuration: an ml-collections ConfigDict outside, frozen dataclasses that check themselves inside."""
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.mapping import from_mapping, renamed
+from ualm_jax.models.config import Architecture, Execution, split_model
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.optimizer import OptimizerConfig
 
@@ -108,75 +106,9 @@ class RunConfig:
                 raise UserError(f"{field} = {size} can not be split over mesh {axes} = {parts}; choose another mesh.")
 
 
-def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") -> Any:
-    """A (nested) mapping as the frozen dataclass `kind`. Raises UserError naming the field that does not fit."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"{path} must be a group of fields, got {values!r}.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {path}.{near[0]}?" if near else f"it has {', '.join(fields)}."
-            raise UserError(f"{path}.{name} is not a field of the configuration; {hint}")
-    hints = typing.get_type_hints(kind)
-    result = {}
-    for name, field in fields.items():
-        if name in values:
-            result[name] = _convert(hints[name], values[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{path}.{name} is missing; set it in the config file or with --{path}.{name}=...")
-    return kind(**result)
-
-
-_RENAMED = {
-    "mlp_width": "mlp_dim",
-    "accumulate": "grad_accum_steps",
-    "checkpoint_every": "save_interval",
-    "keep": "max_to_keep",
-}
-"""Fields that version 0.1 wrote under another name."""
-
-
-def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored mapping with the names that its fields have today."""
-    return {
-        _RENAMED.get(name, name): renamed(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
-    }
-
-
 def read_run_config(values: Mapping[str, Any]) -> RunConfig:
     """The content of a run's config.json, of this version or of 0.1, which had `execution` inside `model`."""
     values = renamed(values)
     if "execution" not in values and isinstance(values.get("model"), Mapping):
-        names = {field.name for field in dataclasses.fields(Execution)}
-        model = values["model"]
-        values["execution"] = {name: value for name, value in model.items() if name in names}
-        values["model"] = {name: value for name, value in model.items() if name not in names}
+        values["model"], values["execution"] = split_model(values["model"])
     return from_mapping(RunConfig, values)
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """The inverse of `from_mapping`, ready for JSON."""
-    return dataclasses.asdict(config)
-
-
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        (hint,) = [option for option in options if option is not type(None)]
-        return _convert(hint, value, path)
-    if dataclasses.is_dataclass(hint):
-        return from_mapping(hint, value, path)
-    if origin is tuple:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise UserError(f"{path} must be a list, got {value!r}.")
-        return tuple(_convert(typing.get_args(hint)[0], item, f"{path}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
-        raise UserError(f"{path} must be {hint.__name__}, got {value!r}.")
-    return value

@@ -15,10 +15,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping, renamed
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.ualm import abstract_model
 from ualm_jax.train.checkpoint import on_mesh, restore_params
-from ualm_jax.train.config import from_mapping, renamed
 from ualm_jax.train.workdir import read_config
 
 FORMAT = 1

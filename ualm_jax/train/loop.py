@@ -15,11 +15,12 @@ from jax.sharding import Mesh
 
 from ualm_jax.data.loading.loader import SourceProgress, make_loader, record_ids
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import to_mapping
 from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
-from ualm_jax.train.config import RunConfig, to_mapping
+from ualm_jax.train.config import RunConfig
 from ualm_jax.train.converted import initial_params
 from ualm_jax.train.evaluation import Evaluation
 from ualm_jax.train.metrics import MetricWriter, Throughput, format_eta

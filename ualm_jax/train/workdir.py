@@ -13,12 +13,13 @@ from jax.sharding import Mesh
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.loading.loader import open_sources
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import to_mapping
 from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
 from ualm_jax.train.checkpoint import restore_params
-from ualm_jax.train.config import RunConfig, read_run_config, to_mapping
+from ualm_jax.train.config import RunConfig, read_run_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from ualm_jax.data.loading.config import DataConfig, SourceConfig
 from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.data.raw.conversation import RawConversation, RawMessage
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.tokens.types import Modality, Role
-from ualm_jax.train.config import from_mapping, to_mapping
 
 
 class Texts:
