@@ -3,7 +3,7 @@
 As X-codec uses them: upsampling keeps every length a multiple of the hop, and the last tanh is gone. Ported
 from the behaviour of `transformers` 5.23 `DacEncoder`, `DacDecoder`, `XcodecModel._adjust_dac_decoder`.
 `lengths` are the true lengths of the clips inside their padded rows; results at frames of a clip do not
-depend on what lies beyond its end.
+depend on what lies beyond its end. None: every clip fills its row.
 """
 
 from jaxtyping import Array, Float, Int
@@ -23,7 +23,7 @@ def encoder_length(config: DacConfig, samples):
 
 
 def encode(
-    params: dict, config: DacConfig, wav: Float[Array, "B N"], lengths: Int[Array, "B"]
+    params: dict, config: DacConfig, wav: Float[Array, "B N"], lengths: Int[Array, "B"] | None
 ) -> Float[Array, "B T D"]:
     """Waveforms, zero beyond `lengths`, to acoustic features."""
     x = conv(wav[:, :, None], **params["first"], padding=3)
@@ -31,21 +31,25 @@ def encode(
         x = _residual_units(block["units"], x, lengths)
         padding = -(-stride // 2)
         x = conv(masked(snake(x, block["alpha"]), lengths), **block["down"], stride=stride, padding=padding)
-        lengths = conv_length(lengths, 2 * stride, stride, padding)
+        lengths = None if lengths is None else conv_length(lengths, 2 * stride, stride, padding)
     return conv(masked(snake(x, params["alpha"]), lengths), **params["last"], padding=1)
 
 
-def decode(params: dict, config: DacConfig, x: Float[Array, "B T D"], lengths: Int[Array, "B"]) -> Float[Array, "B N"]:
+def decode(
+    params: dict, config: DacConfig, x: Float[Array, "B T D"], lengths: Int[Array, "B"] | None
+) -> Float[Array, "B N"]:
     """Acoustic features to waveforms of hop * T samples; samples beyond hop * length mean nothing."""
     x = conv(masked(x, lengths), **params["first"], padding=3)
     for block, stride in zip(params["blocks"], config.upsampling_ratios, strict=True):
         x = upsample(masked(snake(x, block["alpha"]), lengths), **block["up"], stride=stride)
-        lengths = lengths * stride
+        lengths = None if lengths is None else lengths * stride
         x = _residual_units(block["units"], x, lengths)
     return conv(masked(snake(x, params["alpha"]), lengths), **params["last"], padding=3)[:, :, 0]
 
 
-def _residual_units(units: list[dict], x: Float[Array, "B T C"], lengths: Int[Array, "B"]) -> Float[Array, "B T C"]:
+def _residual_units(
+    units: list[dict], x: Float[Array, "B T C"], lengths: Int[Array, "B"] | None
+) -> Float[Array, "B T C"]:
     for unit, dilation in zip(units, UNIT_DILATIONS, strict=True):
         y = masked(snake(x, unit["alpha_1"]), lengths)
         y = conv(y, **unit["conv_1"], dilation=dilation, padding=UNIT_KERNEL // 2 * dilation)

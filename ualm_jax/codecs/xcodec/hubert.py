@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ualm_jax.codecs.xcodec.config import HubertConfig
-from ualm_jax.codecs.xcodec.layers import PRECISION, conv, conv_length, layer_norm, linear, masked, valid
+from ualm_jax.codecs.xcodec.layers import conv, conv_length, layer_norm, linear, masked, valid
 
 GROUP_NORM_EPS = 1e-5
 
@@ -74,9 +74,9 @@ def _layer(
         return linear(x, **params[name]).reshape(batch, frames, heads, width // heads)
 
     query, key, value = split("query"), split("key"), split("value")
-    scores = jnp.einsum("btnh,bsnh->bnts", query, key, precision=PRECISION) * (width // heads) ** -0.5
+    scores = jnp.einsum("btnh,bsnh->bnts", query, key) * (width // heads) ** -0.5
     weights = jax.nn.softmax(jnp.where(keys[:, None, None, :], scores, -jnp.inf), axis=-1)
-    mixed = jnp.einsum("bnts,bsnh->btnh", weights, value, precision=PRECISION).reshape(batch, frames, width)
+    mixed = jnp.einsum("bnts,bsnh->btnh", weights, value).reshape(batch, frames, width)
     x = layer_norm(x + linear(mixed, **params["out"]), **params["attention_norm"], eps=config.layer_norm_eps)
     y = linear(jax.nn.gelu(linear(x, **params["up"]), approximate=False), **params["down"])
     return layer_norm(x + y, **params["output_norm"], eps=config.layer_norm_eps)

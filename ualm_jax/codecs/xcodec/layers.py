@@ -1,15 +1,14 @@
 """The few operations all parts share: convolution over time, its transpose, masks, and the snake activation.
 
-Activations are [B, T, C], kernels [K, C in, C out]. Everything is float32 and asks for full precision, because a
-TF32 product would move codes that sit near a tie.
+Activations are [B, T, C], kernels [K, C in, C out], all float32. How exact products are is the caller's to say, with
+`jax.default_matmul_precision`: a codec that is used asks for "highest", because a TF32 product would move codes that
+sit near a tie; training may do without.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-
-PRECISION = jax.lax.Precision.HIGHEST
 
 
 def conv_length(length, kernel: int, stride: int = 1, padding: int = 0):
@@ -37,7 +36,6 @@ def conv(
         rhs_dilation=(dilation,),
         feature_group_count=groups,
         dimension_numbers=("NWC", "WIO", "NWC"),
-        precision=PRECISION,
     )
     return y if bias is None else y + bias
 
@@ -52,7 +50,7 @@ def upsample(
     `ConvTranspose1d(kernel=2s, stride=s, padding=ceil(s / 2), output_padding=s % 2)`.
     """
     batch, frames, _ = x.shape
-    blocks = jnp.einsum("btc,kco->btko", x, kernel, precision=PRECISION)
+    blocks = jnp.einsum("btc,kco->btko", x, kernel)
     first = jnp.pad(blocks[:, :, :stride], ((0, 0), (0, 1), (0, 0), (0, 0)))
     second = jnp.pad(blocks[:, :, stride:], ((0, 0), (1, 0), (0, 0), (0, 0)))
     y = (first + second).reshape(batch, (frames + 1) * stride, -1)
@@ -61,7 +59,7 @@ def upsample(
 
 
 def linear(x: Float[Array, "B T C"], kernel: Float[Array, "C O"], bias: Float[Array, "O"]) -> Float[Array, "B T O"]:
-    return jnp.dot(x, kernel, precision=PRECISION) + bias
+    return jnp.dot(x, kernel) + bias
 
 
 def layer_norm(
@@ -76,8 +74,13 @@ def valid(lengths: Int[Array, "B"], frames: int) -> Bool[Array, "B T"]:
     return jnp.arange(frames) < lengths[:, None]
 
 
-def masked(x: Float[Array, "B T C"], lengths: Int[Array, "B"]) -> Float[Array, "B T C"]:
-    """Zero beyond each clip's end, where a convolution of the clip alone would find its zero padding."""
+def masked(x: Float[Array, "B T C"], lengths: Int[Array, "B"] | None) -> Float[Array, "B T C"]:
+    """Zero beyond each clip's end, where a convolution of the clip alone would find its zero padding.
+
+    lengths: None where every clip fills its row.
+    """
+    if lengths is None:
+        return x
     return jnp.where(valid(lengths, x.shape[1])[:, :, None], x, 0.0)
 
 

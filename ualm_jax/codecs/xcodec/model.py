@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ualm_jax.codecs.xcodec import dac
 from ualm_jax.codecs.xcodec.config import XCodecConfig
-from ualm_jax.codecs.xcodec.hubert import hubert_length, hubert_mean
-from ualm_jax.codecs.xcodec.layers import conv, linear, masked
+from ualm_jax.codecs.xcodec.hubert import hubert_length
+from ualm_jax.codecs.xcodec.network import features, waveform
 from ualm_jax.codecs.xcodec.rvq import dequantize, quantize
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
@@ -23,7 +23,7 @@ from ualm_jax.parallel.sharding import spec
 
 
 class _Clip(NamedTuple):
-    """What `_encode_clips` takes, of one clip: a batch of one."""
+    """What `network.features` takes, of one clip: a batch of one."""
 
     padded: Float[np.ndarray, "1 N"]
     samples: Int[np.ndarray, "1"]
@@ -133,49 +133,20 @@ def _bucket(frames: int) -> int:
 
 @partial(jax.jit, static_argnames="config")
 def _encode(params: dict, config: XCodecConfig, *clips: Array) -> Int[Array, "B T Q"]:
-    """`_encode_clips` with one clip on each device: the same program, however many there are."""
+    """Codes of one clip on each device: the same program, however many there are. `clips`: see `network.features`."""
     encode = jax.shard_map(
-        lambda params, *clip: _encode_clips(params, config, *clip),
+        lambda params, *clip: quantize(params["codebooks"], features(params, config, *clip)),
         in_specs=(PartitionSpec(), *[spec("batch")] * len(clips)),
         out_specs=spec("batch"),
         check_vma=False,
     )
-    return encode(params, *clips)
-
-
-def _encode_clips(
-    params: dict, config: XCodecConfig, padded: Float[Array, "B N"], samples: Int[Array, "B"], bare: Bool[Array, "B"]
-) -> Int[Array, "B T Q"]:
-    """`padded`: half a hop of zeros, the clip's `samples`, zeros. `bare`: no zeros for the acoustic encoder."""
-    semantic = hubert_mean(params["hubert"], config.semantic, padded, samples + config.hop)
-    frames = hubert_length(config.semantic, samples + config.hop)
-    semantic = _semantic_encoder(params["semantic_encoder"], config, semantic, frames)
-
-    half = config.hop // 2
-    unpadded = jnp.pad(padded[:, half:], ((0, 0), (0, half)))
-    wav = jnp.where(bare[:, None], unpadded, padded)
-    acoustic = dac.encode(params["acoustic_encoder"], config.acoustic, wav, samples + jnp.where(bare, 0, config.hop))
-    both = jnp.concatenate([acoustic[:, : semantic.shape[1]], semantic], axis=-1)
-    return quantize(params["codebooks"], linear(both, **params["fc"]))
+    with jax.default_matmul_precision("highest"):
+        return encode(params, *clips)
 
 
 @partial(jax.jit, static_argnames="config")
 def _decode(
     params: dict, config: XCodecConfig, codes: Int[Array, "B T Q"], frames: Int[Array, "B"]
 ) -> Float[Array, "B N"]:
-    x = linear(dequantize(params["codebooks"], codes), **params["fc2"])
-    return dac.decode(params["acoustic_decoder"], config.acoustic, x, frames)
-
-
-def _semantic_encoder(
-    params: dict, config: XCodecConfig, x: Float[Array, "B T D"], frames: Int[Array, "B"]
-) -> Float[Array, "B T D"]:
-    """HF `SemanticEncoder`: residual units with ELU; ELU keeps the zeros beyond the end."""
-    x = conv(masked(x, frames), **params["first"], padding=config.kernel_size // 2)
-    for block in params["blocks"]:
-        for unit, dilation in zip(block["units"], config.block_dilations, strict=True):
-            padding = (config.unit_kernel_size - 1) // 2 * dilation
-            y = conv(jax.nn.elu(masked(x, frames)), **unit["conv_1"], dilation=dilation, padding=padding)
-            x = x + conv(jax.nn.elu(y), **unit["conv_2"])
-        x = conv(masked(x, frames), **block["last"], padding=1)
-    return x
+    with jax.default_matmul_precision("highest"):
+        return waveform(params, config, dequantize(params["codebooks"], codes), frames)

@@ -1,0 +1,59 @@
+"""The X-codec's network: waveforms to the vectors that are quantised, and quantised vectors to waveforms.
+
+Ported from the behaviour of `transformers` 5.23 `XcodecModel`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ualm_jax.codecs.xcodec import dac
+from ualm_jax.codecs.xcodec.config import XCodecConfig
+from ualm_jax.codecs.xcodec.hubert import hubert_length, hubert_mean
+from ualm_jax.codecs.xcodec.layers import conv, linear, masked
+
+
+def features(
+    params: dict, config: XCodecConfig, padded: Float[Array, "B N"], samples: Int[Array, "B"], bare: Bool[Array, "B"]
+) -> Float[Array, "B T D"]:
+    """What is quantised, of clips of any length.
+
+    padded: half a hop of zeros, the clip's `samples`, zeros. bare: no zeros for the acoustic encoder.
+    """
+    semantic = semantic_features(params, config, padded, samples + config.hop)
+    half = config.hop // 2
+    unpadded = jnp.pad(padded[:, half:], ((0, 0), (0, half)))
+    wav = jnp.where(bare[:, None], unpadded, padded)
+    acoustic = dac.encode(params["acoustic_encoder"], config.acoustic, wav, samples + jnp.where(bare, 0, config.hop))
+    both = jnp.concatenate([acoustic[:, : semantic.shape[1]], semantic], axis=-1)
+    return linear(both, **params["fc"])
+
+
+def semantic_features(
+    params: dict, config: XCodecConfig, padded: Float[Array, "B N"], lengths: Int[Array, "B"]
+) -> Float[Array, "B T S"]:
+    """What HuBERT hears in `padded`, through the semantic encoder. lengths: of the clips with their padding."""
+    heard = hubert_mean(params["hubert"], config.semantic, padded, lengths)
+    return _semantic_encoder(params["semantic_encoder"], config, heard, hubert_length(config.semantic, lengths))
+
+
+def waveform(
+    params: dict, config: XCodecConfig, quantized: Float[Array, "B T D"], frames: Int[Array, "B"] | None
+) -> Float[Array, "B N"]:
+    """Sums of codewords to hop * T samples; samples beyond hop * frames mean nothing."""
+    x = linear(quantized, **params["fc2"])
+    return dac.decode(params["acoustic_decoder"], config.acoustic, x, frames)
+
+
+def _semantic_encoder(
+    params: dict, config: XCodecConfig, x: Float[Array, "B T D"], frames: Int[Array, "B"]
+) -> Float[Array, "B T D"]:
+    """HF `SemanticEncoder`: residual units with ELU; ELU keeps the zeros beyond the end."""
+    x = conv(masked(x, frames), **params["first"], padding=config.kernel_size // 2)
+    for block in params["blocks"]:
+        for unit, dilation in zip(block["units"], config.block_dilations, strict=True):
+            padding = (config.unit_kernel_size - 1) // 2 * dilation
+            y = conv(jax.nn.elu(masked(x, frames)), **unit["conv_1"], dilation=dilation, padding=padding)
+            x = x + conv(jax.nn.elu(y), **unit["conv_2"])
+        x = conv(masked(x, frames), **block["last"], padding=1)
+    return x
