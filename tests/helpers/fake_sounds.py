@@ -41,6 +41,7 @@ class FakeSource:
     sample_rate: int = 16000
     seconds: float = 0.0
     name = "fake"
+    left_out = ()
 
     def __post_init__(self):
         self.read = []  # which sounds were asked for

@@ -28,6 +28,7 @@ class Listening:
     """Conversations that hear 0 to 3 clips of 0.1 to 3 s and make a sound now and then."""
 
     name = "listening"
+    left_out = ()
 
     def __len__(self):
         return 40

@@ -21,6 +21,7 @@ from ualm_jax.tokens.types import Modality, Role
 
 class Texts:
     name = "texts"
+    left_out = ()
 
     def __len__(self):
         return 60

@@ -51,7 +51,7 @@ class RawReader:
         try:
             raw = self.source[index]
         except BadRecord as error:
-            return Rejected(None, index, "", str(error))
+            return Rejected(error.id, index, "", str(error))
         contents, flags = [], {}
         try:
             if not raw.messages:

@@ -1,13 +1,14 @@
 """What every reader of raw data yields: conversations of texts and sounds that are not tokens yet."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import soxr
 from jaxtyping import Float, Float32
 
-from ualm_jax.data.raw.sound_source import SoundSource
+from ualm_jax.data.raw.sound_source import LeftOut, SoundSource
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.tasks import TASKS
 from ualm_jax.tokens.types import Modality, Role
@@ -46,12 +47,14 @@ class RawMessage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RawConversation:
-    """id: unique within the source. caption, scene: see records.Record."""
+    """id: unique within the source. caption, scene: see records.Record. unused: fields of the raw record of which
+    nothing is made."""
 
     id: str
     messages: tuple[RawMessage, ...]
     caption: str = ""
     scene: dict[str, Any] | None = None
+    unused: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -59,9 +62,11 @@ class ConversationSource(Protocol):
     """Random access to conversations. Pure: the same index gives the same conversation in any process.
 
     `source[index]` raises BadRecord where that one record is unusable and IndexError outside 0..len-1.
+    left_out: what it passes over, other than records.
     """
 
     name: str
+    left_out: Sequence[LeftOut]
 
     def __len__(self) -> int: ...
 
@@ -85,7 +90,7 @@ class CaptionedConversations:
     """
 
     def __init__(self, sounds: SoundSource, task: str, question: str = "Describe the sound."):
-        self.name = sounds.name
+        self.name, self.left_out = sounds.name, sounds.left_out
         self._sounds, self._task, self._question = sounds, task, question
         usable = [name for name, known in TASKS.items() if any(entry == "audio1" for _, entry in known.turns)]
         if task not in usable:
@@ -105,7 +110,7 @@ class CaptionedConversations:
             else sound_message(role, Waveform(sound.wav, sound.sample_rate), task.audio_tag)
             for role, entry in task.turns
         )
-        return RawConversation(sound.id, messages, sound.caption, sound.scene)
+        return RawConversation(sound.id, messages, sound.caption, sound.scene, sound.unused)
 
     def fingerprint(self) -> dict[str, Any]:
         return {"task": self._task, "question": self._question, "sounds": self._sounds.fingerprint()}

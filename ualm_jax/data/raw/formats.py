@@ -139,6 +139,8 @@ class JsonConversations:
     Raises UserError for a file that is missing or empty; on access, BadRecord for what is wrong with one record.
     """
 
+    left_out = ()
+
     def __init__(self, path: str | os.PathLike, format: str, root: str | os.PathLike | None = None):
         if format not in FORMATS:
             raise UserError(f"the format must be one of {', '.join(FORMATS)}, got {format!r}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ualm_jax.audio.io import BadAudio
 from ualm_jax.data.raw.files import EncodedSound, FileSound, beside, inside, is_url, matching, open_binary
-from ualm_jax.data.raw.sound_source import BadRecord, CaptionedSound
+from ualm_jax.data.raw.sound_source import BadRecord, CaptionedSound, LeftOut
 from ualm_jax.errors import UserError
 
 _GROUPS_HELD = 4  # row groups in memory; readers ask for neighbours
@@ -42,6 +42,7 @@ class HubSounds:
         path = os.fspath(path).rstrip("/")
         self.name, self.sample_rate = Path(path).stem, sample_rate
         self._audio, self._caption, self._id = audio, caption, id
+        self.left_out: list[LeftOut] = []
         if os.path.isfile(path) or (is_url(path) and path.endswith(".parquet")):
             self._files = [path]
         else:

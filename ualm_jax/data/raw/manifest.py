@@ -26,6 +26,8 @@ class Manifest:
     Raises UserError if the manifest is missing or empty; on access, BadRecord for what is wrong with one line.
     """
 
+    left_out = ()
+
     def __init__(self, path: str | os.PathLike, sample_rate: int, root: str | os.PathLike | None = None):
         self.path = path
         self._records = JsonRecords(path)

@@ -1,6 +1,7 @@
 """What every supply of captioned sounds looks like."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +11,27 @@ from ualm_jax.errors import UserError
 
 
 class BadRecord(UserError):
-    """One record can not be used: the message names it and says why. The records around it are fine."""
+    """One record can not be used: the message names it and says why. The records around it are fine.
+
+    id: of the record, None where not even that can be read.
+    """
+
+    def __init__(self, message: str, id: str | None = None):
+        super().__init__(message)
+        self.id = id
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Something in the raw data that is not a record and of which nothing is made: a member of a tar file, a file of
+    a folder, a column.
+
+    name: of it, or of the first of `count` that have the same reason. reason: why nothing is made of it.
+    """
+
+    name: str
+    reason: str
+    count: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,6 +40,7 @@ class CaptionedSound:
 
     wav: [N] float32, full scale is 1, at `sample_rate` Hz.
     scene: what was generated, as a JSON-able dict (soundscript.Scene.to_dict); None for recorded sound.
+    unused: fields of its record of which nothing is made.
     """
 
     id: str
@@ -26,6 +48,7 @@ class CaptionedSound:
     wav: Float[np.ndarray, "N"]
     sample_rate: int
     scene: dict[str, Any] | None
+    unused: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -33,9 +56,11 @@ class SoundSource(Protocol):
     """Random access to captioned sounds. Pure: the same index gives the same sound in any process.
 
     `source[index]` raises BadRecord where that one record is unusable and IndexError outside 0..len-1.
+    left_out: what it passes over, other than records.
     """
 
     name: str
+    left_out: Sequence[LeftOut]
 
     def __len__(self) -> int: ...
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ualm_jax.audio.io import BadAudio
 from ualm_jax.data.raw.files import EncodedSound, matching, open_binary
-from ualm_jax.data.raw.sound_source import BadRecord, CaptionedSound
+from ualm_jax.data.raw.sound_source import BadRecord, CaptionedSound, LeftOut
 from ualm_jax.errors import UserError
 
 _SOUNDS = ("wav", "flac", "ogg", "opus", "mp3")
@@ -35,6 +35,7 @@ class WebDatasetSounds:
             raise UserError(f"{pattern}: there is no such tar file")
         self.name = os.path.basename(self._tars[0]).split(".")[0]
         self.sample_rate, self._caption = sample_rate, caption
+        self.left_out: list[LeftOut] = []
         places, digest = array.array("q"), hashlib.sha256()
         for number, tar in enumerate(self._tars):
             try:

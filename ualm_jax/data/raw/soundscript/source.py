@@ -28,6 +28,7 @@ class SoundScript:
     max_seconds: float = 4.0
 
     name = "soundscript"
+    left_out = ()
 
     def __post_init__(self):
         if self.count < 1:
