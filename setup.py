@@ -41,6 +41,7 @@ setup(
         "pyloudnorm>=0.2",
         "rich>=14",
         "safetensors>=0.5",
+        "scipy>=1.13",
         "soundfile>=0.13",
         "soxr>=1.0",
         "tensorboardX>=2.6",

@@ -147,7 +147,7 @@ def test_where_a_scene_would_exceed_full_scale_another_is_drawn():
 
 def test_sounds_vary(sounds, scenes):
     events = [event for scene in scenes for event in scene.events]
-    assert {event.kind for event in events} == set(KINDS)
+    assert {event.kind for event in events} == set(KINDS) - {"clap"}  # which came later
     assert {event.colour for event in events} == {None, "white", "pink", "brown"}
     assert {len(scene.foreground) for scene in scenes} >= set(range(1, 8))
     assert 25 < sum(scene.backdrop is not None for scene in scenes) < 150

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ualm_jax.data.raw.soundscript.scene import COLOURS, KINDS, Event, Scene
+from ualm_jax.data.raw.soundscript.scene import COLOURS, Event, Scene
 
 LOUD_DB, MEDIUM_DB, SOFT_DB = -18.0, -26.0, -34.0
 
@@ -57,8 +57,8 @@ def compose(rng: np.random.Generator, min_seconds: float, max_seconds: float) ->
 def _group(rng: np.random.Generator, start: float, limit: float, previous: Event | None) -> list[Event]:
     """One to seven events of one kind between `start` and `limit`; none if nothing fits any more."""
     fitting = {
-        kind: [d for d in _DURATIONS[kind] if start + d <= limit]
-        for kind in KINDS
+        kind: [d for d in durations if start + d <= limit]
+        for kind, durations in _DURATIONS.items()
         if previous is None or kind != previous.kind
     }
     kinds = [kind for kind, durations in fitting.items() if durations]

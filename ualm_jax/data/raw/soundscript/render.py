@@ -8,6 +8,7 @@ from ualm_jax.data.raw.soundscript.scene import Event, Scene
 _LEVEL_WINDOW = 0.05  # seconds
 _FADE = 0.005  # seconds
 _TOP = 0.45  # of the sample rate: highest frequency that any event may hold
+_CLAP_BURSTS = ((0.0, 0.006), (0.008, 0.006), (0.016, 0.035))  # seconds: when, and how fast they die away
 _PICK_SOFTNESS = 12  # rounds of smoothing of the burst that sets a string going
 
 
@@ -133,6 +134,13 @@ def _hat(event: Event, n: int, rate: int, rng: np.random.Generator) -> np.ndarra
     return _shaped_noise(n, rate, rng, lambda hz: (hz > 5000).astype(float)) * np.exp(-t / 0.03)
 
 
+def _clap(event: Event, n: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Hands do not meet at once: three bursts of middle frequencies, 8 ms apart."""
+    t = np.arange(n) / rate
+    level = sum(np.where(t >= begin, np.exp(-(t - begin) / fall), 0) for begin, fall in _CLAP_BURSTS)
+    return _shaped_noise(n, rate, rng, lambda hz: ((hz > 800) & (hz < 3000)).astype(float)) * level
+
+
 def _shaped_noise(n: int, rate: int, rng: np.random.Generator, gain) -> np.ndarray:
     """Unit-RMS noise whose spectrum follows gain(hz) below the top frequency."""
     hz = np.fft.rfftfreq(n, 1 / rate)
@@ -151,4 +159,5 @@ _SYNTHESIS = {
     "kick": _kick,
     "snare": _snare,
     "hat": _hat,
+    "clap": _clap,
 }

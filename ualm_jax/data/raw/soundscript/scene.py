@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-KINDS = ("tone", "buzz", "sweep", "noise", "click", "pluck", "kick", "snare", "hat")
+KINDS = ("tone", "buzz", "sweep", "noise", "click", "pluck", "kick", "snare", "hat", "clap")
 COLOURS = ("white", "pink", "brown")  # of noise: power falls by 0, 3, 6 dB per octave
 
 

@@ -1,0 +1,131 @@
+"""The checker hears in original sounds what is in their scenes, and finds each fault on its track alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ualm_jax.data.raw.soundscript import Event, Scene, SoundScript, render
+from ualm_jax.evaluate.soundscript import hear, judge_scene, label
+
+RATE = 16000
+HELD_OUT_SEED = 20_260
+
+
+def tone(start, pitch=440.0, seconds=0.3, level=-26.0):
+    return Event("tone", start, seconds, level, pitch_hz=pitch)
+
+
+def click(start, level=-26.0):
+    return Event("click", start, 0.01, level)
+
+
+def judged(heard_events, scene_events):
+    heard = hear(render(Scene(4.0, tuple(heard_events), 1), RATE))
+    return judge_scene(heard, Scene(4.0, tuple(scene_events), 1))
+
+
+def wrong(verdict):
+    return {track for track, right in verdict.tracks.items() if right is False}
+
+
+@pytest.fixture(scope="module")
+def originals():
+    """100 sounds without a backdrop, and their scenes."""
+    source, found = SoundScript(200, HELD_OUT_SEED), []
+    for index in range(200):
+        sound = source[index]
+        scene = Scene.from_dict(sound.scene)
+        if scene.backdrop is None:
+            found.append((sound.wav, scene))
+    return found[:100]
+
+
+def test_nearly_all_originals_are_fully_right(originals):
+    verdicts = [judge_scene(hear(wav), scene) for wav, scene in originals]
+    assert np.mean([verdict.right for verdict in verdicts]) >= 0.98
+    assert max(abs(cents) for verdict in verdicts for cents in verdict.cents) < 15
+
+
+def test_noise_at_minus_55_db_changes_little(originals):
+    rng = np.random.default_rng(0)
+    noise = [10 ** (-55 / 20) * rng.standard_normal(len(wav)).astype(np.float32) for wav, _ in originals]
+    verdicts = [judge_scene(hear(wav + n), scene) for (wav, scene), n in zip(originals, noise, strict=True)]
+    assert np.mean([verdict.right for verdict in verdicts]) >= 0.97
+
+
+def test_scenes_of_others_are_rarely_right(originals):
+    others = [scene for _, scene in originals[1:]] + [originals[0][1]]
+    verdicts = [judge_scene(hear(wav), scene) for (wav, _), scene in zip(originals, others, strict=True)]
+    assert np.mean([verdict.right for verdict in verdicts]) <= 0.03
+
+
+@pytest.mark.parametrize("level", [-34.0, -26.0, -18.0])
+def test_a_clap_is_heard_as_a_clap(level):
+    for seed in range(5):
+        scene = Scene(1.0, (Event("clap", 0.1, 0.15, level), Event("snare", 0.5, 0.2, level)), seed)
+        assert [event.kind for event in hear(render(scene, RATE))] == ["clap", "snare"]
+
+
+def test_silence_holds_nothing():
+    assert hear(np.zeros(16000, np.float32)) == ()
+    assert hear(np.zeros(0, np.float32)) == ()
+
+
+def test_samples_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        hear(np.array([0.0, np.nan], np.float32))
+
+
+def test_what_is_right_is_right_on_every_track():
+    events = [click(0.1, -18.0), click(0.4, -18.0), tone(1.0)]
+    verdict = judged(events, events)
+    assert verdict.right and set(verdict.tracks.values()) == {True}
+
+
+def test_a_missing_event_is_a_fault_of_the_count():
+    verdict = judged([click(0.1), tone(1.0)], [click(0.1), click(0.4), tone(1.0)])
+    assert {"count"} <= wrong(verdict) <= {"count", "gap"}
+    assert (verdict.pairs.count(("click", None)), verdict.pairs.count(("click", "click"))) == (1, 1)
+
+
+def test_another_order_is_a_fault_of_the_order():
+    assert "order" in wrong(judged([tone(0.1), click(0.8)], [click(0.1), tone(0.5)]))
+    assert not {"class", "count"} & wrong(judged([tone(0.1), click(0.8)], [click(0.1), tone(0.5)]))
+
+
+def test_another_kind_is_a_fault_of_class_and_order():
+    verdict = judged([Event("hat", 0.1, 0.1, -26.0), tone(1.0)], [click(0.1), tone(1.0)])
+    assert {"class", "order"} <= wrong(verdict)
+    assert "count" not in wrong(verdict) and ("click", "hat") in verdict.pairs
+
+
+def test_a_semitone_is_a_fault_of_the_pitch_and_measured_in_cents():
+    verdict = judged([tone(0.1, 440 * 2 ** (1 / 12))], [tone(0.1)])
+    assert wrong(verdict) == {"pitch"} and verdict.cents == pytest.approx([100], abs=1)
+    assert judged([tone(0.1, 440 * 2 ** (0.4 / 12))], [tone(0.1)]).right
+
+
+def test_a_falling_sweep_is_not_a_rising_one():
+    rising = Event("sweep", 0.1, 0.5, -26.0, pitch_hz=300.0, end_pitch_hz=600.0)
+    falling = dataclasses.replace(rising, pitch_hz=600.0, end_pitch_hz=300.0)
+    (heard,) = hear(render(Scene(1.0, (falling,), 0), RATE))
+    assert label(heard) == "fall"
+    assert heard.pitch_hz == pytest.approx(600, rel=0.01) and heard.end_pitch_hz == pytest.approx(300, rel=0.01)
+    assert {"class", "order"} <= wrong(judged([falling], [rising]))
+
+
+def test_a_long_tone_is_a_fault_of_the_duration_alone():
+    verdict = judged([tone(0.1, seconds=0.5), click(0.8)], [tone(0.1, seconds=0.3), click(0.6)])
+    assert wrong(verdict) == {"duration"} and verdict.duration_errors == pytest.approx([0.2], abs=0.01)
+
+
+def test_a_long_pause_is_a_fault_of_the_gap_alone():
+    verdict = judged([click(0.1), tone(1.0)], [click(0.1), tone(0.5)])
+    assert wrong(verdict) == {"gap"} and verdict.gap_errors == pytest.approx([0.5], abs=0.01)
+
+
+def test_what_should_be_louder_must_be_louder():
+    loud_first = [click(0.1, -18.0), tone(0.5, level=-30.0)]
+    assert wrong(judged([click(0.1, -30.0), tone(0.5, level=-18.0)], loud_first)) == {"loudness"}
+    assert wrong(judged([click(0.1, -25.0), tone(0.5, level=-25.0)], loud_first)) == {"loudness"}
