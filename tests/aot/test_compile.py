@@ -164,7 +164,7 @@ def test_a_compiler_that_is_not_installed_is_named(tmp_path):
     if _installed("jax_plugins", "jax_plugins.xla_cuda13"):
         pytest.skip("JAX's GPU plugin is installed here")
     done, _ = run(tmp_path, "tiny", "h100:8")
-    assert done.stderr.splitlines()[-1].endswith("install it with: pip install 'ualm-jax[cuda]'.")
+    assert done.stderr.splitlines()[-1].endswith("install it with: pip install '.[cuda]'.")
 
 
 @needs_libtpu

@@ -162,7 +162,7 @@ class _Pickle:
         try:
             import torch
         except ImportError:
-            raise UserError(f"{path}: torch is needed to read it; `pip install ualm-jax[torch]`.") from None
+            raise UserError(f"{path}: torch is needed to read it; `pip install '.[torch]'`.") from None
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:

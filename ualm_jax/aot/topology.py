@@ -55,7 +55,7 @@ def _virtual(name: str, count: int) -> Topology:
 
 def _tpu(name: str) -> Topology:
     if not _installed("libtpu"):
-        raise UserError(f"Compiling for {name} needs the TPU compiler; install it with: pip install 'ualm-jax[tpu]'.")
+        raise UserError(f"Compiling for {name} needs the TPU compiler; install it with: pip install '.[tpu]'.")
     for variable, value in _LIBTPU.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
@@ -72,7 +72,7 @@ def _tpu(name: str) -> Topology:
 
 def _gpu(name: str, kind: str, shape: list[int]) -> Topology:
     if not _installed("jax_plugins", "jax_plugins.xla_cuda13"):
-        raise UserError(f"Compiling for {name} needs JAX's GPU plugin; install it with: pip install 'ualm-jax[cuda]'.")
+        raise UserError(f"Compiling for {name} needs JAX's GPU plugin; install it with: pip install '.[cuda]'.")
     if shutil.which("ptxas") is None and not _installed("nvidia"):
         raise UserError(
             f"Compiling for {name} needs a CUDA toolkit; install it with: pip install nvidia-cuda-nvcc nvidia-nvvm."

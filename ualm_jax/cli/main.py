@@ -1,11 +1,18 @@
-"""`ualm VERB ...`: finds the verb's module and runs it. Imports nothing heavy, so that help is instant."""
+"""`ualm VERB ...`: finds the verb's module and runs it. Imports nothing heavy, so that help is instant.
 
+Whatever ends a verb that a person can mend becomes one sentence here; `--debug`, or UALM_DEBUG=1, shows the traceback.
+"""
+
+import difflib
 import importlib
 import logging
+import os
 import sys
+import traceback
 
 import ualm_jax
-from ualm_jax.errors import UserError
+from ualm_jax.cli import interrupts
+from ualm_jax.cli.failures import BROKEN_PIPE, INTERRUPTED, explain
 
 VERBS = {
     "data prepare": ("ualm_jax.cli.data_prepare", "texts, sounds and dialogues to shards of tokens"),
@@ -18,32 +25,50 @@ VERBS = {
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
 }
+_RESUMED = ("data prepare", "data tokenize", "train")  # by the same command
 
 
 def main() -> int:
-    """Entry point. What the user can mend is one sentence on stderr and exit status 1."""
-    return run(sys.argv[1:])
+    """Entry point of the process."""
+    interrupts.watch(_end)
+    status = run(sys.argv[1:])
+    if status == INTERRUPTED:
+        _leave(status)
+    if status == BROKEN_PIPE:  # what is still to be flushed has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    if argv[0] in ("-V", "--version"):
+    """Runs a command line; returns its exit status. Argparse's own exits are raised as SystemExit."""
+    debug = "--debug" in argv or os.environ.get("UALM_DEBUG", "") not in ("", "0")
+    argv = [argument for argument in argv if argument != "--debug"]
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
+    if argv[:1] in (["-V"], ["--version"]):
         print(f"ualm {ualm_jax.__version__}")
         return 0
     verb = _find(argv)
     if verb is None:
-        print(f"ualm: there is no verb {argv[0]!r}; `ualm --help` lists them.", file=sys.stderr)
-        return 2
+        return _no_verb(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.WARNING)
     logging.getLogger("ualm_jax").setLevel(logging.INFO)
-    module = importlib.import_module(VERBS[verb][0])
     try:
-        return module.main(argv[len(verb.split()) :])
-    except UserError as error:
-        print(f"ualm {verb}: {error}", file=sys.stderr)
-        return 1
+        status = importlib.import_module(VERBS[verb][0]).main(argv[len(verb.split()) :])
+        sys.stdout.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        if debug:
+            traceback.print_exception(error)
+        sentence, status = explained
+        if status == INTERRUPTED and verb in _RESUMED:
+            sentence += "; the same command goes on from what is finished"
+        if sentence:
+            print(f"ualm {verb}: {sentence}", file=sys.stderr)
+        return status
 
 
 def _find(argv: list[str]) -> str | None:
@@ -54,18 +79,48 @@ def _find(argv: list[str]) -> str | None:
     return None
 
 
-def _help() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  ualm {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+def _no_verb(argv: list[str]) -> int:
+    """Help for everything or for a group of verbs, or a sentence with the nearest verb."""
+    words = [word for word in argv[:2] if not word.startswith("-")]
+    verbs = [verb for verb in VERBS if verb.split()[: len(words)] == words]
+    if verbs and len(words) == len([word for word in argv if word not in ("-h", "--help")]):
+        print(_help(verbs))
+        return 0
+    asked = " ".join(words) or argv[0]
+    near = difflib.get_close_matches(asked, VERBS, n=1) or [verb for verb in VERBS if verb.split()[-1] == asked][:1]
+    meant = f"did you mean `ualm {near[0]}`?" if near else "`ualm --help` lists them."
+    print(f"ualm: there is no verb {asked!r}; {meant}", file=sys.stderr)
+    return 2
+
+
+def _help(verbs: list[str]) -> str:
+    width = max(map(len, verbs))
+    lines = [f"  ualm {verb:<{width}}  {VERBS[verb][1]}" for verb in verbs]
     return "\n".join(
         [
             "UALM in JAX: one language model that understands and makes audio.",
             "",
             *lines,
             "",
-            "`ualm VERB --help` explains a verb.",
+            "`ualm VERB --help` explains a verb. With --debug, or UALM_DEBUG=1, an error shows where it came from.",
         ]
     )
+
+
+def _end() -> None:
+    """For a Ctrl-C that did not come through as an exception; called in another thread."""
+    interrupts.kill_workers()
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a progress bar has hidden
+    os.write(2, f"{show_cursor}ualm: {explain(KeyboardInterrupt())[0]}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def _leave(status: int) -> None:
+    """Ends without Python's way out, where threads of XLA in the middle of their work can crash."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    interrupts.kill_workers()
+    os._exit(status)
 
 
 if __name__ == "__main__":

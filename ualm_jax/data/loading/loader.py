@@ -6,13 +6,9 @@ process plans all rows, batch n is the same on any number of processes and worke
 
 import itertools
 import math
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,6 +21,7 @@ from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.packing import Item, Planner, Supply
 from ualm_jax.data.loading.sequences import PackedRow, RowBuilder
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.workers import worker_pool
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -209,9 +206,7 @@ def _check(info: DatasetInfo, vocabulary: Vocabulary) -> None:
 def _make_executor(num_workers: int, builder: RowBuilder) -> Executor:
     if num_workers == 0:
         return ThreadPoolExecutor(1)  # parsing holds Python's lock, more of them would only wait for it
-    return ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(builder,)
-    )
+    return worker_pool(num_workers, _start_worker, builder)
 
 
 _worker_builder: RowBuilder | None = None
@@ -220,16 +215,6 @@ _worker_builder: RowBuilder | None = None
 def _start_worker(builder: RowBuilder) -> None:
     global _worker_builder
     _worker_builder = builder
-    # Ctrl-C and a scheduler's SIGTERM reach every process; the run still wants batches until it has stopped itself.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed closes no queue; its workers would wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _make_rows(rows: list[list[Item]]) -> list[PackedRow]:

@@ -10,7 +10,7 @@ try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError as error:
-    raise UserError("several machines are used through Apache Beam, run `pip install 'ualm-jax[beam]'`") from error
+    raise UserError("several machines are used through Apache Beam, run `pip install '.[beam]'`") from error
 
 
 def run_on_beam(job: ShardJob, shards: Sequence[int], options: Sequence[str]) -> None:

@@ -1,16 +1,14 @@
 """The shards of a job on the cores of this machine."""
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from ualm_jax.data.prepare.partial import ShardReport
 from ualm_jax.data.prepare.shard_job import ShardJob, open_job
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.workers import worker_pool
 
 _job: ShardJob | None = None  # of a worker process
 
@@ -21,9 +19,7 @@ def run_shards(job: ShardJob, shards: Sequence[int], workers: int) -> Iterator[S
     if workers <= 1:
         yield from map(job.run, shards)
         return
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(job.save(),)
-    )
+    pool = worker_pool(workers, _start_worker, job.save())
     try:
         for future in as_completed([pool.submit(_run, shard) for shard in shards]):
             yield future.result()
@@ -38,15 +34,8 @@ def run_shards(job: ShardJob, shards: Sequence[int], workers: int) -> Iterator[S
 
 def _start_worker(path: Path) -> None:
     global _job
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _job = open_job(path)
 
 
 def _run(shard: int) -> ShardReport:
     return _job.run(shard)
-
-
-def _end_with_parent() -> None:
-    """A killed parent would leave workers behind that wait for ever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -47,7 +47,7 @@ def _file_system(url: str | os.PathLike) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(str(url))
     except (ImportError, ValueError) as error:  # of fsspec, or of what it needs for this kind of URL
         raise UserError(
-            f"{url}: can not be opened ({error}); URLs need `pip install 'ualm-jax[remote]'`, s3:// also s3fs, "
+            f"{url}: can not be opened ({error}); URLs need `pip install '.[remote]'`, s3:// also s3fs, "
             "gs:// gcsfs, and http:// aiohttp and requests"
         ) from error
 

@@ -159,5 +159,5 @@ def _pyarrow(path: str | os.PathLike) -> Any:
         import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError(f"{path}: such files are read by pyarrow, run `pip install 'ualm-jax[hf]'`") from error
+        raise UserError(f"{path}: such files are read by pyarrow, run `pip install '.[hf]'`") from error
     return pyarrow

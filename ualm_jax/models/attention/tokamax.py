@@ -21,7 +21,7 @@ def unable(platform: str, shape: tuple[int, ...]) -> str | None:
     if platform not in ("gpu", "cuda"):
         return f"its kernels are for NVIDIA GPUs and this is {platform}"
     if importlib.util.find_spec("tokamax") is None:
-        return "the package tokamax is not installed (pip install 'ualm-jax[cuda]')"
+        return "the package tokamax is not installed (pip install '.[cuda]')"
     if shape[1] % _BLOCK:
         return f"its kernels take blocks of {_BLOCK} positions and there are {shape[1]}"
     return None
