@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from ualm_jax.models.config import QWEN2_5, Architecture
+from ualm_jax.models.config import QWEN2_5, Architecture, Execution, layer_bytes
 from ualm_jax.parallel import gpu_flags
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 
 def test_thresholds_are_the_bytes_of_a_layer():
-    layer = Architecture(QWEN2_5["7b"], Vocabulary(152_064, 1024)).layer_bytes()
+    layer = layer_bytes(Architecture(QWEN2_5["7b"], Vocabulary(152_064, 1024)), Execution())
     assert layer == pytest.approx(466e6, rel=0.01)
     flags = gpu_flags.flags_for("hopper", (0, 12), layer)
     assert set(flags.values()) == {str(layer)} and len(flags) == 3
