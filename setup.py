@@ -1,4 +1,4 @@
-"""Package definition. `configs/` and `tools/convert_weights/` are installed inside the package."""
+"""Package definition. `configs/` and `tools/convert_weights/` are part of the package: links in it point to them."""
 
 import pathlib
 import re
@@ -17,12 +17,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["ualm_jax", "ualm_jax.*"]), "ualm_jax.configs", "ualm_jax.convert_weights"],
-    package_dir={
-        "ualm_jax": "ualm_jax",
-        "ualm_jax.configs": "configs",
-        "ualm_jax.convert_weights": "tools/convert_weights",
-    },
+    packages=find_packages(include=["ualm_jax", "ualm_jax.*"]),
     install_requires=[
         "absl-py",
         "array-record>=0.8",

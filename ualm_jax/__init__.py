@@ -10,3 +10,7 @@ def __getattr__(name: str):
 
         return load
     raise AttributeError(f"module 'ualm_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "load"]

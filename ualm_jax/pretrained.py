@@ -1,116 +1,90 @@
-"""`ualm_jax.load`: whatever holds weights, ready to use."""
+"""`ualm_jax.load`: whatever holds weights, ready to use.
+
+The module is not called `load`, because importing a module of that name would hide the function `ualm_jax.load`.
+"""
 
 import dataclasses
 import os
 import pathlib
 
 import jax
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AudioEncoder, from_directory, load_state
-from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.ualm import UALM, abstract_model
+from ualm_jax.models.audio_encoder import AudioEncoder
+from ualm_jax.models.config import Architecture
+from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
-from ualm_jax.train.checkpoint import restore_params
-from ualm_jax.train.converted import CARD, read_card, read_model_config, restore_converted
-from ualm_jax.train.workdir import read_config
+from ualm_jax.weights.audio_tower import load_encoder
+from ualm_jax.weights.opener import open_weights
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Pretrained:
     """What a path held; parts that it lacks are None. Arrays of model and encoder lie on `mesh`.
 
-    config: of the model. Use the model inside `jax.set_mesh(mesh)`.
+    step: optimiser steps behind the weights of a run, 0 for others.
     """
 
+    path: pathlib.Path
     mesh: Mesh
-    config: Architecture | None = None
+    step: int = 0
     model: UALM | None = None
     codec: XCodec | None = None
     encoder: AudioEncoder | None = None
     tokenizer: Tokenizer | None = None
 
+    @property
+    def architecture(self) -> Architecture | None:
+        """Of the model."""
+        return None if self.model is None else self.model.architecture
 
-def load(path: str | os.PathLike) -> Pretrained:
-    """Model, codec, encoder and tokenizer from a run, a converted checkpoint or a Hugging Face directory.
+    @property
+    def sample_rate(self) -> int | None:
+        """Of the sound that the codec makes, in Hz."""
+        return None if self.codec is None else self.codec.sample_rate
 
-    path: the --workdir of a run (its newest checkpoint); what `ualm convert` made; or a local directory of Qwen2
-        (extended by random rows for special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio
-        Flamingo 3 as Hugging Face stores it.
+    def __repr__(self) -> str:
+        said = {
+            "model": self.model and f"model of {self.architecture.num_params():,} parameters",
+            "codec": self.codec and f"codec of {self.sample_rate} Hz",
+            "encoder": self.encoder and "audio encoder",
+            "tokenizer": self.tokenizer and f"tokenizer of {self.tokenizer.size} ids",
+        }
+        at = f" at step {self.step}" if self.step else ""
+        return f"<{self.path}{at}: {', '.join(filter(None, said.values()))}>"
+
+
+def load(path: str | os.PathLike, *, step: int | None = None) -> Pretrained:
+    """Model, codec, encoder and tokenizer from a run, a converted checkpoint or a Hugging Face folder.
+
+    path: the --workdir of a run; what `ualm convert` made; or a local folder of Qwen2 (extended by random rows for
+        special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio Flamingo 3 as Hugging Face stores it.
+    step: the checkpoint of a run, by default its newest.
 
     Arrays are laid out on the current mesh (`jax.set_mesh`), or on this process's first device where none is set.
     Raises UserError where `path` is none of these, or damaged.
     """
-    path = pathlib.Path(path)
+    weights = open_weights(path, step)
     current = jax.sharding.get_mesh()
     mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
+    parts = weights.parts
+    model = None if weights.architecture is None else weights.load_model(mesh)
     with jax.set_mesh(mesh):
-        if (path / CARD).is_file():
-            return _converted(path, mesh)
-        if (path / "checkpoints").is_dir():
-            return _run(path, mesh)
-        return _hugging_face(path, mesh)
-
-
-def _converted(path: pathlib.Path, mesh: Mesh) -> Pretrained:
-    if "model" not in read_card(path):
-        return Pretrained(mesh, **_parts(path))
-    config, execution = read_model_config(path)
-    structure, abstract = abstract_model(config, execution)
-    return Pretrained(mesh, config, nnx.merge(structure, restore_converted(path, abstract, mesh)), **_parts(path))
-
-
-def _run(path: pathlib.Path, mesh: Mesh) -> Pretrained:
-    run = read_config(path)
-    structure, abstract = abstract_model(run.model, run.execution)
-    _, params = restore_params(path / "checkpoints", abstract, mesh)
-    return Pretrained(mesh, run.model, nnx.merge(structure, params), **_parts(path))
-
-
-def _hugging_face(path: pathlib.Path, mesh: Mesh) -> Pretrained:
-    from ualm_jax.convert_weights.foreign import read_json
-
-    if not (path / "config.json").is_file():
+        encoder = load_encoder(parts["encoder"]) if "encoder" in parts else None
+    if model is not None and encoder is not None and encoder.output_width != weights.architecture.feature_width:
         raise UserError(
-            f"{path}: expected the --workdir of a run, a converted checkpoint or a Hugging Face directory, found none."
+            f"{parts['encoder']}: its features are {encoder.output_width} wide, but the model beside it has "
+            f"feature_width {weights.architecture.feature_width}; they do not belong together."
         )
-    kind = read_json(path / "config.json").get("model_type")
-    if kind == "qwen2":
-        return _qwen2(path, mesh)
-    if kind == "xcodec":
-        return Pretrained(mesh, codec=XCodec.from_directory(path))
-    return Pretrained(mesh, encoder=_tower(path))
-
-
-def _qwen2(path: pathlib.Path, mesh: Mesh) -> Pretrained:
-    from ualm_jax.convert_weights.language_model import assemble
-    from ualm_jax.convert_weights.qwen2 import plan_qwen2
-
-    plan = plan_qwen2(path)
-    structure, abstract = abstract_model(plan.config, Execution())
-    leaves = {".".join(key): leaf for key, leaf in nnx.to_flat_state(abstract)}
-    for name, value in assemble(plan.infos, plan.pieces):
-        leaf = leaves[name]
-        sharding = NamedSharding(mesh, leaf.sharding.spec)
-        leaf.set_value(jax.device_put(value.astype(leaf.dtype), sharding))
-    tokenizer = load_tokenizer(path) if (path / "tokenizer_config.json").is_file() else None
-    return Pretrained(mesh, plan.config, nnx.merge(structure, abstract), tokenizer=tokenizer)
-
-
-def _parts(path: pathlib.Path) -> dict:
-    makers = {"codec": XCodec.from_directory, "encoder": from_directory, "tokenizer": load_tokenizer}
-    return {name: make(path / name) for name, make in makers.items() if (path / name).is_dir()}
-
-
-def _tower(path: pathlib.Path) -> AudioEncoder:
-    """The encoder inside a whole model."""
-    from ualm_jax.convert_weights.frozen import open_tower
-    from ualm_jax.convert_weights.parts import read_encoder_config
-
-    files = open_tower(path)
-    config = read_encoder_config(path / "config.json")
-    return load_state(config, {name: files.read(name) for name in files.tensors})
+    return Pretrained(
+        weights.path,
+        mesh,
+        weights.step,
+        model,
+        XCodec.from_directory(parts["codec"]) if "codec" in parts else None,
+        encoder,
+        load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
+    )

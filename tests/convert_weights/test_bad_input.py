@@ -9,12 +9,13 @@ import torch
 from helpers import random_qwen2
 from safetensors.numpy import load_file, save_file
 
-from ualm_jax.convert_weights.frozen import import_encoder, import_xcodec
+from ualm_jax.convert_weights.codec_and_encoder import import_encoder, import_xcodec
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.ualm_reference import STATES, find_states, import_reference
 from ualm_jax.errors import UserError
+from ualm_jax.weights.hf_qwen2 import Extension
 
-SMALL = dict(codebook_size=12, num_codebooks=4)
+SMALL = Extension(codebook_size=12, num_codebooks=4)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def nothing_is_left(tmp_path):
 
 def refuses(source, out, match, **options):
     with pytest.raises(UserError, match=match) as caught:
-        import_qwen2(source, out, **SMALL | options)
+        import_qwen2(source, out, extension=SMALL, **options)
     assert "\n" not in str(caught.value)
 
 
@@ -209,4 +210,4 @@ def test_a_conversion_that_is_stopped_leaves_nothing(source, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_qwen2(source, tmp_path / "out", **SMALL, advance=stop)
+        import_qwen2(source, tmp_path / "out", extension=SMALL, advance=stop)

@@ -9,45 +9,43 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ualm_jax
-from ualm_jax.convert_weights.checkpoint import open_checkpoint
 from ualm_jax.convert_weights.qwen2 import export_hf
 from ualm_jax.convert_weights.verify_run import STEPS, _batch, _logits, _tokens
+from ualm_jax.weights.opener import open_weights
 
 
 @pytest.mark.parametrize("vocabulary", ["text", "extended"])
 def test_transformers_loads_the_export_and_computes_the_same(vocabulary, trained, tmp_path):
-    checkpoint = open_checkpoint(trained)
+    checkpoint = open_weights(trained)
     export_hf(checkpoint, tmp_path / "hf", vocabulary=vocabulary)
-    theirs, loading = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "hf", dtype=torch.float32, output_loading_info=True
-    )
+    hf, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32, output_loading_info=True)
     assert not any(loading.values())
-    tokens = _tokens(checkpoint.config, text_only=True)
-    first = checkpoint.config.vocabulary.text_start if vocabulary == "text" else 0
+    tokens = _tokens(checkpoint.architecture, text_only=True)
+    first = checkpoint.architecture.vocabulary.text_start if vocabulary == "text" else 0
     with torch.inference_mode():
-        expected = theirs(torch.from_numpy(tokens[..., 0] - first).long()).logits.numpy()
+        expected = hf(torch.from_numpy(tokens[..., 0] - first).long()).logits.numpy()
     loaded = ualm_jax.load(trained)
-    loaded.model.config = dataclasses.replace(loaded.config, compute_dtype="float32")
+    loaded.model.execution = dataclasses.replace(loaded.model.execution, compute_dtype="float32")
     ours = _logits(loaded.model, _batch(tokens), vocabulary == "text")
     np.testing.assert_allclose(ours if vocabulary == "text" else ours[:, :, 0], expected, atol=1e-4)
     assert expected.shape == (2, STEPS, 384 if vocabulary == "text" else 904)
 
 
 def test_the_extended_vocabulary_is_explained(trained, tmp_path, expected):
-    export_hf(open_checkpoint(trained), tmp_path / "hf", vocabulary="extended")
+    export_hf(open_weights(trained), tmp_path / "hf", vocabulary="extended")
     ids = json.loads((tmp_path / "hf" / "vocabulary.json").read_text())
     assert ids["size"] == 904 and ids["intervals"]["text"] == [[256, 640]]
     assert not (tmp_path / "hf" / "tokenizer.json").exists()  # its ids would mean other rows
 
 
 def test_a_text_export_brings_its_tokenizer(base, tmp_path):
-    export_hf(open_checkpoint(base), tmp_path / "hf")
+    export_hf(open_weights(base), tmp_path / "hf")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert tokenizer.decode(tokenizer.encode("a sound!")) == "a sound!"
 
 
 def test_generation_settings_survive(golden_dir, base, tmp_path):
-    export_hf(open_checkpoint(base), tmp_path / "hf")
+    export_hf(open_weights(base), tmp_path / "hf")
     before, after = (json.loads((d / "config.json").read_text()) for d in (golden_dir / "qwen2", tmp_path / "hf"))
     for name in ("max_position_embeddings", "rms_norm_eps", "rope_parameters", "vocab_size", "num_key_value_heads"):
         assert before[name] == after[name]

@@ -14,9 +14,10 @@ from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.models.config import Execution
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.train.converted import initial_params, read_model_config
+from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.step import abstract_state, state_from
+from ualm_jax.weights.opener import open_weights
 
 ARCHITECTURE = golden_model.ARCHITECTURE
 
@@ -29,12 +30,12 @@ def test_parameters_are_cast_and_laid_out_as_the_run_wants(shape, dtype, trained
         optimizer = make_optimizer(run_config(ARCHITECTURE).optimizer)
         state = state_from(initial_params(trained, ARCHITECTURE, execution, mesh), optimizer)
         expected = abstract_state(ARCHITECTURE, execution, optimizer)
-    theirs = golden_model.to_ours(golden_model.reference_tensors(golden_dir))
+    hf = golden_model.to_ours(golden_model.reference_tensors(golden_dir))
     for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
         if wanted.sharding is not None:
             assert found.sharding.spec == wanted.sharding.spec
-    for found, value in zip(jax.tree.leaves(nnx.to_pure_dict(state.params)), jax.tree.leaves(theirs), strict=True):
+    for found, value in zip(jax.tree.leaves(nnx.to_pure_dict(state.params)), jax.tree.leaves(hf), strict=True):
         assert np.array_equal(np.asarray(found), np.asarray(value).astype(found.dtype))
 
 
@@ -53,10 +54,12 @@ def test_another_model_is_refused(trained):
 
 
 def test_no_checkpoint_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no converted checkpoint: it has no ualm.json"):
+    with pytest.raises(
+        UserError, match="expected the --workdir of a run, a converted checkpoint or a Hugging Face folder"
+    ):
         initial_params(tmp_path, ARCHITECTURE, Execution(), jax.sharding.get_mesh())
 
 
 def test_the_field_is_part_of_a_runs_configuration(trained):
-    config = run_config(read_model_config(trained)[0], init_from="weights/base")
+    config = run_config(open_weights(trained).architecture, init_from="weights/base")
     assert from_mapping(type(config), to_mapping(config)).train.init_from == "weights/base"

@@ -10,7 +10,7 @@ from flax import nnx
 from helpers.conversions import save_omni, save_run
 
 import ualm_jax
-from ualm_jax.convert_weights.frozen import import_encoder
+from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.verify_run import _batch, _logits, _tokens
 from ualm_jax.errors import UserError
@@ -19,7 +19,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
 def text_logits(loaded):
     with jax.set_mesh(loaded.mesh):
-        return _logits(loaded.model, _batch(_tokens(loaded.config, text_only=True)), True)
+        return _logits(loaded.model, _batch(_tokens(loaded.architecture, text_only=True)), True)
 
 
 def test_import_leaves_jax_alone():
@@ -32,7 +32,7 @@ def test_a_converted_checkpoint_gives_all_its_parts(trained):
     assert loaded.encoder is None
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("rain!")) == "rain!"
     codes = loaded.codec.encode(np.random.default_rng(0).standard_normal(3200).astype(np.float32))
-    assert codes.shape == (10, 8) and loaded.config.vocabulary.num_codebooks == 8
+    assert codes.shape == (10, 8) and loaded.architecture.vocabulary.num_codebooks == 8
     assert text_logits(loaded).shape == (2, 48, 384)
 
 
@@ -63,7 +63,7 @@ def test_an_encoder_laid_beside_sets_the_adapters_width(golden_dir, tmp_path):
     import_encoder("omni-audio", tmp_path / "omni", tmp_path / "encoder")
     import_qwen2(golden_dir / "qwen2", tmp_path / "ours", encoder=tmp_path / "encoder")
     loaded = ualm_jax.load(tmp_path / "ours")
-    assert loaded.config.feature_width == loaded.encoder.output_width == 24
+    assert loaded.architecture.feature_width == loaded.encoder.output_width == 24
     assert loaded.model.adapter.kernel.shape == (24, 64)
 
 
@@ -78,6 +78,21 @@ def test_arrays_lie_on_the_current_mesh(what, golden_dir, base):
     for name, value in alone:
         assert len(spread[name].sharding.device_set) == 8
         assert np.array_equal(np.asarray(spread[name][...]), np.asarray(value[...])), name
+
+
+def test_it_says_shortly_what_it_is(trained, golden_dir):
+    assert "load" in dir(ualm_jax)
+    loaded = ualm_jax.load(trained)
+    assert repr(loaded).endswith("249,216 parameters, codec of 16000 Hz, tokenizer of 352 ids>")
+    assert loaded.sample_rate == 16000 and loaded.step == 0
+    assert ualm_jax.load(golden_dir / "xcodec").architecture is None
+
+
+def test_a_step_is_of_a_run(base, tmp_path):
+    save_run(base, tmp_path / "run")
+    assert ualm_jax.load(tmp_path / "run", step=7).step == ualm_jax.load(tmp_path / "run").step == 7
+    with pytest.raises(UserError, match="is not the --workdir of a run, so it has no step 7"):
+        ualm_jax.load(base, step=7)
 
 
 def test_nothing_to_load(tmp_path):

@@ -44,7 +44,7 @@ def test_importing_three_gigabytes_takes_little_memory(tmp_path, golden_dir):
 def same_tensors(left: pathlib.Path, right: pathlib.Path) -> bool:
     import numpy as np
 
-    from ualm_jax.convert_weights.foreign import open_directory
+    from ualm_jax.weights.hf_folder import open_directory
 
     a, b = open_directory(left), open_directory(right)
     return set(a.tensors) == set(b.tensors) and all(np.array_equal(a.read(name), b.read(name)) for name in a.tensors)

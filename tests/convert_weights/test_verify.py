@@ -11,12 +11,12 @@ from helpers.conversions import save_omni
 
 from ualm_jax.cli.main import run
 from ualm_jax.convert_weights import verify_run
-from ualm_jax.convert_weights.foreign import open_directory
-from ualm_jax.convert_weights.frozen import import_encoder, import_xcodec
+from ualm_jax.convert_weights.codec_and_encoder import import_encoder, import_xcodec
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.verify import Report, Row, verify
 from ualm_jax.convert_weights.verify_run import _agreement, _kl
 from ualm_jax.models.hf_names import QWEN2
+from ualm_jax.weights.hf_folder import open_directory
 
 
 @pytest.fixture
@@ -132,8 +132,8 @@ def test_numbers_that_are_not_numbers_fail():
 
 
 def test_kl_and_agreement_are_what_they_say():
-    theirs = np.log(np.array([[0.5, 0.25, 0.25, 1e-9, 1e-9, 1e-9]]))
+    hf = np.log(np.array([[0.5, 0.25, 0.25, 1e-9, 1e-9, 1e-9]]))
     ours = np.log(np.array([[0.25, 0.5, 0.25, 1e-9, 1e-9, 1e-9]]))
-    np.testing.assert_allclose(_kl(theirs, ours), [0.25 * np.log(2)], rtol=1e-6)
-    assert _agreement(theirs, ours) >= 0.6
+    np.testing.assert_allclose(_kl(hf, ours), [0.25 * np.log(2)], rtol=1e-6)
+    assert _agreement(hf, ours) >= 0.6
     assert _agreement(np.arange(10.0)[None], np.roll(np.arange(10.0), 5)[None]) == 0

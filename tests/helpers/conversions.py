@@ -39,11 +39,12 @@ def save_run(converted, workdir):
 
     from helpers.configs_of_runs import run_config
     from ualm_jax.mapping import to_mapping
-    from ualm_jax.train.converted import initial_params, read_model_config
+    from ualm_jax.train.init_from import initial_params
     from ualm_jax.train.optimizer import make_optimizer
     from ualm_jax.train.step import state_from
+    from ualm_jax.weights.opener import open_weights
 
-    config = run_config(read_model_config(converted)[0])
+    config = run_config(open_weights(converted).architecture)
     params = initial_params(converted, config.model, config.execution, jax.sharding.get_mesh())
     workdir.mkdir()
     (workdir / "config.json").write_text(json.dumps(to_mapping(config)))

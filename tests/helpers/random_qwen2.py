@@ -7,10 +7,10 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from ualm_jax.convert_weights.hf_config import qwen2_values
 from ualm_jax.models.config import Architecture, DecoderConfig
-from ualm_jax.models.hf_names import QWEN2, their_shapes
+from ualm_jax.models.hf_names import QWEN2, hf_shapes
 from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.weights.hf_config import qwen2_values
 
 TINY = DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_dim=48, rope_theta=5e5, norm_eps=1e-5)
 TEXT_SIZE = 96
@@ -44,7 +44,7 @@ def save_large(directory: pathlib.Path, decoder: DecoderConfig, text_size: int, 
         weight_map.update(dict.fromkeys(shard, f"model-{number:05}.safetensors"))
         shard, number = {}, number + 1
 
-    for name, shape in their_shapes(QWEN2, config).items():
+    for name, shape in hf_shapes(QWEN2, config).items():
         value = np.float32(0.02) * rng.standard_normal(shape, np.float32) + np.float32("norm" in name)
         shard[name] = value.astype(ml_dtypes.bfloat16)
         total += shard[name].nbytes

@@ -7,9 +7,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from ualm_jax.cli.main import run
-from ualm_jax.convert_weights.frozen import import_encoder
-from ualm_jax.convert_weights.parts import encoder_shapes
+from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 from ualm_jax.models.audio_encoder import OmniConfig
+from ualm_jax.weights.audio_tower import encoder_shapes
 
 SIZES = {
     "model_type": "qwen2_5_omni_audio_encoder",

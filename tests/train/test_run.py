@@ -148,7 +148,7 @@ def test_a_config_file_that_is_not_there_names_those_that_are(dataset, tmp_path,
 
 def test_generating_without_a_checkpoint_is_one_sentence(tmp_path, capsys):
     message = refusal(capsys, "generate", "--workdir", tmp_path, "--prompt", "x", "--out", tmp_path / "x.wav")
-    assert "no config.json" in message
+    assert "expected the --workdir of a run" in message
 
 
 def test_nothing_compiles_after_the_first_evaluation_and_checkpoint(dataset, tmp_path, caplog):

@@ -15,7 +15,7 @@ import ualm_jax
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.config import Architecture
-from ualm_jax.train.converted import CARD, FORMAT
+from ualm_jax.weights.converted import CARD, FORMAT
 
 
 @contextlib.contextmanager
@@ -63,7 +63,8 @@ def write_card(
     importer: str,
     source: pathlib.Path,
     hashes: dict[str, str],
-    model: Architecture | None = None,
+    architecture: Architecture | None = None,
+    param_dtype: str = "float32",
     notes: dict[str, Any] | None = None,
 ) -> None:
     """Writes `ualm.json` and `README.md` into `directory`.
@@ -82,12 +83,12 @@ def write_card(
             **(notes or {}),
         },
     }
-    if model is not None:
+    if architecture is not None:
         # What the weights are; how they are computed with is for their user to choose.
-        fields = ("decoder", "vocabulary", "feature_width", "adapter_layers", "param_dtype")
-        card["model"] = {name: to_mapping(model)[name] for name in fields}
-        card["vocabulary"] = {"size": model.vocabulary.size, "intervals": model.vocabulary.intervals()}
-        card["parameters"] = model.num_params()
+        card["model"] = to_mapping(architecture) | {"param_dtype": param_dtype}
+        vocabulary = architecture.vocabulary
+        card["vocabulary"] = {"size": vocabulary.size, "intervals": vocabulary.intervals()}
+        card["parameters"] = architecture.num_params()
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
     (directory / "README.md").write_text(_readme(card, directory))
 

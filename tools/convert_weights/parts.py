@@ -1,28 +1,23 @@
 """The parts that stay as Hugging Face stores them: codec, audio encoder and tokenizer.
 
-They are frozen and used through readers of that layout, so their tensors are checked and kept, not turned.
+They are frozen and used through readers of that layout, so their tensors are checked and kept, not transposed.
 """
 
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import jax
 import numpy as np
-from flax import nnx
 
 from ualm_jax.codecs.xcodec.config import XCodecConfig, read_config
 from ualm_jax.codecs.xcodec.weights import params_from_tensors
-from ualm_jax.convert_weights.foreign import TensorFiles, read_json
 from ualm_jax.convert_weights.safetensors_files import write_safetensors
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AFWhisperConfig, OmniConfig, build
-from ualm_jax.models.audio_encoder.weights import AF_WHISPER, OMNI
-from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
-
-EncoderConfig = OmniConfig | AFWhisperConfig
+from ualm_jax.weights.audio_tower import audio_section
+from ualm_jax.weights.hf_folder import read_json
+from ualm_jax.weights.tensor_files import TensorFiles
 
 
 def part_directory(path: pathlib.Path, part: str) -> pathlib.Path:
@@ -44,33 +39,6 @@ def write_codec(out: pathlib.Path, config_file: pathlib.Path, tensors: TensorFil
     write_safetensors(out, _table(tensors), tensors.read, shard_bytes=1 << 62)
 
 
-def read_encoder_config(path: pathlib.Path) -> EncoderConfig:
-    """The audio encoder that a config.json of an encoder, or of the model around it, describes."""
-    values = read_json(path)
-    kind = _audio_section(values).get("model_type")
-    kinds = {"qwen2_5_omni_audio_encoder": OmniConfig, "audioflamingo3_encoder": AFWhisperConfig}
-    if kind not in kinds:
-        raise UserError(f"{path}: expected the configuration of {' or '.join(kinds)}, found model_type {kind!r}.")
-    try:
-        return kinds[kind].from_hf(values)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of an audio encoder under Hugging Face's names, and its shape there."""
-    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        state = nnx.state(nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0))), nnx.Param)
-    ours = {".".join(map(str, path)): leaf.shape for path, leaf in nnx.to_flat_state(state)}
-    shapes = {}
-    for theirs, path, reverse in OMNI if isinstance(config, OmniConfig) else AF_WHISPER:
-        stacked = "{layer}" in theirs
-        shape = ours[path][1:] if stacked else ours[path]
-        for layer in range(config.num_layers if stacked else 1):
-            shapes[theirs.format(layer=layer)] = shape[::-1] if reverse else shape
-    return shapes
-
-
 def write_encoder(
     out: pathlib.Path,
     config_file: pathlib.Path,
@@ -79,7 +47,7 @@ def write_encoder(
 ) -> None:
     """`out` with the encoder's own section of the configuration, and its tensors as they came."""
     out.mkdir()
-    values = _audio_section(read_json(config_file))
+    values = audio_section(read_json(config_file))
     (out / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     write_safetensors(out, _table(tensors), tensors.read, advance=advance)
 
@@ -104,9 +72,3 @@ def has_tokenizer(directory: pathlib.Path) -> bool:
 
 def _table(tensors: TensorFiles) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return {name: (info.shape, info.dtype) for name, info in tensors.tensors.items()}
-
-
-def _audio_section(values: Mapping) -> Mapping:
-    for key in ("thinker_config", "audio_config"):
-        values = values.get(key, values)
-    return values

@@ -7,25 +7,20 @@ import numpy as np
 
 from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
-from ualm_jax.convert_weights.checkpoint import Checkpoint
-from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
-from ualm_jax.convert_weights.hf_config import read_qwen2
-from ualm_jax.convert_weights.language_model import array_infos, pieces, read_theirs
-from ualm_jax.convert_weights.parts import (
-    copy_tokenizer,
-    encoder_shapes,
-    has_tokenizer,
-    part_directory,
-    read_encoder_config,
-    write_codec,
-    write_encoder,
-)
-from ualm_jax.convert_weights.store import write_arrays
+from ualm_jax.convert_weights.ours_to_hf import read_hf
+from ualm_jax.convert_weights.parts import copy_tokenizer, has_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.config import Architecture
-from ualm_jax.models.hf_names import ADAPTER, STREAMS, reference, their_shapes
+from ualm_jax.models.hf_names import ADAPTER, STREAMS, hf_shapes, reference
 from ualm_jax.tokens.vocabulary import NUM_SPECIAL, Vocabulary
+from ualm_jax.weights.audio_tower import encoder_shapes, read_encoder_config
+from ualm_jax.weights.hf_config import read_qwen2
+from ualm_jax.weights.hf_folder import open_directory
+from ualm_jax.weights.hf_to_ours import array_infos, pieces
+from ualm_jax.weights.opener import Weights
+from ualm_jax.weights.tensor_files import TensorFiles
 
 EMBED = "model.embed_tokens.weight"
 STATES = "mp_rank_00_model_states.pt"
@@ -51,13 +46,13 @@ class Plan:
     def __init__(self, source: pathlib.Path, base: pathlib.Path):
         """base: the Qwen2 directory it was trained from; sizes and tokenizer are taken from it."""
         self.file = find_states(source)
-        decoder, text_size, _, self.kept = read_qwen2(base / "config.json")
+        decoder, text_size, _, self.kept = read_qwen2(base)
         self.files = TensorFiles([self.file])
         tensors = self.files.tensors
-        for name in (EMBED, STREAMS[0].theirs):
+        for name in (EMBED, STREAMS[0].hf):
             if name not in tensors:
                 raise UserError(f"{self.file}: tensor {name} is missing; this is no checkpoint of the UALM reference.")
-        num_streams = tensors[STREAMS[0].theirs].shape[0]
+        num_streams = tensors[STREAMS[0].hf].shape[0]
         rows = tensors[EMBED].shape[0]
         audio = rows - NUM_SPECIAL - text_size
         if audio <= 0 or audio % num_streams or audio == num_streams:
@@ -65,24 +60,24 @@ class Plan:
                 f"{self.file}: {rows} token rows are not {NUM_SPECIAL} special, {text_size} text (vocab_size of "
                 f"{base}) and {num_streams} codebooks of one size; is {base} the model it was trained from?"
             )
-        adapter = tensors.get(ADAPTER[0].theirs)
-        self.config = Architecture(
+        adapter = tensors.get(ADAPTER[0].hf)
+        self.architecture = Architecture(
             decoder=decoder,
             vocabulary=Vocabulary(text_size, audio // num_streams - 1, num_streams),
             feature_width=None if adapter is None else adapter.shape[-1],
-            param_dtype="bfloat16" if tensors[EMBED].dtype.name == "bfloat16" else "float32",
         )
-        self.form = reference(self.config)
+        self.param_dtype = "bfloat16" if tensors[EMBED].dtype.name == "bfloat16" else "float32"
+        self.form = reference(self.architecture)
         handlers = frozenset(name for name in tensors if name.startswith(HANDLERS))
-        self.files.check(their_shapes(self.form, self.config), self.file, unread=handlers)
+        self.files.check(hf_shapes(self.form, self.architecture), self.file, unread=handlers)
         self.codec = TensorFiles([self.file], CODEC)
         encoder_prefix = next((p for p in ENCODERS if any(name.startswith(p) for name in handlers)), ENCODERS[0])
         self.encoder = TensorFiles([self.file], encoder_prefix)
         strange = [name for name in sorted(handlers) if not name.startswith((CODEC, encoder_prefix))]
         if strange:
             raise UserError(f"{self.file}: tensor {strange[0]} belongs to no part that is known here.")
-        self.infos = array_infos(self.form, self.config, self.files, np.dtype(np.float32))
-        self.pieces = pieces(self.form, self.config, self.files, self.infos, None)
+        self.infos = array_infos(self.form, self.architecture, self.files)
+        self.pieces = pieces(self.form, self.architecture, self.files, self.infos, None)
 
 
 def import_reference(
@@ -104,7 +99,7 @@ def import_reference(
     with written_whole(out) as partial, Hashes([model.file]) as hashes:
         if has_tokenizer(base):
             copy_tokenizer(base, partial / "tokenizer", model.architecture.vocabulary.text_size)
-        notes = {"config": model.kept}
+        notes = dict(model.kept)
         if model.codec.tensors:
             notes["codec_dtype"] = _import_codec(model, codec, partial / "codec")
         if model.encoder.tensors:
@@ -121,7 +116,8 @@ def import_reference(
             importer="ualm-reference",
             source=model.file,
             hashes=hashes.result(),
-            model=model.config,
+            architecture=model.architecture,
+            param_dtype=model.param_dtype,
             notes=notes,
         )
     return sum(int(np.prod(info.shape)) * info.dtype.itemsize for info in model.infos.values())
@@ -154,22 +150,23 @@ def _import_codec(model: Plan, codec: pathlib.Path | None, out: pathlib.Path) ->
     return dtypes.pop().name
 
 
-def export_reference(checkpoint: Checkpoint, out: pathlib.Path, *, codec: pathlib.Path | None = None) -> int:
+def export_reference(weights: Weights, out: pathlib.Path, *, codec: pathlib.Path | None = None) -> int:
     """OUT/global_stepN/mp_rank_00_model_states.pt and OUT/latest, as DeepSpeed writes them. Returns the bytes written.
 
     codec: an X-codec with the tensors that only training uses, where the checkpoint's own lacks them.
     """
-    import torch
-
-    config, form = checkpoint.architecture, reference(checkpoint.architecture)
-    state = {name: _torch(read_theirs(form, config, checkpoint.store, name)) for name in their_shapes(form, config)}
-    directory = part_directory(codec, "codec") if codec is not None else checkpoint.part("codec")
+    try:
+        import torch
+    except ImportError:
+        raise UserError("torch is needed to write this format; `pip install '.[torch]'`.") from None
+    architecture, form, store = weights.architecture, reference(weights.architecture), weights.arrays()
+    state = {name: _torch(read_hf(form, architecture, store, name)) for name in hf_shapes(form, architecture)}
+    directory = part_directory(codec, "codec") if codec is not None else weights.parts.get("codec")
     if directory is not None:
-        dtype = np.dtype(checkpoint.notes.get("codec_dtype", "float32"))
-        state |= _part(directory, CODEC, dtype)
-    if checkpoint.part("encoder") is not None:
-        state |= _part(checkpoint.part("encoder"), checkpoint.notes.get("encoder_prefix", ENCODERS[0]), None)
-    step = checkpoint.step
+        state |= _part(directory, CODEC, np.dtype(weights.notes.get("codec_dtype", "float32")))
+    if "encoder" in weights.parts:
+        state |= _part(weights.parts["encoder"], weights.notes.get("encoder_prefix", ENCODERS[0]), None)
+    step = weights.step
     counters = {"global_step": step, "global_steps": step, "global_samples": 0, "skipped_steps": 0}
     with written_whole(out) as partial:
         folder = partial / f"global_step{step}"

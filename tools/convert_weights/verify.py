@@ -10,17 +10,19 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ualm_jax.convert_weights.card import sha256
-from ualm_jax.convert_weights.checkpoint import open_checkpoint
-from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
-from ualm_jax.convert_weights.frozen import KINDS, open_tower
-from ualm_jax.convert_weights.hf_config import read_qwen2
-from ualm_jax.convert_weights.language_model import read_theirs, tables_equal
-from ualm_jax.convert_weights.parts import encoder_shapes, read_encoder_config
+from ualm_jax.convert_weights.codec_and_encoder import KINDS
+from ualm_jax.convert_weights.ours_to_hf import read_hf, tables_equal
 from ualm_jax.convert_weights.ualm_reference import CODEC, HANDLERS, find_states
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
-from ualm_jax.models.hf_names import QWEN2, Format, reference, their_shapes
-from ualm_jax.train.converted import read_card
+from ualm_jax.models.hf_names import Format, hf_shapes, reference
+from ualm_jax.weights.audio_tower import encoder_shapes, open_tower, read_encoder_config
+from ualm_jax.weights.converted import read_card
+from ualm_jax.weights.hf_config import read_qwen2
+from ualm_jax.weights.hf_folder import open_directory
+from ualm_jax.weights.hf_qwen2 import qwen2_form
+from ualm_jax.weights.opener import open_weights
+from ualm_jax.weights.tensor_files import TensorFiles
 
 MODULE_LIMIT = 1e-5
 MODEL_LIMIT = 1e-4
@@ -98,52 +100,51 @@ def verify(
 def _language_model(
     report: Report, importer: str, source: pathlib.Path, converted: pathlib.Path, base: pathlib.Path | None
 ) -> tuple[TensorFiles, Format]:
-    checkpoint = open_checkpoint(converted)
+    weights = open_weights(converted)
+    architecture, store = weights.architecture, weights.arrays()
     if importer == "qwen2":
         base = source
-        files, form = open_directory(source), QWEN2
-        unread: frozenset[str] = frozenset()
+        files = open_directory(source)
+        form, unread = qwen2_form(read_qwen2(source), architecture, files)
     else:
-        files, form = TensorFiles([find_states(source)]), reference(checkpoint.architecture)
+        files, form = TensorFiles([find_states(source)]), reference(architecture)
         unread = frozenset(name for name in files.tensors if name.startswith(HANDLERS))
     if base is not None:
-        decoder, _, tied, _ = read_qwen2(base / "config.json")
-        if decoder != checkpoint.architecture.decoder:
-            report.problems.append(
-                f"{base / 'config.json'} says {decoder}, {converted} {checkpoint.architecture.decoder}"
-            )
-        if importer == "qwen2" and tied:
-            form, unread = QWEN2._replace(head=None), frozenset({QWEN2.head})
-    files.check(their_shapes(form, checkpoint.architecture), source, unread=unread)
-    for name in their_shapes(form, checkpoint.architecture):
-        _compare(report, name, files.read(name), read_theirs(form, checkpoint.architecture, checkpoint.store, name))
+        decoder = read_qwen2(base).decoder
+        if decoder != architecture.decoder:
+            report.problems.append(f"{base / 'config.json'} says {decoder}, {converted} {architecture.decoder}")
+    files.check(hf_shapes(form, architecture), source, unread=unread)
+    for name in hf_shapes(form, architecture):
+        _compare(report, name, files.read(name), read_hf(form, architecture, store, name))
     if importer == "ualm-reference":
-        for part, prefix in (("codec", CODEC), ("encoder", checkpoint.notes.get("encoder_prefix"))):
-            theirs = TensorFiles(files.files, prefix) if prefix else None
-            if theirs and theirs.tensors:
-                _same(report, theirs, open_directory(converted / part))
-    if form.head is None and not tables_equal(form, checkpoint.architecture, checkpoint.store):
+        for part, prefix in (("codec", CODEC), ("encoder", weights.notes.get("encoder_prefix"))):
+            hf = TensorFiles(files.files, prefix) if prefix else None
+            if hf and hf.tensors:
+                _same(report, hf, open_directory(converted / part))
+    if form.head is None and not tables_equal(form, architecture, store):
         report.problems.append("the source ties head and embedding, but their text rows differ here")
     return files, form
 
 
-def _same(report: Report, theirs: TensorFiles, ours: TensorFiles) -> None:
-    for name in sorted(set(theirs.tensors) ^ set(ours.tensors)):
+def _same(report: Report, hf: TensorFiles, ours: TensorFiles) -> None:
+    for name in sorted(set(hf.tensors) ^ set(ours.tensors)):
         report.problems.append(f"tensor {name} is on one side only")
-    for name in sorted(set(theirs.tensors) & set(ours.tensors)):
-        value, own = theirs.read(name), ours.read(name)
+    for name in sorted(set(hf.tensors) & set(ours.tensors)):
+        value, own = hf.read(name), ours.read(name)
         # Training may have rounded the codec; ours is the one that was rounded.
         _compare(report, name, value, own.astype(value.dtype))
 
 
-def _compare(report: Report, name: str, theirs: Shaped[np.ndarray, "..."], ours: Shaped[np.ndarray, "..."]) -> None:
+def _compare(report: Report, name: str, hf: Shaped[np.ndarray, "..."], ours: Shaped[np.ndarray, "..."]) -> None:
     report.tensors += 1
-    report.size += theirs.nbytes
-    if (theirs.dtype, theirs.shape) != (ours.dtype, ours.shape):
-        report.problems.append(f"tensor {name} is {theirs.dtype}{theirs.shape} there, {ours.dtype}{ours.shape} here")
-    elif not np.array_equal(_bits(theirs), _bits(ours)):
-        count = int((_bits(theirs) != _bits(ours)).sum())
-        report.problems.append(f"tensor {name} differs in {count} of {theirs.nbytes} bytes")
+    report.size += hf.nbytes
+    if ours.dtype == np.float32:  # holds both 16-bit dtypes exactly, where layers that we stack differ in dtype
+        hf = hf.astype(np.float32)
+    if (hf.dtype, hf.shape) != (ours.dtype, ours.shape):
+        report.problems.append(f"tensor {name} is {hf.dtype}{hf.shape} there, {ours.dtype}{ours.shape} here")
+    elif not np.array_equal(_bits(hf), _bits(ours)):
+        count = int((_bits(hf) != _bits(ours)).sum())
+        report.problems.append(f"tensor {name} differs in {count} of {hf.nbytes} bytes")
 
 
 def _bits(value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:

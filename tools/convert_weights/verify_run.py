@@ -1,7 +1,7 @@
-"""Both sides on the same random input, in float32: theirs by torch and transformers, ours by JAX.
+"""Both sides on the same random input, in float32: torch and transformers (hf), and ours in JAX.
 
-An error is the largest difference, divided by the largest magnitude of theirs where that is above 1. Modules read
-the other side's input, so that each stands for itself; the model reads tokens.
+An error is the largest difference, divided by the largest magnitude of hf's where that is above 1. Modules read
+hf's input, so that each stands for itself; the model reads tokens.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ualm_jax.convert_weights.foreign import TensorFiles
 from ualm_jax.convert_weights.verify import BF16_KL_LIMIT, MODEL_LIMIT, MODULE_LIMIT, TOP_K, Row
 from ualm_jax.models.attention import AttentionSpec, attend
-from ualm_jax.models.config import Architecture
+from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.decoder import rms_norm, rope_tables
 from ualm_jax.models.hf_names import Format
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import reshard
 from ualm_jax.tokens.types import Batch
-from ualm_jax.train.converted import read_model_config, restore_converted
+from ualm_jax.weights.opener import open_weights
+from ualm_jax.weights.tensor_files import TensorFiles
 
 ROWS, STEPS, SEED = 2, 48, 0
 
@@ -33,26 +33,29 @@ def language_model(
     source: pathlib.Path, converted: pathlib.Path, importer: str, files: TensorFiles, form: Format
 ) -> Iterator[Row]:
     """Embedding, every layer, norm, adapter and logits; then KL and top-k of the next-token distributions."""
-    config = dataclasses.replace(read_model_config(converted), param_dtype="float32", compute_dtype="float32")
-    tokens = _tokens(config, text_only=form.text_only)
-    theirs = _theirs(source, config, importer, files, tokens)
+    weights = open_weights(converted)
+    exact = Execution(param_dtype="float32", compute_dtype="float32")
+    weights = dataclasses.replace(weights, execution=exact)
+    architecture = weights.architecture
+    tokens = _tokens(architecture, text_only=form.text_only)
+    hf = _outputs_of_hf(source, architecture, importer, files, tokens)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    model = weights.load_model(mesh)
     with jax.set_mesh(mesh):
-        model = _model(converted, config, mesh)
         batch = _batch(tokens)
-        yield _row("embedding", model.embed_tokens(batch.tokens), theirs["embedding"], MODULE_LIMIT)
-        yield from _layers(model, batch, theirs)
-        normed = rms_norm(_place(theirs["layers"][-1]), model.decoder.norm[...], config.decoder.norm_eps)
-        yield _row("norm", normed, theirs["norm"], MODULE_LIMIT)
-        if "adapter" in theirs:
-            yield _row("adapter", model.adapter(_place(theirs["features"])), theirs["adapter"], MODULE_LIMIT)
+        yield _row("embedding", model.embed_tokens(batch.tokens), hf["embedding"], MODULE_LIMIT)
+        yield from _layers(model, batch, hf)
+        normed = rms_norm(_place(hf["layers"][-1]), model.decoder.norm[...], architecture.decoder.norm_eps)
+        yield _row("norm", normed, hf["norm"], MODULE_LIMIT)
+        if "adapter" in hf:
+            yield _row("adapter", model.adapter(_place(hf["features"])), hf["adapter"], MODULE_LIMIT)
         logits = _logits(model, batch, form.text_only)
-        yield _row("logits, end to end", logits, theirs["logits"], MODEL_LIMIT)
-        kl = _kl(theirs["logits"], logits)
+        yield _row("logits, end to end", logits, hf["logits"], MODEL_LIMIT)
+        kl = _kl(hf["logits"], logits)
         yield Row("KL per token, largest", float(kl.max()), MODEL_LIMIT)
-        yield Row(f"top-{TOP_K} agreement", _agreement(theirs["logits"], logits), None)
-        model.config = dataclasses.replace(config, compute_dtype="bfloat16")
-        kl = _kl(theirs["logits"], _logits(model, batch, form.text_only))
+        yield Row(f"top-{TOP_K} agreement", _agreement(hf["logits"], logits), None)
+        model.execution = dataclasses.replace(exact, compute_dtype="bfloat16")
+        kl = _kl(hf["logits"], _logits(model, batch, form.text_only))
         yield Row("KL per token in bfloat16, largest", float(kl.max()), BF16_KL_LIMIT)
 
 
@@ -63,19 +66,19 @@ def codec(source: pathlib.Path, converted: pathlib.Path) -> Iterator[Row]:
 
     from ualm_jax.codecs.xcodec.model import XCodec
 
-    theirs, ours = XcodecModel.from_pretrained(source).eval(), XCodec.from_directory(converted)
+    hf, ours = XcodecModel.from_pretrained(source).eval(), XCodec.from_directory(converted)
     rng = np.random.default_rng(SEED)
     differing = frames = 0
     for samples in (ours.sample_rate, ours.sample_rate // 2 + 79, ours.sample_rate // 3 + 311):
         wav = (0.1 * rng.standard_normal(samples)).astype(np.float32)
         with torch.inference_mode():
-            codes = theirs.encode(torch.from_numpy(wav)[None, None]).audio_codes[0].T.numpy()
+            codes = hf.encode(torch.from_numpy(wav)[None, None]).audio_codes[0].T.numpy()
         differing += int((codes != ours.encode(wav)).any(1).sum())
         frames += len(codes)
     yield Row(f"frames of {frames} with other codes", differing, 0)
     codes = rng.integers(0, ours.codebook_sizes[0], (25, len(ours.codebook_sizes)), np.int32)
     with torch.inference_mode():
-        wav = theirs.decode(torch.from_numpy(codes.T.astype(np.int64))[None]).audio_values[0, 0].numpy()
+        wav = hf.decode(torch.from_numpy(codes.T.astype(np.int64))[None]).audio_values[0, 0].numpy()
     yield _row("decoded waveform", ours.decode(codes), wav, MODEL_LIMIT)
 
 
@@ -84,8 +87,8 @@ def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
     import torch
     from transformers import AutoConfig
 
-    from ualm_jax.convert_weights.parts import read_encoder_config
     from ualm_jax.models.audio_encoder import OmniConfig, load_state
+    from ualm_jax.weights.audio_tower import read_encoder_config
 
     config = dataclasses.replace(read_encoder_config(converted / "config.json"), compute_dtype="float32")
     tensors = {name: files.read(name).astype(np.float32) for name in files.tensors}
@@ -94,8 +97,8 @@ def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
         from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAudioEncoder as Theirs
     else:
         from transformers import AudioFlamingo3Encoder as Theirs
-    theirs = Theirs(AutoConfig.from_pretrained(converted)).eval()
-    theirs.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, strict=True)
+    hf = Theirs(AutoConfig.from_pretrained(converted)).eval()
+    hf.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()}, strict=True)
     window = 2 * (config.half_chunk if omni else config.num_positions)
     lengths = np.array([window, window // 2 + 1], np.int32)
     heard = np.arange(window) < lengths[:, None]
@@ -103,11 +106,11 @@ def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
     with torch.inference_mode():
         if omni:
             joined = np.concatenate([mel[:, :length] for mel, length in zip(mels, lengths, strict=True)], axis=1)
-            expected = theirs(torch.from_numpy(joined), feature_lens=torch.from_numpy(lengths).long())
+            expected = hf(torch.from_numpy(joined), feature_lens=torch.from_numpy(lengths).long())
             expected = expected.last_hidden_state.numpy()
         else:
             mask = torch.from_numpy(heard).long()
-            expected = theirs(torch.from_numpy(mels), input_features_mask=mask).last_hidden_state.numpy()
+            expected = hf(torch.from_numpy(mels), input_features_mask=mask).last_hidden_state.numpy()
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
         ours = load_state(config, tensors)
         embeddings, counts = jax.jit(lambda encoder, mels, lengths: encoder(mels, lengths))(ours, mels, lengths)
@@ -118,9 +121,9 @@ def encoder(converted: pathlib.Path, files: TensorFiles) -> Iterator[Row]:
     yield _row("embeddings", np.concatenate(clips), expected, MODEL_LIMIT)
 
 
-def _tokens(config: Architecture, *, text_only: bool) -> np.ndarray:
+def _tokens(architecture: Architecture, *, text_only: bool) -> np.ndarray:
     """[B, T, S]: text in stream 0; where the format has audio rows, half of the positions hold a frame."""
-    rng, vocabulary = np.random.default_rng(SEED), config.vocabulary
+    rng, vocabulary = np.random.default_rng(SEED), architecture.vocabulary
     tokens = np.zeros((ROWS, STEPS, vocabulary.num_streams), np.int32)
     tokens[..., 0] = rng.integers(vocabulary.text_start, vocabulary.audio_start, (ROWS, STEPS))
     if not text_only:
@@ -141,8 +144,8 @@ def _place(array: np.ndarray) -> jax.Array:
     return reshard(jnp.asarray(array), "batch", *[None] * (array.ndim - 1))
 
 
-def _theirs(
-    source: pathlib.Path, config: Architecture, importer: str, files: TensorFiles, tokens: np.ndarray
+def _outputs_of_hf(
+    source: pathlib.Path, architecture: Architecture, importer: str, files: TensorFiles, tokens: np.ndarray
 ) -> dict[str, Any]:
     """What transformers computes: a text model from its own directory, a reference model from its tensors."""
     import torch
@@ -152,10 +155,10 @@ def _theirs(
     with torch.inference_mode():
         if importer == "qwen2":
             model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-            ids = torch.from_numpy(tokens[..., 0] - config.vocabulary.text_start).long()
+            ids = torch.from_numpy(tokens[..., 0] - architecture.vocabulary.text_start).long()
             embedded = model.model.embed_tokens(ids)
         else:
-            model = _reference_model(config, files)
+            model = _reference_model(architecture, files)
             ids = torch.from_numpy(tokens).long()
             rows = model.model.embed_tokens(ids)
             embedded = torch.where(ids[..., None] == 0, 0, rows).sum(2)
@@ -167,39 +170,34 @@ def _theirs(
             streams = torch.from_numpy(files.read("stream_emb.weight").astype(np.float32))
             streams[0] = 0
             hidden = hidden[:, :, None] + streams
-            found |= _adapter(files, config)
+            found |= _adapter(files, architecture)
         found["logits"] = _array(model.lm_head(hidden))
-    return found | {"layers": [seen[number] for number in range(config.decoder.num_layers)]}
+    return found | {"layers": [seen[number] for number in range(architecture.decoder.num_layers)]}
 
 
-def _reference_model(config: Architecture, files: TensorFiles):
+def _reference_model(architecture: Architecture, files: TensorFiles):
     """The Qwen2 inside a reference checkpoint, with its extended tables."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from ualm_jax.convert_weights.hf_config import qwen2_values
+    from ualm_jax.weights.hf_config import qwen2_values
 
-    values = qwen2_values(config.decoder, config.vocabulary.size, tied=False, dtype="float32", kept={})
+    values = qwen2_values(architecture.decoder, architecture.vocabulary.size, tied=False, dtype="float32", kept={})
     model = Qwen2ForCausalLM(Qwen2Config(**values)).eval()
     state = {name: torch.from_numpy(files.read(name).astype(np.float32)) for name in model.state_dict()}
     model.load_state_dict(state, strict=True)
     return model
 
 
-def _adapter(files: TensorFiles, config: Architecture) -> dict[str, np.ndarray]:
-    if config.feature_width is None:
+def _adapter(files: TensorFiles, architecture: Architecture) -> dict[str, np.ndarray]:
+    if architecture.feature_width is None:
         return {}
     weight, bias = (files.read(f"adaptor.continuous_audio.{part}").astype(np.float32) for part in ("weight", "bias"))
-    features = np.random.default_rng(SEED).standard_normal((ROWS, STEPS, config.feature_width)).astype(np.float32)
+    features = np.random.default_rng(SEED).standard_normal((ROWS, STEPS, architecture.feature_width)).astype(np.float32)
     return {"features": features, "adapter": features @ weight.T + bias}
 
 
-def _model(converted: pathlib.Path, config: Architecture, mesh) -> UALM:
-    structure, abstract = nnx.split(jax.eval_shape(lambda: UALM(config, nnx.Rngs(0))))
-    return nnx.merge(structure, restore_converted(converted, abstract, mesh))
-
-
-def _layers(model: UALM, batch: Batch, theirs: dict[str, Any]) -> Iterator[Row]:
+def _layers(model: UALM, batch: Batch, hf: dict[str, Any]) -> Iterator[Row]:
     structure, state = nnx.split(model.decoder.layers)
     decoder = model.architecture.decoder
     cos, sin = rope_tables(batch.positions, decoder.head_dim, decoder.rope_theta)
@@ -209,8 +207,8 @@ def _layers(model: UALM, batch: Batch, theirs: dict[str, Any]) -> Iterator[Row]:
     def apply(state, x):
         return nnx.merge(structure, state)(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))[0]
 
-    inputs = [theirs["embedding"], *theirs["layers"]]
-    for number, expected in enumerate(theirs["layers"]):
+    inputs = [hf["embedding"], *hf["layers"]]
+    for number, expected in enumerate(hf["layers"]):
         layer = jax.tree.map(lambda array, number=number: array[number], state)
         yield _row(f"layer {number}", apply(layer, _place(inputs[number])), expected, MODULE_LIMIT)
 
@@ -233,16 +231,16 @@ def _logits(model: UALM, batch: Batch, text_only: bool) -> np.ndarray:
     return np.concatenate([states @ text, states @ audio.reshape(len(audio), -1)], axis=-1)
 
 
-def _row(name: str, ours, theirs: np.ndarray, limit: float) -> Row:
+def _row(name: str, ours, hf: np.ndarray, limit: float) -> Row:
     ours = np.asarray(ours, np.float32)
-    if ours.shape != theirs.shape:
-        raise ValueError(f"{name}: {ours.shape} is compared with {theirs.shape}")
-    return Row(name, float(np.abs(ours - theirs).max() / max(1.0, np.abs(theirs).max())), limit)
+    if ours.shape != hf.shape:
+        raise ValueError(f"{name}: {ours.shape} is compared with {hf.shape}")
+    return Row(name, float(np.abs(ours - hf).max() / max(1.0, np.abs(hf).max())), limit)
 
 
-def _kl(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
-    """KL(theirs || ours) of every next-token distribution, in nats."""
-    p, q = _log_softmax(theirs), _log_softmax(ours)
+def _kl(hf: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """KL(hf || ours) of every next-token distribution, in nats."""
+    p, q = _log_softmax(hf), _log_softmax(ours)
     return (np.exp(p) * (p - q)).sum(-1)
 
 
@@ -252,10 +250,10 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def _agreement(theirs: np.ndarray, ours: np.ndarray) -> float:
+def _agreement(hf: np.ndarray, ours: np.ndarray) -> float:
     """Mean share of their k likeliest tokens that are among our k likeliest."""
-    k = min(TOP_K, theirs.shape[-1])
-    best = [np.argpartition(-logits, k - 1, axis=-1)[..., :k] for logits in (theirs, ours)]
+    k = min(TOP_K, hf.shape[-1])
+    best = [np.argpartition(-logits, k - 1, axis=-1)[..., :k] for logits in (hf, ours)]
     return float((best[0][..., :, None] == best[1][..., None, :]).any(-1).mean())
 
 

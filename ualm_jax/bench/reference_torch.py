@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache, Qwen2Config, Qwen2Model, StaticCache
 
 from ualm_jax.bench.sizes import SizedModel
-from ualm_jax.models.hf_names import reference, their_tensors, to_theirs
+from ualm_jax.models.hf_names import hf_tensors, reference, to_hf
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
 from ualm_jax.train.optimizer import OptimizerConfig
@@ -349,7 +349,7 @@ def _weights(config: SizedModel, params: nnx.State) -> dict[str, torch.Tensor]:
         form.embed: embed,
         form.head: np.concatenate([ours["text_head"], ours["audio_head"].reshape(width, -1)], axis=1).T,
     }
-    for name, (tensor, layer) in their_tensors(form, config.architecture).items():
+    for name, (tensor, layer) in hf_tensors(form, config.architecture).items():
         value = ours[tensor.ours]
-        found[name] = to_theirs(tensor, value if layer is None else value[layer])
+        found[name] = to_hf(tensor, value if layer is None else value[layer])
     return {name: torch.from_numpy(np.array(value, order="C")) for name, value in found.items()}

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     export = verbs.add_parser("export", help="back to a foreign format, from a converted checkpoint or a run")
     export.add_argument("format", choices=("hf", "ualm-reference", "xcodec"))
     _paths(export, "converted checkpoint or --workdir of a run")
+    export.add_argument("--step", type=int, metavar="N", help="of a run; default: its newest checkpoint")
     export.add_argument(
         "--vocabulary",
         choices=("text", "extended"),
@@ -89,7 +90,9 @@ def _paths(parser: argparse.ArgumentParser, source: str) -> None:
 
 def _qwen2(args: argparse.Namespace) -> int:
     from ualm_jax.convert_weights.qwen2 import import_qwen2
+    from ualm_jax.weights.hf_qwen2 import Extension
 
+    extension = Extension(args.codebook_size, args.num_codebooks, args.seed, args.std)
     return _timed(
         args.out,
         lambda advance: import_qwen2(
@@ -98,10 +101,7 @@ def _qwen2(args: argparse.Namespace) -> int:
             codec=args.codec,
             encoder=args.encoder,
             tokenizer=args.tokenizer,
-            codebook_size=args.codebook_size,
-            num_codebooks=args.num_codebooks,
-            seed=args.seed,
-            std=args.std,
+            extension=extension,
             advance=advance,
         ),
     )
@@ -119,14 +119,14 @@ def _reference(args: argparse.Namespace) -> int:
 
 
 def _xcodec(args: argparse.Namespace) -> int:
-    from ualm_jax.convert_weights.frozen import import_xcodec
+    from ualm_jax.convert_weights.codec_and_encoder import import_xcodec
 
     return _timed(args.out, lambda advance: import_xcodec(args.source, args.out))
 
 
 def _encoder(importer: str):
     def run(args: argparse.Namespace) -> int:
-        from ualm_jax.convert_weights.frozen import import_encoder
+        from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 
         return _timed(args.out, lambda advance: import_encoder(importer, args.source, args.out, advance=advance))
 
@@ -134,21 +134,21 @@ def _encoder(importer: str):
 
 
 def _export(args: argparse.Namespace) -> int:
-    from ualm_jax.convert_weights.checkpoint import open_checkpoint
-    from ualm_jax.convert_weights.frozen import export_xcodec
+    from ualm_jax.convert_weights.codec_and_encoder import export_xcodec
     from ualm_jax.convert_weights.qwen2 import export_hf
     from ualm_jax.convert_weights.ualm_reference import export_reference
+    from ualm_jax.weights.opener import open_weights
 
     if args.format == "xcodec":
         return _timed(args.out, lambda advance: export_xcodec(args.source, args.out))
-    checkpoint = open_checkpoint(args.source)
+    weights = open_weights(args.source, args.step)
     if args.format == "ualm-reference":
-        return _timed(args.out, lambda advance: export_reference(checkpoint, args.out, codec=args.codec))
+        return _timed(args.out, lambda advance: export_reference(weights, args.out, codec=args.codec))
     shard_bytes = int(args.shard_gb * 1e9)
     return _timed(
         args.out,
         lambda advance: export_hf(
-            checkpoint, args.out, vocabulary=args.vocabulary, shard_bytes=shard_bytes, advance=advance
+            weights, args.out, vocabulary=args.vocabulary, shard_bytes=shard_bytes, advance=advance
         ),
     )
 

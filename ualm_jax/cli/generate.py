@@ -17,7 +17,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ualm generate", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="of `ualm train`")
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        type=pathlib.Path,
+        metavar="DIR",
+        help="of `ualm train`, or what `ualm convert` made",
+    )
+    parser.add_argument("--step", type=int, metavar="N", help="of a run; default: its newest checkpoint")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to hear")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", type=pathlib.Path, metavar="FILE.wav", help="wav or flac to make")
@@ -38,12 +45,16 @@ def main(argv: list[str]) -> int:
     import jax
 
     from ualm_jax.audio.io import write_wav
+    from ualm_jax.errors import UserError
     from ualm_jax.generate.sampling import SamplingParams
     from ualm_jax.generate.sound import caption_to_sound
     from ualm_jax.models.int8 import with_int8_layers
-    from ualm_jax.train.workdir import load_run
+    from ualm_jax.pretrained import load
 
-    run = load_run(args.workdir)
+    run = load(args.workdir, step=args.step)
+    for name in ("model", "codec", "tokenizer"):
+        if getattr(run, name) is None:
+            raise UserError(f"{args.workdir} holds no {name}; give a run, or what `ualm convert` made with --codec.")
     if args.int8:
         with jax.set_mesh(run.mesh):
             run = dataclasses.replace(run, model=with_int8_layers(run.model))

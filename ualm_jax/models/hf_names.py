@@ -1,7 +1,7 @@
-"""What our arrays are called elsewhere: one table per foreign format, read in both directions.
+"""What our arrays are called in Hugging Face's and the reference's files: one table per format, read both ways.
 
 A kernel of ours has its input axes first, a torch weight is [out, in]. So an array is flattened to two axes, inputs
-and outputs, and turned; `inputs` says how many of our leading axes are inputs.
+and outputs, and transposed; `inputs` says how many of our leading axes are inputs.
 """
 
 import math
@@ -22,16 +22,16 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 class Tensor(NamedTuple):
     """inputs: 0 for an array that is only flattened, None for one that is kept as it is."""
 
-    theirs: str  # "{layer}" is the layer's number
+    hf: str  # "{layer}" is the layer's number
     ours: str  # path in the model; under decoder.layers the layers are stacked on a leading axis
     inputs: int | None
 
 
 class Format(NamedTuple):
-    """A foreign format of the language model.
+    """A format in which others store the language model.
 
     embed, head: its tables of token rows [rows, D]. Ours are `embed` [V, D], and text_head [D, .] and
-        audio_head [D, Q, .], which together are a table [V, D] turned.
+        audio_head [D, Q, .], which together are a table [V, D] transposed.
         A head of None is a tied one: there the embedding serves as head too, and we hold it twice.
     text_only: its rows are our text ids alone, not the whole vocabulary.
     """
@@ -82,15 +82,15 @@ def reference(architecture: Architecture) -> Format:
 
 
 def to_ours(tensor: Tensor, value: Shaped[np.ndarray, "..."], shape: tuple[int, ...]) -> Shaped[np.ndarray, "..."]:
-    """One foreign tensor (of one layer) as ours of `shape`."""
+    """One of their tensors (of one layer) as our array of `shape`."""
     return (transpose(value) if tensor.inputs else value).reshape(shape)
 
 
-def to_theirs(tensor: Tensor, value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+def to_hf(tensor: Tensor, value: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     """The inverse of `to_ours`."""
     if tensor.inputs:
         return transpose(value.reshape(_inputs(tensor, value.shape), -1))
-    return value.reshape(foreign_shape(tensor, value.shape))
+    return value.reshape(hf_shape(tensor, value.shape))
 
 
 def transpose(value: Shaped[np.ndarray, "I O"]) -> Shaped[np.ndarray, "O I"]:
@@ -101,8 +101,8 @@ def transpose(value: Shaped[np.ndarray, "I O"]) -> Shaped[np.ndarray, "O I"]:
     return result
 
 
-def foreign_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Their shape of our (one layer's) `shape`."""
+def hf_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a tensor has in the format, where ours (of one layer) has `shape`."""
     if tensor.inputs is None:
         return shape
     size = math.prod(shape)
@@ -119,23 +119,23 @@ def our_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return {".".join(path): leaf.shape for path, leaf in nnx.to_flat_state(state)}
 
 
-def their_tensors(form: Format, architecture: Architecture) -> dict[str, tuple[Tensor, int | None]]:
+def hf_tensors(form: Format, architecture: Architecture) -> dict[str, tuple[Tensor, int | None]]:
     """Every tensor of a format that is no table, by its name: its entry and its layer."""
     found: dict[str, tuple[Tensor, int | None]] = {}
     for tensor in form.tensors:
-        layers = range(architecture.decoder.num_layers) if "{layer}" in tensor.theirs else [None]
-        found |= {tensor.theirs.format(layer=layer): (tensor, layer) for layer in layers}
+        layers = range(architecture.decoder.num_layers) if "{layer}" in tensor.hf else [None]
+        found |= {tensor.hf.format(layer=layer): (tensor, layer) for layer in layers}
     return found
 
 
-def their_shapes(form: Format, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def hf_shapes(form: Format, architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Every tensor name of a format and its shape, tables first."""
     ours = our_shapes(architecture)
     first, last = form.rows(architecture.vocabulary)
     shapes = {name: (last - first, architecture.decoder.width) for name in (form.embed, form.head) if name}
-    for name, (tensor, layer) in their_tensors(form, architecture).items():
+    for name, (tensor, layer) in hf_tensors(form, architecture).items():
         shape = ours[tensor.ours]
-        shapes[name] = foreign_shape(tensor, shape if layer is None else shape[1:])
+        shapes[name] = hf_shape(tensor, shape if layer is None else shape[1:])
     return shapes
 
 

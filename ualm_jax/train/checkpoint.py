@@ -7,14 +7,13 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ualm_jax.data.loading.loader import Loader
 from ualm_jax.errors import UserError
 from ualm_jax.train.step import TrainState
+from ualm_jax.weights.restore import on_mesh
 
 
 class Checkpoints:
@@ -84,40 +83,6 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
-
-
-def restore_params(directory: pathlib.Path, abstract: nnx.State, mesh: Mesh) -> tuple[int, nnx.State]:
-    """Step and parameters of the newest checkpoint, without the optimiser's state."""
-    if not directory.is_dir():
-        raise UserError(f"There is no checkpoint folder {directory}; train first, or give another --workdir.")
-    with ocp.CheckpointManager(
-        directory.absolute(), item_handlers={"state": ocp.PyTreeCheckpointHandler()}, item_names=("state",)
-    ) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError(f"{directory} holds no finished checkpoint; train first, or give another --workdir.")
-        wanted = {"params": on_mesh(abstract, mesh)}
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(
-                    wanted,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-                    partial_restore=True,
-                )
-            ),
-        )
-    return step, restored["state"]["params"]
-
-
-def on_mesh(abstract: Any, mesh: Mesh) -> Any:
-    """Abstract arrays whose shardings name real devices."""
-
-    def place(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        spec = PartitionSpec() if leaf.sharding is None else leaf.sharding.spec  # counters have none
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
-
-    return jax.tree.map(place, abstract)
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

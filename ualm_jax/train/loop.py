@@ -21,8 +21,8 @@ from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.converted import initial_params
 from ualm_jax.train.evaluation import Evaluation
+from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.metrics import MetricWriter, Throughput, format_eta
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
 from ualm_jax.train.step import abstract_state, init_state, make_train_step, state_from

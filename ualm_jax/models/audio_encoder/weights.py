@@ -22,7 +22,7 @@ from ualm_jax.models.audio_encoder.omni import OmniEncoder
 
 
 class Tensor(NamedTuple):
-    theirs: str  # "{layer}" is the layer's number
+    hf: str  # "{layer}" is the layer's number
     ours: str  # path in the module; under "layers" the layers are stacked on a leading axis
     reverse: bool = True  # axes in the opposite order
 
@@ -121,14 +121,14 @@ def load_state(
             )
         return found
 
-    for theirs, ours, reverse in table:
+    for hf, ours, reverse in table:
         target = targets.pop(ours)
         value = target.get_value()
-        if "{layer}" in theirs:
-            names = [theirs.format(layer=layer) for layer in range(config.num_layers)]
+        if "{layer}" in hf:
+            names = [hf.format(layer=layer) for layer in range(config.num_layers)]
             whole = np.stack([read(name, value.shape[1:], reverse) for name in names])
         else:
-            whole = read(theirs, value.shape, reverse)
+            whole = read(hf, value.shape, reverse)
         sharding = jax.NamedSharding(jax.sharding.get_mesh(), value.sharding.spec)
         target.set_value(jax.device_put(whole.astype(value.dtype), sharding))
     if unread:

@@ -7,20 +7,13 @@ from collections.abc import Callable
 
 from ualm_jax.codecs.xcodec.config import read_config
 from ualm_jax.convert_weights.card import Hashes, sha256, write_card, written_whole
-from ualm_jax.convert_weights.foreign import TensorFiles, open_directory
-from ualm_jax.convert_weights.parts import (
-    check_codec,
-    encoder_shapes,
-    part_directory,
-    read_encoder_config,
-    write_codec,
-    write_encoder,
-)
+from ualm_jax.convert_weights.parts import check_codec, part_directory, write_codec, write_encoder
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
+from ualm_jax.weights.audio_tower import encoder_shapes, open_tower, read_encoder_config
+from ualm_jax.weights.hf_folder import open_directory
+from ualm_jax.weights.tensor_files import TensorFiles
 
-# How the tower's tensors begin: in whole models, and in a checkpoint of the tower alone.
-PREFIXES = ("thinker.audio_tower.", "audio_tower.", "model.audio_tower.", "")
 KINDS = {"omni-audio": "OmniConfig", "af-whisper": "AFWhisperConfig"}
 
 
@@ -49,15 +42,6 @@ def import_encoder(
         notes = {"prefix": files.prefix}
         write_card(partial, kind="encoder", importer=importer, source=source, hashes=hashes, notes=notes)
     return _size(files)
-
-
-def open_tower(source: pathlib.Path) -> TensorFiles:
-    """The tower's tensors under their names inside the tower."""
-    for prefix in PREFIXES:
-        files = open_directory(source, prefix)
-        if "conv1.weight" in files.tensors:
-            return files
-    raise UserError(f"{source}: tensor {PREFIXES[0]}conv1.weight is missing; there is no audio tower here.")
 
 
 def export_xcodec(source: pathlib.Path, out: pathlib.Path) -> int:

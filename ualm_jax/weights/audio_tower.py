@@ -1,0 +1,71 @@
+"""Audio encoders in Hugging Face's layout: by themselves, or as the audio tower of a whole model."""
+
+import pathlib
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+
+from ualm_jax.errors import UserError
+from ualm_jax.models.audio_encoder import AFWhisperConfig, AudioEncoder, OmniConfig, build, load_state
+from ualm_jax.models.audio_encoder.weights import AF_WHISPER, OMNI, UNUSED
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.weights.hf_folder import open_directory, read_json
+from ualm_jax.weights.tensor_files import TensorFiles
+
+EncoderConfig = OmniConfig | AFWhisperConfig
+# How the tower's tensors begin: in whole models, and in a checkpoint of the tower alone.
+PREFIXES = ("thinker.audio_tower.", "audio_tower.", "model.audio_tower.", "")
+
+
+def read_encoder_config(path: pathlib.Path) -> EncoderConfig:
+    """The audio encoder that a config.json of an encoder, or of the model around it, describes."""
+    values = read_json(path)
+    kind = audio_section(values).get("model_type")
+    kinds = {"qwen2_5_omni_audio_encoder": OmniConfig, "audioflamingo3_encoder": AFWhisperConfig}
+    if kind not in kinds:
+        raise UserError(f"{path}: expected the configuration of {' or '.join(kinds)}, found model_type {kind!r}.")
+    try:
+        return kinds[kind].from_hf(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def audio_section(values: Mapping) -> Mapping:
+    """The part of a config.json that describes the encoder."""
+    for key in ("thinker_config", "audio_config"):
+        values = values.get(key, values)
+    return values
+
+
+def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of an audio encoder under Hugging Face's names, and its shape there."""
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        state = nnx.state(nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0))), nnx.Param)
+    ours = {".".join(map(str, path)): leaf.shape for path, leaf in nnx.to_flat_state(state)}
+    shapes = {}
+    for hf, path, reverse in OMNI if isinstance(config, OmniConfig) else AF_WHISPER:
+        stacked = "{layer}" in hf
+        shape = ours[path][1:] if stacked else ours[path]
+        for layer in range(config.num_layers if stacked else 1):
+            shapes[hf.format(layer=layer)] = shape[::-1] if reverse else shape
+    return shapes
+
+
+def open_tower(source: pathlib.Path) -> TensorFiles:
+    """The tower's tensors under their names inside the tower."""
+    for prefix in PREFIXES:
+        files = open_directory(source, prefix)
+        if "conv1.weight" in files.tensors:
+            return files
+    raise UserError(f"{source}: tensor {PREFIXES[0]}conv1.weight is missing; there is no audio tower here.")
+
+
+def load_encoder(directory: pathlib.Path) -> AudioEncoder:
+    """The encoder in `directory`, alone or inside a whole model, on the current mesh.
+
+    Raises UserError naming the file and tensor that is missing, damaged or of another size.
+    """
+    config, files = read_encoder_config(directory / "config.json"), open_tower(directory)
+    files.check(encoder_shapes(config), directory, unread=UNUSED)
+    return load_state(config, {name: files.read(name) for name in files.tensors})

@@ -1,0 +1,155 @@
+"""The one opener of weights: a run, a converted checkpoint, or a folder of Hugging Face.
+
+Training begins with what it opens, `ualm_jax.load` and `ualm generate` use it, `ualm convert export` gives it away.
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from ualm_jax.errors import UserError
+from ualm_jax.models.config import Architecture, Execution, read_model
+from ualm_jax.models.hf_names import our_shapes
+from ualm_jax.models.ualm import UALM, abstract_model
+from ualm_jax.weights.arrays import ArrayStore
+from ualm_jax.weights.converted import CARD, read_card
+from ualm_jax.weights.hf_folder import read_json
+from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
+from ualm_jax.weights.hf_to_ours import assemble
+from ualm_jax.weights.restore import restore_arrays
+from ualm_jax.weights.run_folder import newest_step, read_config
+
+PARTS = ("tokenizer", "codec", "encoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What lies at `path`: descriptions are read and checked, arrays are not read yet.
+
+    architecture, execution: of the language model and how it was computed last; None where there is only a codec or
+        an encoder.
+    step: optimiser steps behind the weights of a run, 0 for others.
+    parts: folders of "tokenizer", "codec" and "encoder", those that are there.
+    notes: what an export needs to give a foreign source back.
+    """
+
+    path: pathlib.Path
+    architecture: Architecture | None = None
+    execution: Execution | None = None
+    step: int = 0
+    parts: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def load_params(self, mesh: Mesh, execution: Execution | None = None) -> nnx.State:
+        """Parameters on `mesh`, cast to `param_dtype` of `execution`, by default as they were.
+
+        Raises UserError where there is no language model, or its arrays are damaged.
+        """
+        if self.architecture is None:
+            raise UserError(f"{self.path} holds no language model, only: {', '.join(self.parts)}.")
+        with jax.set_mesh(mesh):
+            _, abstract = abstract_model(self.architecture, execution or self.execution)
+        return self._read(abstract, mesh)
+
+    def load_model(self, mesh: Mesh) -> UALM:
+        """The language model on `mesh`."""
+        params = self.load_params(mesh)
+        with jax.set_mesh(mesh):
+            structure, _ = abstract_model(self.architecture, self.execution)
+            return nnx.merge(structure, params)
+
+    def arrays(self) -> ArrayStore:
+        """The stored arrays of a run or a converted checkpoint, to be read piece by piece."""
+        raise UserError(f"{self.path}: expected a converted checkpoint ({CARD}) or the --workdir of a run.")
+
+    def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
+        raise NotImplementedError
+
+
+class _Stored(Weights):
+    """Arrays that Orbax stored."""
+
+    def arrays(self) -> ArrayStore:
+        store = ArrayStore(self._directory)
+        store.check(our_shapes(self.architecture))
+        return store
+
+
+class _Run(_Stored):
+    @property
+    def _directory(self) -> pathlib.Path:
+        return self.path / "checkpoints" / str(self.step) / "state"
+
+    def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
+        return restore_arrays(self._directory, {"params": abstract}, mesh)["params"]
+
+
+class _Converted(_Stored):
+    @property
+    def _directory(self) -> pathlib.Path:
+        return self.path / "params"
+
+    def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
+        nnx.replace_by_pure_dict(abstract, restore_arrays(self._directory, nnx.to_pure_dict(abstract), mesh))
+        return abstract
+
+
+@dataclasses.dataclass(frozen=True)
+class _Qwen2(Weights):
+    plan: Qwen2Plan | None = None
+
+    def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
+        leaves = {".".join(key): leaf for key, leaf in nnx.to_flat_state(abstract)}
+        for name, value in assemble(self.plan.infos, self.plan.pieces):
+            leaf, value = leaves[name], value.astype(leaves[name].dtype, copy=False)
+            sharding = NamedSharding(mesh, leaf.sharding.spec)
+            # Every process has read it whole and keeps its own shards.
+            leaf.set_value(jax.make_array_from_callback(value.shape, sharding, lambda index, value=value: value[index]))
+        return abstract
+
+
+def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
+    """What lies at `path`: the --workdir of a run, what `ualm convert` made, or a Hugging Face folder.
+
+    step: of a run; by default the newest. Raises UserError where `path` is none of these, or damaged.
+    """
+    path = pathlib.Path(path)
+    parts = {name: path / name for name in PARTS if (path / name).is_dir()}
+    if (path / "checkpoints").is_dir():
+        return _open_run(path, parts, step)
+    if step is not None:
+        raise UserError(f"{path} is not the --workdir of a run, so it has no step {step} to choose.")
+    if (path / CARD).is_file():
+        card = read_card(path)
+        if "model" not in card:
+            return Weights(path, parts=parts)
+        return _Converted(path, *read_model(card["model"]), parts=parts, notes=card["source"])
+    return _open_hugging_face(path)
+
+
+def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
+    config = read_config(path)
+    step = newest_step(path) if step is None else step
+    model = config["model"] | config.get("execution", {})
+    return _Run(path, *read_model(model), step, parts)
+
+
+def _open_hugging_face(path: pathlib.Path) -> Weights:
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"{path}: expected the --workdir of a run, a converted checkpoint or a Hugging Face folder, found none."
+        )
+    values = read_json(path / "config.json")
+    if "train" in values:  # a run that has saved nothing yet
+        newest_step(path)
+    kind = values.get("model_type")
+    if kind == "qwen2":
+        plan = plan_qwen2(path)
+        parts = {"tokenizer": path} if (path / "tokenizer_config.json").is_file() else {}
+        return _Qwen2(path, plan.architecture, Execution(param_dtype=plan.param_dtype), parts=parts, plan=plan)
+    return Weights(path, parts={"codec" if kind == "xcodec" else "encoder": path})
