@@ -17,7 +17,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
-from ualm_jax.train.loss import next_token_loss
+from ualm_jax.train.objectives.next_token import next_token
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_packed_loss_and_gradients_equal_unpacked_ones(model, golden):
     graph, params = nnx.split(model)
 
     def sums(params, batch):
-        result = next_token_loss(nnx.merge(graph, params), batch)
-        return result.loss, result
+        result = next_token(nnx.merge(graph, params), batch)
+        return result["loss"].total, result
 
     run = jax.jit(jax.value_and_grad(sums, has_aux=True))
     (_, together), grad_together = run(params, packed(golden))
@@ -110,8 +110,8 @@ def test_remat_changes_no_gradient(remat, model, golden):
     def grad(policy):
         def loss(params):
             merged = nnx.merge(graph, params)
-            merged.config = dataclasses.replace(model.config, remat=policy)
-            return next_token_loss(merged, batch).loss
+            merged.execution = dataclasses.replace(model.execution, remat=policy)
+            return next_token(merged, batch)["loss"].total
 
         return jax.jit(jax.grad(loss))(params)
 
@@ -152,7 +152,7 @@ def test_eight_devices_compute_what_one_does(golden, golden_dir):
             )
 
             def loss(params, rows):
-                return next_token_loss(nnx.merge(graph, params), rows).mean()
+                return next_token(nnx.merge(graph, params), rows)["loss"].value()
 
             value, grads = jax.jit(jax.value_and_grad(loss))(params, rows)
             return float(value), jax.tree.map(np.asarray, nnx.to_pure_dict(grads))

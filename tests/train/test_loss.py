@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from helpers import golden_model
 
-from ualm_jax.train.loss import next_token_loss
+from ualm_jax.train.objectives.next_token import next_token
 
 NAMES = ["gen", "und", "txt", "reason"]
 
@@ -23,19 +23,19 @@ def model(golden_dir):
 
 @pytest.mark.parametrize("name", [*NAMES, "batch_of_four"])
 def test_loss_and_accuracy_equal_the_references(name, model, golden, expected):
-    sums = jax.jit(next_token_loss)(model, golden_model.batch_of(golden, name))
-    np.testing.assert_allclose(sums.mean(), expected[name]["loss"], rtol=1e-4)
+    sums = jax.jit(next_token)(model, golden_model.batch_of(golden, name))
+    np.testing.assert_allclose(sums["loss"].value(), expected[name]["loss"], rtol=1e-4)
     stats = expected[name]["stats"]
     for stream in range(8):
         if f"acc_layer{stream}" in stats:
-            accuracy = sums.correct[stream] / sums.counted[stream]
+            accuracy = sums["accuracy/stream"].value()[stream]
             np.testing.assert_allclose(accuracy, stats[f"acc_layer{stream}"], atol=1e-6)
 
 
 def test_every_gradient_norm_equals_the_references(model, golden, expected, golden_dir):
     graph, params = nnx.split(model)
     batch = golden_model.batch_of(golden, "batch_of_four")
-    grads = jax.jit(jax.grad(lambda p: next_token_loss(nnx.merge(graph, p), batch).mean()))(params)
+    grads = jax.jit(jax.grad(lambda p: next_token(nnx.merge(graph, p), batch)["loss"].value()))(params)
     grads = nnx.to_pure_dict(grads)
     norms = expected["batch_of_four"]["grad_l2"]
     squares = {name: np.asarray(value) for name, value in norms.items()}
@@ -78,12 +78,12 @@ def test_chunked_loss_equals_the_naive_one(model, golden):
     graph, params = nnx.split(model)
 
     def value_and_grad(chunk):
-        config = dataclasses.replace(model.config, loss_chunk=chunk)
+        execution = dataclasses.replace(model.execution, loss_chunk=chunk)
 
         def loss(params):
             chunked = nnx.merge(graph, params)
-            chunked.config = config
-            return next_token_loss(chunked, batch).mean()
+            chunked.execution = execution
+            return next_token(chunked, batch)["loss"].value()
 
         return jax.jit(jax.value_and_grad(loss))(params)
 

@@ -6,11 +6,12 @@ from flax import nnx
 
 from ualm_jax.generate import SamplingParams, generate
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
-from ualm_jax.models.ualm import abstract_model
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.layout import build_grid, build_prompt
 from ualm_jax.tokens.types import Batch, Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.batches import shard_batch
+from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.step import init_state, make_train_step
 
@@ -39,8 +40,8 @@ def test_four_clips_are_learnt_and_given_back():
     )
     optimizer = make_optimizer(OptimizerConfig(peak_lr=1e-2, warmup_steps=20, decay_steps=400))
     structure = abstract_model(ARCHITECTURE, EXECUTION)[0]
-    state = init_state(ARCHITECTURE, EXECUTION, optimizer, seed=0)
-    step = make_train_step(structure, optimizer)
+    state = init_state(lambda: UALM(ARCHITECTURE, EXECUTION, nnx.Rngs(0)), optimizer)
+    step = make_train_step(structure, next_token, optimizer)
     placed = shard_batch(batch, jax.sharding.get_mesh(), 1)
     for _ in range(400):
         state, metrics = step(state, placed)

@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers.golden_model import ARCHITECTURE
 from helpers.golden_steps import EXECUTION, OPTIMIZER, rows
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.ualm import abstract_model
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.batches import shard_batch
+from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.precision import apply_updates, stochastic_round
 from ualm_jax.train.step import abstract_state, init_state, make_train_step
@@ -25,8 +27,8 @@ def train(golden, execution, optimizer_config, *, mesh=None, microbatches=1, ste
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(optimizer_config)
         state, step = (
-            init_state(ARCHITECTURE, execution, optimizer, seed=0),
-            make_train_step(abstract_model(ARCHITECTURE, execution)[0], optimizer),
+            init_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), optimizer),
+            make_train_step(abstract_model(ARCHITECTURE, execution)[0], next_token, optimizer),
         )
         batch, losses = shard_batch(rows(golden), mesh, microbatches), []
         for _ in range(steps):
@@ -40,7 +42,7 @@ def test_states_have_their_own_dtype_from_the_first_step_to_the_last(param_dtype
     execution = dataclasses.replace(EXECUTION, param_dtype=param_dtype)
     optimizer_config = dataclasses.replace(OPTIMIZER, state_dtype=state_dtype)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        before = abstract_state(ARCHITECTURE, execution, make_optimizer(optimizer_config))
+        before = abstract_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), make_optimizer(optimizer_config))
     after, losses = train(golden, execution, optimizer_config)
     assert losses[-1] < losses[0]
     for tree, dtype in ((before.params, param_dtype), (before.opt_state, state_dtype)):

@@ -11,13 +11,10 @@ from ualm_jax.aot import hlo
 from ualm_jax.aot.roofline import Roofline, memory_bytes, remat_flops, train_roofline
 from ualm_jax.aot.topology import Topology
 from ualm_jax.models import flops
-from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
-from ualm_jax.train.batches import abstract_batch
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.optimizer import make_optimizer
-from ualm_jax.train.step import abstract_state, make_train_step
+from ualm_jax.train.stages import lower_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +51,6 @@ class Report:
                 "mfu_at_serial": self.roofline.mfu(self.roofline.serial),
             }
         return mapping
-
-
-def lower_step(config: RunConfig, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> jax.stages.Lowered:
-    """The training step of a run, traced with shapes alone; `mesh` must be set.
-
-    Raises UserError where an array can not be split over the mesh.
-    """
-    config.check_mesh(**mesh.shape)
-    optimizer = make_optimizer(config.optimizer)
-    batch = abstract_batch(
-        config.data.batch_size,
-        config.data.seq_len,
-        config.model.vocabulary.num_streams,
-        mesh,
-        config.train.grad_accum_steps,
-    )
-    step = make_train_step(abstract_model(config.model, config.execution)[0], optimizer)
-    return step.trace(abstract_state(config.model, config.execution, optimizer), batch).lower(
-        lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, jax.sharding.AbstractMesh) else None
-    )
 
 
 def compile_step(config: RunConfig, topology: Topology) -> Report:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from flax import nnx
 from jax.sharding import Mesh
 
 from ualm_jax.bench.loading_memory import watch
@@ -18,8 +19,9 @@ from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, 
 from ualm_jax.bench.timing import Timing, time_in_turn
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import Loader, make_loader
-from ualm_jax.models.ualm import abstract_model
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.train.batches import shard_batch
+from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.step import init_state, make_train_step
 
@@ -168,8 +170,8 @@ def _step(args: argparse.Namespace, config: SizedModel, mesh: Mesh) -> dict[str,
     with jax.set_mesh(mesh):
         batch = shard_batch(packed_batch(config, args.step_rows, SEQ_LEN, documents=8), mesh, microbatches=1)
         optimizer = make_optimizer(OptimizerConfig())
-        state = init_state(*config, optimizer, seed=0)
-        program = compile_program(make_train_step(abstract_model(*config)[0], optimizer), state, batch)
+        state = init_state(lambda: UALM(*config, nnx.Rngs(0)), optimizer)
+        program = compile_program(make_train_step(abstract_model(*config)[0], next_token, optimizer), state, batch)
 
         def step() -> None:
             nonlocal state

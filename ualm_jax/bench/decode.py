@@ -26,7 +26,7 @@ from ualm_jax.tokens.layout import build_prompt
 from ualm_jax.tokens.types import TokenGrid
 from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
 from ualm_jax.train.batches import shard_batch
-from ualm_jax.train.loss import next_token_loss
+from ualm_jax.train.objectives.next_token import next_token
 
 _FRAME_RATE = 50  # of X-codec: a step makes a frame
 _CFG_SCALE, _TEMPERATURE, _TOP_K = 3.0, 0.8, 20
@@ -220,7 +220,7 @@ def _check_loss(config: SizedModel, mesh: Mesh, model: UALM, theirs) -> None:
 
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     batch = packed_batch(config, rows, 64, 1)
-    loss = jax.jit(lambda model, batch: next_token_loss(model, batch).mean())(model, shard_batch(batch, mesh))
+    loss = jax.jit(lambda model, batch: next_token(model, batch)["loss"].value())(model, shard_batch(batch, mesh))
     check_same("loss", float(loss), reference_torch.evaluate(theirs, batch))
 
 

@@ -14,9 +14,10 @@ from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, 
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.models import flops
 from ualm_jax.models.config import REMAT_POLICIES
-from ualm_jax.models.ualm import abstract_model
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.batches import shard_batch
+from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.step import init_state, make_train_step
 
@@ -116,9 +117,11 @@ class _Ours:
 
     def __init__(self, config: SizedModel, mesh: Mesh, batch: Batch):
         optimizer = make_optimizer(_OPTIMIZER)
-        self._state = init_state(*config, optimizer, seed=0)
+        self._state = init_state(lambda: UALM(*config, nnx.Rngs(0)), optimizer)
         self._batch = shard_batch(batch, mesh, microbatches=1)
-        self.program = compile_program(make_train_step(abstract_model(*config)[0], optimizer), self._state, self._batch)
+        self.program = compile_program(
+            make_train_step(abstract_model(*config)[0], next_token, optimizer), self._state, self._batch
+        )
 
     def params(self) -> nnx.State:
         return self._state.params

@@ -10,7 +10,8 @@ D (V + Q W): the head. Stream 0 needs the text columns V and the codebooks' colu
 codebooks' columns of h + e_s, which are those of h plus a vector that is the same for all positions, so the codebooks'
 columns are multiplied once for all streams. Looking up embeddings costs nothing.
 Attention: a query meets (T + 1) / 2 keys on average when causal, in Q K' and in the weighted sum: 4 N H (T + 1) / 2.
-Packing several documents in a row only lowers this; the figure for one document is used, and stated.
+Packing several documents in a row lowers this: a step that knows how many keys its queries see counts those, inside
+documents; a prediction takes rows of one document, and says so.
 The backward pass costs twice the forward one. Recomputation (remat) is not counted: it is not useful work.
 """
 
@@ -50,6 +51,16 @@ def train_step(architecture: Architecture, rows: int, length: int) -> StepFlops:
     forward = forward_per_position(architecture, length)
     factor = 3 * rows * length
     return StepFlops(forward.layers * factor, forward.heads * factor, forward.attention * factor)
+
+
+def packed_step(architecture: Architecture, tokens: float, attended: float) -> float:
+    """Operations of a training step on packed documents, all of them together.
+
+    tokens: positions that are no padding. attended: keys inside documents that all queries see together.
+    """
+    forward, decoder = forward_per_position(architecture, 0), architecture.decoder
+    attention = 4.0 * decoder.num_layers * decoder.num_heads * decoder.head_dim * attended
+    return 3 * ((forward.layers + forward.heads) * tokens + attention)
 
 
 def layer_params(architecture: Architecture) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec
+from ualm_jax.models.audio_encoder.encoder import encode_audio
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.decoder import Decoder
 from ualm_jax.parallel.sharding import reshard, spec
@@ -22,7 +23,10 @@ _INIT_STD = 0.02
 
 
 class UALM(nnx.Module):
-    """See the module's text. Parameters are split as `parallel/sharding.py` says; a mesh must be set."""
+    """See the module's text. Parameters are split as `parallel/sharding.py` says; a mesh must be set.
+
+    encoder: None, or the audio encoder that a training run sets, to turn a batch's mel windows into features.
+    """
 
     def __init__(self, architecture: Architecture, execution: Execution, rngs: nnx.Rngs):
         self.architecture, self.execution = architecture, execution
@@ -36,10 +40,11 @@ class UALM(nnx.Module):
         self.text_head = params.normal(rngs, (D, vocabulary.audio_start), ("embed", "vocab"), **normal)
         self.audio_head = params.normal(rngs, codebooks, ("embed", "codebooks", None), **normal)
         self.adapter = nnx.data(None if architecture.feature_width is None else Adapter(architecture, rngs, dtype))
+        self.encoder = nnx.data(None)
 
     def __call__(self, batch: Batch) -> Float[Array, "B T D"]:
         """Final hidden states of every position."""
-        x = self.embed_batch(batch)
+        x = self.embed_batch(encode_audio(self.encoder, batch))
         return self.decoder(x, batch.positions, AttentionSpec(batch.segment_ids), self.execution.remat)
 
     def embed_batch(self, batch: Batch) -> Float[Array, "B T D"]:

@@ -1,4 +1,7 @@
-"""Host batches onto the mesh."""
+"""Batches: what a loop asks of them, and how host rows come onto the mesh."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -8,10 +11,55 @@ from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch
 
 
-def shard_batch(batch: Batch, mesh: Mesh, microbatches: int | None = None) -> Batch:
+@runtime_checkable
+class Batches(Protocol):
+    """An endless iterator over (batch on the mesh, what its rows were made of)."""
+
+    def __next__(self) -> tuple[Any, Any]: ...
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the last batch ended: JSON-able, and the same on all processes."""
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from there, with any number of processes and workers."""
+
+    def progress(self) -> dict[str, float]:
+        """Metrics of how far the data has been read."""
+
+    def record_names(self, records: Any) -> Sequence[str]:
+        """The records that the second part of an item stands for."""
+
+    def close(self) -> None:
+        """Ends its workers."""
+
+
+class ShardedBatches:
+    """The batches of a loader, on `mesh`. loader: such as `data.loading.loader.make_loader` makes."""
+
+    def __init__(self, loader: Any, mesh: Mesh, record_names: Callable[[Any], Sequence[str]], microbatches: int | None):
+        self._loader, self._mesh, self._microbatches = loader, mesh, microbatches
+        self.record_names = record_names
+        self.get_state, self.set_state, self.close = loader.get_state, loader.set_state, loader.close
+
+    def __next__(self) -> tuple[Any, Any]:
+        batch, records = next(self._loader)
+        return shard_batch(batch, self._mesh, self._microbatches), records
+
+    def progress(self) -> dict[str, float]:
+        """Of every source: its share of all tokens read so far, and the tokens and epochs themselves."""
+        found = {}
+        for source in self._loader.progress():
+            found[f"data/{source.directory}/share"] = source.share
+            found[f"data/{source.directory}/tokens"] = float(source.tokens)
+            found[f"data/{source.directory}/epochs"] = source.epochs
+        return found
+
+
+def shard_batch(batch: Any, mesh: Mesh, microbatches: int | None = None) -> Any:
     """This process's rows as global device arrays [B, ...], rows split over data and fsdp.
 
-    With `microbatches` the rows are dealt into [A, B / A, ...].
+    batch: a pytree of numpy arrays with the same number of rows. With `microbatches` they are dealt into
+    [A, B / A, ...].
     """
 
     def put(local: np.ndarray) -> jax.Array:

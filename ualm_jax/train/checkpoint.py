@@ -10,9 +10,8 @@ from typing import Any
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from ualm_jax.data.loading.loader import Loader
 from ualm_jax.errors import UserError
-from ualm_jax.train.step import TrainState
+from ualm_jax.train.batches import Batches
 from ualm_jax.weights.restore import on_mesh
 
 
@@ -24,6 +23,7 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path, *, every: int, keep: int, identity: dict[str, Any]):
         self._directory = directory
+        self._every = every
         self._identity = json.loads(json.dumps(identity))
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
@@ -36,7 +36,11 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, data: Loader, *, force: bool = False) -> bool:
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint shall be made at `step`."""
+        return step % self._every == 0
+
+    def save(self, step: int, state: Any, data: Batches, *, force: bool = False) -> bool:
         """Saves in the background where `step` is due, or now with `force`; True if a checkpoint was begun."""
         if self._manager.latest_step() == step:
             return False
@@ -50,7 +54,7 @@ class Checkpoints:
             force=force,
         )
 
-    def restore(self, abstract: TrainState, data: Loader, mesh: Mesh) -> TrainState:
+    def restore(self, abstract: Any, data: Batches, mesh: Mesh) -> Any:
         """The newest state, laid out as `abstract` says on `mesh`; moves `data` to where it was saved.
 
         Raises UserError for a checkpoint of another configuration.

@@ -1,8 +1,10 @@
-"""Where metrics go: a line on the console, one JSON object a line in metrics.jsonl, and TensorBoard."""
+"""Where metrics go: metrics.jsonl, one JSON object a line, and TensorBoard."""
 
 import json
+import os
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 import tensorboardX
@@ -11,46 +13,94 @@ from ualm_jax.audio.spectrogram import spectrogram_image
 
 
 class MetricWriter:
-    """Writes scalars and sounds of a run into `workdir`; a resumed run appends."""
+    """Writes scalars and sounds of a run into `workdir`. Of a step there is one line, whatever adds to it and when.
 
-    def __init__(self, workdir: pathlib.Path):
-        self._jsonl = open(workdir / "metrics.jsonl", "a", encoding="utf-8")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
+    workdir: None writes nothing; of many processes one writes.
+    step: where the run begins or goes on. What was written of later steps is removed: they will be done again.
+    """
+
+    def __init__(self, workdir: pathlib.Path | None, step: int = 0):
+        self._jsonl = self._board = None
+        if workdir is None:
+            return
+        path = workdir / "metrics.jsonl"
+        rows = [row for row in read_metrics(path) if row["step"] <= step]
+        lines = [_line(row) for row in rows]
+        beside = path.with_name(".metrics.jsonl.partial")
+        beside.write_bytes(b"".join(lines))
+        os.replace(beside, path)
+        self._last: dict[str, Any] = rows[-1] if rows else {}
+        self._start = sum(map(len, lines[:-1]))  # of the last line
+        self._jsonl = open(path, "r+b")
+        self._jsonl.seek(0, os.SEEK_END)
+        purged = {"purge_step": step + 1} if step else {}
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), **purged)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        self._jsonl.write(json.dumps({"step": step, **values}) + "\n")
+        if self._jsonl is None:
+            return
+        if self._last.get("step") == step:
+            self._jsonl.seek(self._start)
+            self._last |= values
+        else:
+            self._start = self._jsonl.seek(0, os.SEEK_END)
+            self._last = {"step": step, **values}
+        self._jsonl.write(_line(self._last))
+        self._jsonl.truncate()
         self._jsonl.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def sound(self, step: int, name: str, wav: np.ndarray, sample_rate: int) -> None:
         """A waveform [N] and its spectrogram."""
-        self._board.add_audio(name, wav[:, None], step, sample_rate=sample_rate)
-        self._board.add_image(f"{name}/spectrogram", spectrogram_image(wav, sample_rate), step, dataformats="HWC")
+        if self._board is not None:
+            self._board.add_audio(name, wav[:, None], step, sample_rate=sample_rate)
+            self._board.add_image(f"{name}/spectrogram", spectrogram_image(wav, sample_rate), step, dataformats="HWC")
 
     def close(self) -> None:
-        self._jsonl.close()
-        self._board.close()
+        if self._jsonl is not None:
+            self._jsonl.close()
+            self._board.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, one a step, in order. What a killed run wrote twice, or half, is mended."""
+    rows: dict[int, dict[str, Any]] = {}
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the line that a killed process was writing
+        rows[row["step"]] = rows.get(row["step"], {}) | row
+    return [rows[step] for step in sorted(rows)]
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return (json.dumps(row) + "\n").encode()
 
 
 class Throughput:
-    """Tokens per second and time to go; time spent in `pause` (checkpoints, evaluation) does not count."""
+    """Steps, and amounts of what they did, per second; time spent in `pause` does not count."""
 
     def __init__(self):
-        self._start = time.perf_counter()
-        self._tokens = 0.0
-        self._steps = 0
+        self.restart()
 
-    def count(self, tokens: float) -> None:
-        self._tokens += tokens
+    def restart(self) -> None:
+        self._start, self._amounts, self._steps = time.perf_counter(), {}, 0
+
+    def count(self, amounts: dict[str, float]) -> None:
+        """One more step."""
         self._steps += 1
+        for name, amount in amounts.items():
+            self._amounts[name] = self._amounts.get(name, 0.0) + amount
 
-    def rates(self) -> tuple[float, float]:
-        """(tokens, steps) per second since the last call."""
+    def rates(self) -> tuple[float, dict[str, float]]:
+        """Seconds per step, and amounts per second, since the last call; 0 and none where no step was counted."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
-        rates = self._tokens / seconds, self._steps / seconds
-        self._start, self._tokens, self._steps = time.perf_counter(), 0.0, 0
-        return rates
+        per_step = seconds / self._steps if self._steps else 0.0
+        rates = {name: amount / seconds for name, amount in self._amounts.items()}
+        self.restart()
+        return per_step, rates
 
     def pause(self) -> "_Pause":
         return _Pause(self)

@@ -1,7 +1,7 @@
-"""Training state, and the one jitted step that moves it."""
+"""Training state, and the one jitted step that moves it. Any model, any objective, any batch."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,12 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from ualm_jax.models.audio_encoder.encoder import AudioEncoder, encode_audio
-from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.params import cast_floats
-from ualm_jax.models.ualm import UALM
-from ualm_jax.tokens.types import Batch
-from ualm_jax.train.loss import LossSums, next_token_loss
+from ualm_jax.train.objectives import Objective, Sums, values
 from ualm_jax.train.precision import apply_updates
+
+CONSTANTS = nnx.State({})
+"""For a model whose arrays are all parameters."""
 
 
 class TrainState(NamedTuple):
@@ -26,16 +25,9 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def init_state(
-    architecture: Architecture, execution: Execution, optimizer: optax.GradientTransformation, seed: int
-) -> TrainState:
+def init_state(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
     """A fresh state, every array made in its own sharding on the current mesh."""
-
-    def init() -> TrainState:
-        params = nnx.state(UALM(architecture, execution, nnx.Rngs(seed)), nnx.Param)
-        return TrainState(jnp.int32(0), params, optimizer.init(params))
-
-    return jax.jit(init)()
+    return jax.jit(lambda: _fresh(make_model, optimizer))()
 
 
 def state_from(params: nnx.State, optimizer: optax.GradientTransformation) -> TrainState:
@@ -43,70 +35,63 @@ def state_from(params: nnx.State, optimizer: optax.GradientTransformation) -> Tr
     return TrainState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
 
 
-def abstract_state(
-    architecture: Architecture, execution: Execution, optimizer: optax.GradientTransformation
-) -> TrainState:
+def abstract_state(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes, dtypes and shardings of `init_state`, without making an array."""
+    return jax.eval_shape(lambda: _fresh(make_model, optimizer))
 
-    def init() -> TrainState:
-        params = nnx.state(UALM(architecture, execution, nnx.Rngs(0)), nnx.Param)
-        return TrainState(jnp.int32(0), params, optimizer.init(params))
 
-    return jax.eval_shape(init)
+def _fresh(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
+    params = nnx.state(make_model(), nnx.Param)
+    return TrainState(jnp.int32(0), params, optimizer.init(params))
 
 
 def make_train_step(
-    structure: nnx.GraphDef, optimizer: optax.GradientTransformation
+    structure: nnx.GraphDef, objective: Objective, optimizer: optax.GradientTransformation
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """The step (state, batch, encoder), jitted, its state donated.
+    """The step (state, batch, constants) to (state, metrics), jitted, its state donated.
 
-    Its batch has a leading axis of microbatches, [A, B, ...]. Their loss sums and gradients are added up and
-    divided once by the positions of all of them, so that A microbatches equal one batch of A times the rows.
+    structure: of the model, `nnx.merge(structure, params, constants)`. constants: arrays of it that no state holds.
+    The batch is a pytree whose leaves have a leading axis of microbatches, [A, B, ...]. Their sums and gradients are
+    added up and divided once by the count of all of them, so that A microbatches equal one batch of A times the rows.
     """
 
-    def loss(params: nnx.State, microbatch: Batch) -> tuple[Array, LossSums]:
-        sums = next_token_loss(nnx.merge(structure, params), microbatch)
-        return sums.loss, sums
+    def loss(params: nnx.State, constants: nnx.State, microbatch: Any) -> tuple[Array, Sums]:
+        sums = objective(nnx.merge(structure, params, constants), microbatch)
+        return sums["loss"].total, sums
 
-    def gradients(params: nnx.State, microbatch: Batch, encoder: AudioEncoder | None) -> tuple[nnx.State, LossSums]:
-        (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(params, encode_audio(encoder, microbatch))
-        return grads, sums
+    def step(state: TrainState, batch: Any, constants: nnx.State = CONSTANTS) -> tuple[TrainState, dict[str, Array]]:
+        def gradients(microbatch: Any) -> tuple[nnx.State, Sums]:
+            return jax.grad(loss, has_aux=True)(state.params, constants, microbatch)
 
-    def step(
-        state: TrainState, batch: Batch, encoder: AudioEncoder | None = None
-    ) -> tuple[TrainState, dict[str, Array]]:
         def add(total, microbatch):
-            grads, sums = gradients(state.params, microbatch, encoder)
+            grads, sums = gradients(microbatch)
             return jax.tree.map(jnp.add, total, (cast_floats(grads, jnp.float32), sums)), None
 
-        if len(batch.tokens) == 1:  # no float32 copy of the gradients is needed
-            grads, sums = gradients(state.params, jax.tree.map(lambda leaf: leaf[0], batch), encoder)
+        first = jax.tree.map(lambda leaf: leaf[0], batch)
+        if len(jax.tree.leaves(batch)[0]) == 1:  # no float32 copy of the gradients is needed
+            grads, sums = gradients(first)
         else:
             zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params)
-            S = batch.tokens.shape[-1]
-            zero_sums = LossSums(jnp.float32(0), jnp.float32(0), jnp.zeros(S), jnp.zeros(S))
+            zero_sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradients, first)[1])
             (grads, sums), _ = jax.lax.scan(add, (zero_grads, zero_sums), batch)
-        positions = jnp.maximum(sums.positions, 1)
-        grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / positions, grads)
+        count = jnp.maximum(sums["loss"].count, 1)
+        grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates, state.step)
-        metrics = {
-            "loss": sums.mean(),
-            "accuracy": sums.correct / jnp.maximum(sums.counted, 1),
+        metrics = values(sums) | {
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),
             "update_norm": optax.tree.norm(updates),
-            "tokens": jnp.sum(batch.segment_ids > 0).astype(jnp.float32),
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
 
 
-def make_eval_step(structure: nnx.GraphDef) -> Callable[..., LossSums]:
-    """(params, batch [B, ...], encoder) to loss sums, jitted."""
+def make_eval_step(structure: nnx.GraphDef, objective: Objective) -> Callable[..., Sums]:
+    """(params, batch [B, ...], constants) to the objective's sums, jitted."""
 
-    def step(params: nnx.State, batch: Batch, encoder: AudioEncoder | None = None) -> LossSums:
-        return next_token_loss(nnx.merge(structure, params), encode_audio(encoder, batch))
+    def step(params: nnx.State, batch: Any, constants: nnx.State = CONSTANTS) -> Sums:
+        return objective(nnx.merge(structure, params, constants), batch)
 
     return jax.jit(step)

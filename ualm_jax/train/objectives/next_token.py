@@ -3,37 +3,25 @@
 Definition, from the public UALM code (`models/ualm/lm/parallel.py`, `_loss`): stream 0 is a softmax over the
 whole vocabulary, streams 1 and up over the merged interval of all codebooks; each token's cross-entropy is
 multiplied by its weight, and the sum is divided by the number of positions whose stream-0 weight is not zero.
-Here the sum and the divisor are returned apart, so that accumulating or sharding a batch changes nothing.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
+from ualm_jax.train.objectives import Mean, Sums
 
 
-class LossSums(NamedTuple):
-    """Sums over positions; all of them add up over microbatches and devices.
+def next_token(model: UALM, batch: Batch) -> Sums:
+    """The first token of a segment is never a target.
 
-    loss: weighted cross-entropy. positions: positions with a stream-0 weight.
-    correct, counted: per stream, tokens predicted right and tokens with a weight.
+    loss: weighted cross-entropy, by positions with a stream-0 weight.
+    accuracy/stream: [S] tokens predicted right, by tokens with a weight.
+    tokens: positions that are no padding. attended: keys that their queries see, one layer and head, so that the
+        work of attention inside documents is known.
     """
-
-    loss: Float[Array, ""]
-    positions: Float[Array, ""]
-    correct: Float[Array, " S"]
-    counted: Float[Array, " S"]
-
-    def mean(self) -> Float[Array, ""]:
-        return self.loss / jnp.maximum(self.positions, 1)
-
-
-def next_token_loss(model: UALM, batch: Batch) -> LossSums:
-    """Loss sums of a batch; the first token of a segment is never a target."""
     hidden = model(batch)
     targets = _shift(batch.tokens)
     same_segment = batch.segment_ids == _shift(batch.segment_ids)
@@ -48,12 +36,13 @@ def next_token_loss(model: UALM, batch: Batch) -> LossSums:
         model.execution.loss_chunk,
     )
     counted = (weights != 0).astype(jnp.float32)
-    return LossSums(
-        loss=jnp.sum(loss * weights),
-        positions=jnp.sum(counted[:, :, 0]),
-        correct=jnp.sum(correct * counted, axis=(0, 1)),
-        counted=jnp.sum(counted, axis=(0, 1)),
-    )
+    real = batch.segment_ids > 0
+    return {
+        "loss": Mean(jnp.sum(loss * weights), jnp.sum(counted[:, :, 0])),
+        "accuracy/stream": Mean(jnp.sum(correct * counted, axis=(0, 1)), jnp.sum(counted, axis=(0, 1))),
+        "tokens": jnp.sum(real).astype(jnp.float32),
+        "attended": jnp.sum((batch.positions + 1) * real, dtype=jnp.float32),
+    }
 
 
 def _shift(x: Array) -> Array:

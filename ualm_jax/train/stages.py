@@ -1,0 +1,208 @@
+"""From a configuration to a run: the one file that sees the whole of it and wires the parts together."""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from typing import Any
+
+import jax
+from clu import parameter_overview
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import AbstractMesh, Mesh
+
+from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.data.loading.loader import make_loader, record_ids
+from ualm_jax.errors import UserError
+from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.mapping import to_mapping
+from ualm_jax.models import flops
+from ualm_jax.models.audio_encoder import AudioEncoder
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.hardware import peak_of
+from ualm_jax.parallel.mesh import make_mesh
+from ualm_jax.tokens.tokenizer import load_tokenizer
+from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.train.batches import ShardedBatches, abstract_batch
+from ualm_jax.train.checkpoint import Checkpoints
+from ualm_jax.train.config import RunConfig
+from ualm_jax.train.evaluation import HeldOut, Sounds
+from ualm_jax.train.init_from import initial_params
+from ualm_jax.train.loop import Evaluator, Run, fit
+from ualm_jax.train.metrics import MetricWriter
+from ualm_jax.train.objectives.next_token import next_token
+from ualm_jax.train.optimizer import learning_rate, make_optimizer
+from ualm_jax.train.report import Metrics, Reporter
+from ualm_jax.train.step import TrainState, abstract_state, init_state, make_eval_step, make_train_step, state_from
+from ualm_jax.train.workdir import load_encoder, prepare_workdir
+
+log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, workdir: pathlib.Path) -> int:
+    """Trains until config.train.steps, a signal or a NaN; returns the step reached.
+
+    A run that finds a checkpoint in `workdir` goes on from it, bit for bit as if it had never stopped. Raises UserError
+    for a configuration that does not fit the devices, the dataset or the checkpoint, and for a loss that is not finite.
+    """
+    mesh = make_mesh(config.mesh)
+    config.check_mesh(**mesh.shape)
+    if jax.process_index() == 0:
+        prepare_workdir(config, workdir)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("workdir")
+    with jax.set_mesh(mesh):
+        return fit(language_model(config, workdir, mesh))
+
+
+def language_model(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
+    """Next-token training of a UALM; `mesh` is set."""
+    optimizer = make_optimizer(config.optimizer)
+    encoder = load_encoder(config, workdir)
+    structure, constants = _structure(config, encoder)
+    batches = _batches(config.data, config.model.vocabulary, mesh, config.train.grad_accum_steps)
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        every=config.train.save_interval,
+        keep=config.train.max_to_keep,
+        identity=_identity(config),
+    )
+    state = _state(config, optimizer, checkpoints, batches, mesh)
+    log.info("%d parameters on %d devices %s", config.model.num_params(), mesh.size, dict(mesh.shape))
+
+    step = make_train_step(structure, next_token, optimizer)
+    writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
+    return Run(
+        state=state,
+        step=lambda state, batch: step(state, batch, constants),
+        batches=batches,
+        checkpoints=checkpoints,
+        reporter=_reporter(config, mesh, writer),
+        steps=config.train.steps,
+        stop_every=config.train.log_every,
+        evaluators=_evaluators(config, workdir, mesh, (structure, constants), writer),
+    )
+
+
+def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lowered:
+    """The training step of a run, traced with shapes alone; `mesh` must be set.
+
+    Raises UserError where an array can not be split over the mesh.
+    """
+    config.check_mesh(**mesh.shape)
+    optimizer = make_optimizer(config.optimizer)
+    batch = abstract_batch(
+        config.data.batch_size,
+        config.data.seq_len,
+        config.model.vocabulary.num_streams,
+        mesh,
+        config.train.grad_accum_steps,
+    )
+    step = make_train_step(_structure(config, None)[0], next_token, optimizer)
+    return step.trace(abstract_state(_maker(config), optimizer), batch).lower(
+        lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, AbstractMesh) else None
+    )
+
+
+def _maker(config: RunConfig) -> Any:
+    return lambda: UALM(config.model, config.execution, nnx.Rngs(config.train.seed))
+
+
+def _structure(config: RunConfig, encoder: AudioEncoder | None) -> tuple[nnx.GraphDef, nnx.State]:
+    """Of the model with its frozen encoder: the structure, and the arrays that no state holds."""
+    model = jax.eval_shape(_maker(config))
+    model.encoder = encoder
+    structure, _, constants = nnx.split(model, nnx.Not(nnx.PathContains("encoder")), ...)
+    return structure, constants
+
+
+def _state(
+    config: RunConfig, optimizer: Any, checkpoints: Checkpoints, batches: ShardedBatches, mesh: Mesh
+) -> TrainState:
+    """The newest checkpoint's, where `batches` then stand too, or a fresh one."""
+    if checkpoints.latest_step() is not None:
+        state = checkpoints.restore(abstract_state(_maker(config), optimizer), batches, mesh)
+        log.info("resumed from step %d", int(state.step))
+        return state
+    if config.train.init_from is None:
+        state = init_state(_maker(config), optimizer)
+    else:
+        path = pathlib.Path(config.train.init_from)
+        state = state_from(initial_params(path, config.model, config.execution, mesh), optimizer)
+        log.info("parameters from %s", path)
+    log.info("%s", parameter_overview.get_parameter_overview(nnx.to_pure_dict(state.params), include_stats=False))
+    return state
+
+
+def _batches(data: DataConfig, vocabulary: Vocabulary, mesh: Mesh, microbatches: int | None) -> ShardedBatches:
+    loader = make_loader(data, vocabulary, process_index=jax.process_index(), process_count=jax.process_count())
+    return ShardedBatches(loader, mesh, functools.partial(record_ids, data), microbatches)
+
+
+def _reporter(config: RunConfig, mesh: Mesh, writer: MetricWriter) -> Reporter:
+    schedule, positions = learning_rate(config.optimizer), config.data.batch_size * config.data.seq_len
+    rates = {"tokens_per_second": lambda metrics: metrics["tokens"]}
+    peak = _peak_flops(mesh)
+    if peak is not None:
+        rates["mfu"] = lambda metrics: flops.packed_step(config.model, metrics["tokens"], metrics["attended"]) / peak
+
+    def derive(step: int, metrics: Metrics) -> dict[str, float]:
+        return {"learning_rate": float(schedule(step - 1)), "fill": float(metrics["tokens"]) / positions}
+
+    return Reporter(writer, steps=config.train.steps, log_every=config.train.log_every, rates=rates, derive=derive)
+
+
+def _peak_flops(mesh: Mesh) -> float | None:
+    """Of all devices; None, and a line that says so, where no figures are known."""
+    try:
+        return peak_of(mesh.devices.flat[0].device_kind).flops * mesh.size
+    except UserError as error:
+        log.info("MFU is not reported. %s", error)
+        return None
+
+
+def _evaluators(
+    config: RunConfig, workdir: pathlib.Path, mesh: Mesh, parts: tuple[nnx.GraphDef, nnx.State], writer: MetricWriter
+) -> tuple[Evaluator, ...]:
+    (structure, constants), wanted = parts, config.eval
+    evaluators: list[Evaluator] = []
+    if wanted.directory is not None:
+        data = dataclasses.replace(config.data, directory=wanted.directory, sources=(), cfg_dropout=0.0)
+        batches = _batches(data, config.model.vocabulary, mesh, None)
+        eval_step = make_eval_step(structure, next_token)
+        evaluators.append(
+            HeldOut(
+                wanted.every,
+                batches,
+                wanted.batches,
+                lambda state, batch: eval_step(state.params, batch, constants),
+                writer,
+            )
+        )
+    if wanted.prompts:
+        codec = XCodec.from_directory(workdir / "codec")
+        frames = max(round(wanted.seconds * codec.frame_rate), 1)
+        evaluators.append(
+            Sounds(
+                wanted.every,
+                wanted.prompts,
+                SamplingParams(cfg_scale=wanted.cfg_scale, min_frames=frames, max_frames=frames),
+                lambda state: nnx.merge(structure, state.params, constants),
+                codec,
+                load_tokenizer(workdir / "tokenizer"),
+                workdir / "samples",
+                writer,
+            )
+        )
+    return tuple(evaluators)
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    """What may not change between a checkpoint and its continuation."""
+    mapping = to_mapping(config)
+    # What decides which rows a batch holds. Sources may be added and reweighted.
+    names = ("seed", "seq_len", "batch_size", "cfg_dropout", "packing_bins", "audio_slots", "window_frames")
+    data = {name: mapping["data"][name] for name in (*names, "audio_encoder", "normalize_clips")}
+    return {"model": mapping["model"], "data": data}
