@@ -9,10 +9,10 @@ from flax import nnx
 from helpers.run_config import get_config
 
 from ualm_jax.data.loading.loader import make_loader
+from ualm_jax.mapping import from_mapping
 from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.mapping import from_mapping
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.loop import fit
 from ualm_jax.train.optimizer import make_optimizer
