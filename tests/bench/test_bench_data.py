@@ -38,7 +38,7 @@ def test_the_dataset_holds_the_conversations(made):
     for number in range(RECORDS):
         tokens, _ = grid(number)
         np.testing.assert_array_equal(build_grid(records[number].messages, VOCABULARY).tokens, tokens)
-        assert Lengths(made.directory, None)[number].rows == len(tokens)
+        assert Lengths(made.directory, None)[number].length == len(tokens)
 
 
 def test_conversations_are_as_long_as_stated():
@@ -115,7 +115,7 @@ def test_a_stretched_index_is_read_like_any_other_and_few_of_its_shards_stay_ope
     before = len(os.listdir("/proc/self/fd"))
     for index in range(0, huge.records, 16):
         assert records[index].id == str(index % RECORDS)
-        assert lengths[index].rows == lengths[index % RECORDS].rows
+        assert lengths[index].length == lengths[index % RECORDS].length
     assert 0 < len(os.listdir("/proc/self/fd")) - before <= 512
 
 

@@ -16,5 +16,5 @@ def dataset(parts, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sounds(parts, tmp_path_factory):
-    """What becomes `dataset` when it is tokenised; tests must not change it."""
+    """What becomes `dataset` when it is encoded; tests must not change it."""
     return prepare_fake_sounds(FakeSource(100), parts, tmp_path_factory.mktemp("sounds") / "fake", shard_size=15)

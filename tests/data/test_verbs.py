@@ -82,7 +82,7 @@ def test_tensorflow_datasets_reads_the_folder(prepared):
     assert len(source) == 2 and [row["id"] for row in source] == [b"low", b"high"]
     record = open_records(open_dataset(prepared / "understanding"))[1]
     row = source[1]
-    assert row["clips"] == list(record.clips) and row["rows"] == record.rows
+    assert row["clips"] == list(record.clips) and row["length"] == record.length
     np.testing.assert_array_equal(
         row["text"], np.concatenate([m.content for m in record.messages if m.modality == "text"])
     )
@@ -101,9 +101,9 @@ def test_inspecting_shows_counts_examples_sounds_and_packed_rows(prepared, tmp_p
         "generation",
         "tone.",
         "How high?",
-        "0.30 s to make",
-        "0.50 s to hear",
-        "found by the gates",
+        "0.30 s of target audio",
+        "0.50 s of audio input",
+        "found by the filters",
         "~~~",
         "###",
     ):
@@ -120,7 +120,7 @@ def test_wrong_requests_are_one_sentence(raw, tmp_path, capsys):
         (["prepare", "--source", "text", "--input", raw / "no", "--out", tmp_path / "a"], "there is no such manifest"),
         (
             ["prepare", "--source", "text", "--input", raw / "text.jsonl", "--out", tmp_path / "a", "--drop", "noise"],
-            "there is no gate 'noise'",
+            "there is no filter 'noise'",
         ),
         (["inspect", raw], "no dataset here"),
     ]

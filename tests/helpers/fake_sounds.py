@@ -9,7 +9,8 @@ import numpy as np
 
 from ualm_jax.codecs.base import Codec
 from ualm_jax.data.prepare.codec_sound import CodecShape
-from ualm_jax.data.prepare.encode_audio import tokenize
+from ualm_jax.data.prepare.config import PrepareConfig
+from ualm_jax.data.prepare.encode_audio import encode_audio
 from ualm_jax.data.prepare.job import prepare, prepare_sounds
 from ualm_jax.data.raw.conversation import CaptionedConversations
 from ualm_jax.data.raw.manifest import Manifest
@@ -81,28 +82,27 @@ def save_parts(directory: Path) -> Path:
     return directory
 
 
-def prepare_fake(source, parts: Path, out: Path, *, task="caption_to_audio", **options):
+def fake_config(parts: Path, out: Path, **options) -> PrepareConfig:
+    shape = CodecShape.of(FakeCodec())
+    return PrepareConfig(out=out, tokenizer_dir=parts / "tokenizer", codec_dir=parts / "codec", shape=shape, **options)
+
+
+def prepare_fake(source, parts: Path, out: Path, *, task="caption_to_audio", console=None, **options):
     """`prepare` with the FakeCodec. Captioned sounds become conversations of `task`."""
     with fake_codec():
-        return prepare(
-            conversations(source, task),
-            tokenizer_dir=parts / "tokenizer",
-            codec_dir=parts / "codec",
-            out=out,
-            **options,
-        )
+        config = fake_config(parts, out, **options)
+        return prepare(conversations(source, task), config, console)
 
 
-def prepare_fake_sounds(source, parts: Path, out: Path, **options):
+def prepare_fake_sounds(source, parts: Path, out: Path, *, console=None, **options):
     """`prepare_sounds`, as for the FakeCodec."""
-    shape = CodecShape.of(FakeCodec())
-    return prepare_sounds(conversations(source), tokenizer_dir=parts / "tokenizer", out=out, shape=shape, **options)
+    return prepare_sounds(conversations(source), fake_config(parts, out, **options), console)
 
 
-def tokenize_fake(sounds: Path, parts: Path, out: Path, seconds: float = 0.0, **options):
-    """`tokenize` with the FakeCodec, which takes `seconds` for a clip."""
+def encode_fake(sounds: Path, parts: Path, out: Path, seconds: float = 0.0, **options):
+    """`encode_audio` with the FakeCodec, which takes `seconds` for a clip."""
     with fake_codec(seconds):
-        return tokenize(sounds, codec_dir=parts / "codec", out=out, **options)
+        return encode_audio(sounds, codec_dir=parts / "codec", out=out, **options)
 
 
 def conversations(source, task="caption_to_audio"):

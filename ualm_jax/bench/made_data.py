@@ -6,10 +6,10 @@ import pathlib
 
 import numpy as np
 
+from ualm_jax.data.dataset import lengths as length_files
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
-from ualm_jax.data.dataset.lengths import CLIP_ENDS, CLIPS, ROWS
 from ualm_jax.data.dataset.records import Record, to_bytes
-from ualm_jax.data.prepare.deduplicate import settle
+from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
 from ualm_jax.data.prepare.partial import PartialDataset, Stored
 from ualm_jax.tokens.layout import build_grid
@@ -43,7 +43,7 @@ def write_dataset(folder: pathlib.Path, records: int, shard_size: int) -> Datase
     for shard in range(num_shards):
         numbers = range(shard * shard_size, min((shard + 1) * shard_size, records))
         work.write_shard(shard, (((), _stored(number)) for number in numbers))
-    tally = settle(work, "duplicate-caption", leave_out=False)
+    tally = deduplicate(work, "duplicate-caption", leave_out=False)
     write_description(work, tally, VOCABULARY, {"sample_rate": 16_000, "frame_rate": 50.0})
     work.publish(folder)
     return open_dataset(folder)
@@ -58,17 +58,17 @@ def stretch(info: DatasetInfo, folder: pathlib.Path, records: int) -> DatasetInf
     content = json.loads((info.directory / "dataset.json").read_text())
     copies = -(-records // info.records)
     content["counts"]["records"] *= copies
-    content["counts"]["rows"] *= copies
+    content["counts"]["positions"] *= copies
     shards = [(number, shard) for number in range(copies) for shard in content["shards"]]
     content["shards"] = [shard | {"name": f"{number}-{shard['name']}"} for number, shard in shards]
     for (_, shard), named in zip(shards, content["shards"], strict=True):
         os.symlink(info.directory / shard["name"], folder / named["name"])
-    rows = np.load(info.directory / ROWS)
-    stretched = np.lib.format.open_memmap(folder / ROWS, "w+", rows.dtype, (copies * len(rows),))
+    lengths = np.load(info.directory / length_files.LENGTHS)
+    stretched = np.lib.format.open_memmap(folder / length_files.LENGTHS, "w+", lengths.dtype, (copies * len(lengths),))
     for number in range(copies):
-        stretched[number * len(rows) : (number + 1) * len(rows)] = rows
+        stretched[number * len(lengths) : (number + 1) * len(lengths)] = lengths
     stretched.flush()
-    for name in (CLIPS, CLIP_ENDS):
+    for name in (length_files.CLIPS, length_files.CLIP_ENDS):
         (folder / name).write_bytes((info.directory / name).read_bytes())
     (folder / "dataset.json").write_text(json.dumps(content))
     return open_dataset(folder)
@@ -76,10 +76,10 @@ def stretch(info: DatasetInfo, folder: pathlib.Path, records: int) -> DatasetInf
 
 def _stored(number: int) -> Stored:
     messages = conversation(number)
-    rows = len(build_grid(messages, VOCABULARY).tokens)
-    record = Record(str(number), "bench", messages, caption="", scene=None, rows=rows)
+    length = len(build_grid(messages, VOCABULARY).tokens)
+    record = Record(str(number), "bench", messages, caption="", scene=None, length=length)
     data = to_bytes(record, VOCABULARY.num_codebooks)
-    return Stored(data, index=number, rows=rows, samples=0, text_tokens=0, clips=[], hash=None)
+    return Stored(data, index=number, length=length, samples=0, text_tokens=0, clips=[], hash=None)
 
 
 def _text(role: Role, rng: np.random.Generator, ids: int) -> Message:

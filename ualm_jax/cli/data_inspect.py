@@ -44,15 +44,15 @@ def main(argv: list[str]) -> int:
     infos = open_sources(config)
     args.out.mkdir(parents=True, exist_ok=True)
     lengths = [Lengths(info.directory, config.front_end) for info in infos]
-    rows = {info.name: known.rows() for info, known in zip(infos, lengths, strict=True)}
-    console.print(overview(infos, [int(rows[info.name].sum()) for info in infos]))
+    positions = {info.name: known.positions() for info, known in zip(infos, lengths, strict=True)}
+    console.print(overview(infos, [int(positions[info.name].sum()) for info in infos]))
     for info in infos:
-        found = ", ".join(f"{gate} {count}" for gate, count in info.gates.items() if count)
+        found = ", ".join(f"{name} {count}" for name, count in info.filters.items() if count)
         console.print(
-            f"{info.name}: found by the gates: {found or 'nothing'}; longest {rows[info.name].max()} rows",
+            f"{info.name}: found by the filters: {found or 'nothing'}; longest {positions[info.name].max()} positions",
             soft_wrap=True,
         )
-    save_lengths_png(args.out / "lengths.png", rows)
+    save_lengths_png(args.out / "lengths.png", positions)
     console.print(f"Lengths: {args.out / 'lengths.png'}", soft_wrap=True)
     for info in infos:
         _show_examples(console, info, config, args)
@@ -88,10 +88,11 @@ def _show_examples(console, info, config, args) -> None:
             elif message.modality == Modality.AUDIO:
                 codec = codec or XCodec.from_directory(info.directory / "codec")
                 write_wav(path, codec.decode(message.content), codec.sample_rate)
-                said = f"{len(message.content) / info.frame_rate:.2f} s to make, {len(message.content)} frames: {path}"
+                frames = len(message.content)
+                said = f"{frames / info.frame_rate:.2f} s of target audio, {frames} frames: {path}"
             else:
                 write_wav(path, from_flac(next(clips)), SAMPLE_RATE)
-                said = f"{message.content / SAMPLE_RATE:.2f} s to hear: {path}"
+                said = f"{message.content / SAMPLE_RATE:.2f} s of audio input: {path}"
             console.print(f"{message.role:>9} ", style="bold", end="")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
         grid = build_grid(with_frames(record.messages, config.front_end), info.vocabulary)

@@ -1,17 +1,16 @@
 """`ualm data prepare`: texts, captioned sounds and dialogues to ArrayRecord shards."""
 
 import argparse
-import contextlib
 import os
 import pathlib
 import tempfile
 
 _DESCRIPTION = """\
-Reads conversations, encodes each sound that the model makes once with the codec, keeps each sound that it hears as
-FLAC, and writes a dataset folder that training reads: ArrayRecord shards, counts and hashes in dataset.json, the
-tokenizer and codec that made it, and quarantine.jsonl with every record that was left out and why. Killed at any
-moment, the same command goes on where it was. With --sounds-only it stops before the codec, and `ualm data tokenize`
-does the rest, on other machines or many; the result is the same, byte for byte.
+Reads conversations, encodes target audio with the codec, keeps audio input as FLAC, and writes a dataset folder that
+training reads: ArrayRecord shards, counts and hashes in dataset.json, the tokenizer and codec that made it, and
+quarantine.jsonl with every record that was left out and why. Killed at any moment, the same command continues. With
+--sounds-only it stops before the codec, and `ualm data encode` does the rest, on other machines or many; the result is
+the same, byte for byte.
 
   ualm data prepare --source soundscript --count 512 --out data/script
   ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --out data/stamps
@@ -40,54 +39,52 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.codecs.xcodec.config import read_config
     from ualm_jax.data.prepare.codec_sound import X_CODEC, CodecShape
-    from ualm_jax.data.prepare.filters import Gates
+    from ualm_jax.data.prepare.config import PrepareConfig
+    from ualm_jax.data.prepare.filters import Filters
     from ualm_jax.data.prepare.job import prepare, prepare_sounds
 
-    gates = Gates(
-        min_seconds=args.min_duration,
-        max_seconds=args.max_duration,
-        silence_db=args.silence_db,
-        max_clipped=args.max_clipped,
-        max_rows=args.max_rows,
-        drop=tuple(args.drop),
-    )
     shape = X_CODEC
     if args.codec is not None:
-        config = read_config(args.codec / "config.json")
-        shape = CodecShape(config.sample_rate, config.hop, config.num_quantizers)
-    with contextlib.ExitStack() as stack:
-        made = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        options = {
-            "source": _source(args, shape.sample_rate),
-            "tokenizer_dir": args.tokenizer or _byte_tokenizer(made / "tokenizer"),
-            "out": args.out,
-            "gates": gates,
-            "shard_size": args.shard_size,
-            "max_bad_fraction": args.max_bad_fraction,
-            "workers": args.workers,
-            "beam": args.beam,
-            "console": Console(),
-        }
-        if args.sounds_only:
-            info = prepare_sounds(shape=shape, **options)
-        else:
-            info = prepare(codec_dir=args.codec or _random_codec(made / "codec", args.codec_seed), **options)
+        codec = read_config(args.codec / "config.json")
+        shape = CodecShape(codec.sample_rate, codec.hop, codec.num_quantizers)
+    with tempfile.TemporaryDirectory() as folder:
+        made = pathlib.Path(folder)
+        config = PrepareConfig(
+            out=args.out,
+            tokenizer_dir=args.tokenizer or _byte_tokenizer(made / "tokenizer"),
+            codec_dir=args.codec or (None if args.sounds_only else _random_codec(made / "codec", args.codec_seed)),
+            shape=shape,
+            filters=Filters(
+                min_seconds=args.min_duration,
+                max_seconds=args.max_duration,
+                silence_db=args.silence_db,
+                max_clipped=args.max_clipped,
+                max_length=args.max_length,
+                drop=tuple(args.drop),
+            ),
+            shard_size=args.shard_size,
+            max_bad_fraction=args.max_bad_fraction,
+            workers=args.workers,
+            beam=args.beam,
+        )
+        work = prepare_sounds if args.sounds_only else prepare
+        info = work(_source(args, shape.sample_rate), config, Console())
     print_summary(info, tuple(args.drop))
     if args.sounds_only:
-        print(f"Its sounds are not codes yet: ualm data tokenize {info.directory} --codec DIR --out OUT")
+        print(f"Its sounds are not encoded yet: ualm data encode {info.directory} --codec DIR --out OUT")
     return 0
 
 
 def print_summary(info, drop: tuple[str, ...]) -> None:
-    """What a new dataset holds, and what its gates found. info: DatasetInfo or SoundsInfo."""
-    found = ", ".join(f"{gate} {count}" for gate, count in info.gates.items() if count)
+    """What a new dataset holds, and what its filters found. info: DatasetInfo or SoundsInfo."""
+    found = ", ".join(f"{name} {count}" for name, count in info.filters.items() if count)
     print(
-        f"{info.records} conversations, {info.audio_hours:.3f} h of audio to make, {info.heard_hours:.3f} h to hear, "
-        f"longest {info.longest} rows{' without what is heard' if info.heard_hours else ''}, "
+        f"{info.records} conversations, {info.audio_hours:.3f} h of target audio, {info.heard_hours:.3f} h of audio "
+        f"input, longest {info.longest} positions{' without audio input' if info.heard_hours else ''}, "
         f"{info.quarantined} left out: {info.directory}"
     )
     if found:
-        print(f"Found by the gates ({', '.join(drop) or 'none'} left out): {found}")
+        print(f"Found by the filters ({', '.join(drop) or 'none'} left out): {found}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,19 +135,19 @@ def _parser() -> argparse.ArgumentParser:
     captioned.add_argument("--caption-field", default="text", help="column, or field of key.json (default %(default)s)")
     captioned.add_argument("--audio-field", default="audio", help="column of hf (default %(default)s)")
     captioned.add_argument("--id-field", help="column of hf; default: file and row")
-    gates = parser.add_argument_group("quality gates: each counts what it finds, --drop names those that leave it out")
-    gates.add_argument(
+    filters = parser.add_argument_group("filters: each counts what it finds; those named by --drop also leave it out")
+    filters.add_argument(
         "--drop",
         nargs="*",
         default=["duration", "length"],
-        metavar="GATE",
+        metavar="FILTER",
         help="duration, silence, clipping, length, duplicate-caption, duplicate-audio (default: duration length)",
     )
-    gates.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="seconds of each sound")
-    gates.add_argument("--max-duration", type=float, metavar="S", help="seconds of each sound; default: no limit")
-    gates.add_argument("--silence-db", type=float, default=-60.0, help="RMS below is silence (default %(default)s)")
-    gates.add_argument("--max-clipped", type=float, default=0.01, help="share of full-scale samples (%(default)s)")
-    gates.add_argument("--max-rows", type=int, metavar="N", help="length of a conversation; default: no limit")
+    filters.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="seconds of each sound")
+    filters.add_argument("--max-duration", type=float, metavar="S", help="seconds of each sound; default: no limit")
+    filters.add_argument("--silence-db", type=float, default=-60.0, help="RMS below is silence (default %(default)s)")
+    filters.add_argument("--max-clipped", type=float, default=0.01, help="share of full-scale samples (%(default)s)")
+    filters.add_argument("--max-length", type=int, metavar="N", help="positions of a conversation; default: no limit")
     script = parser.add_argument_group("soundscript: generated sounds whose captions are exact")
     script.add_argument("--count", type=int, default=512, help="how many (default %(default)s)")
     script.add_argument("--seed", type=int, default=0, help="of the sounds (default %(default)s)")

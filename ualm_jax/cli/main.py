@@ -16,7 +16,7 @@ from ualm_jax.cli.failures import BROKEN_PIPE, INTERRUPTED, explain
 
 VERBS = {
     "data prepare": ("ualm_jax.cli.data_prepare", "texts, sounds and dialogues to shards of tokens"),
-    "data tokenize": ("ualm_jax.cli.data_tokenize", "sounds of a dataset to codes, on every device of every host"),
+    "data encode": ("ualm_jax.cli.data_encode", "encodes the sounds of a dataset, on every device of every host"),
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
@@ -25,7 +25,7 @@ VERBS = {
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
 }
-_RESUMED = ("data prepare", "data tokenize", "train")  # by the same command
+_RESUMED = ("data prepare", "data encode", "train")  # by the same command
 
 
 def main() -> int:

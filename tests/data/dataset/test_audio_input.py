@@ -83,9 +83,9 @@ def batches(config, vocabulary, count):
 def test_sizes_in_bulk_are_those_of_the_front_end(front_end, samples):
     frames = front_end.window_frames(samples)
     assert clip_size(front_end, samples) == (front_end.clip_length(samples), len(frames))
-    assert clip_size(front_end, samples).rows == sum(frames_out(count) for count in frames)
+    assert clip_size(front_end, samples).length == sum(frames_out(count) for count in frames)
     several = clip_size(front_end, np.array([samples, 16000]))
-    assert several.rows[0] == front_end.clip_length(samples) and several.windows[0] == len(frames)
+    assert several.length[0] == front_end.clip_length(samples) and several.windows[0] == len(frames)
 
 
 def test_stored_clips_lose_less_than_a_step_of_sixteen_bits():
@@ -104,8 +104,8 @@ def test_known_lengths_are_those_of_the_rows_made(dataset, config):
             for index in set(records[row].tolist()) - {-1}:
                 seen[index] = int((records[row] == index).sum())
     assert len(seen) == dataset.records
-    assert {index: lengths[index].rows for index in seen} == seen
-    assert lengths.total_rows() == sum(seen.values())
+    assert {index: lengths[index].length for index in seen} == seen
+    assert lengths.total() == sum(seen.values())
 
 
 def test_every_clip_is_heard_where_it_stands(dataset, config):
@@ -165,7 +165,7 @@ def test_what_is_heard_survives_a_resumption_and_does_not_depend_on_workers(data
 def test_what_can_not_be_heard_is_refused_at_the_start(dataset, config):
     cases = [
         ({"audio_slots": 0}, "set data.audio_slots"),
-        ({"seq_len": 60}, "conversation [0-9]+ has .* rows, data.seq_len is 60"),
+        ({"seq_len": 60}, "conversation [0-9]+ has .* positions, data.seq_len is 60"),
         ({"audio_slots": 2}, "mel windows, data.audio_slots is 2"),
         ({"audio_encoder": "omni", "window_frames": 100}, "raise data.window_frames"),
     ]

@@ -38,7 +38,7 @@ def fields(num_codebooks):
             "messages": st.lists(messages(num_codebooks), max_size=5).map(tuple),
             "caption": st.text(),
             "scene": st.none() | st.dictionaries(st.text(), json_values, max_size=4),
-            "rows": st.integers(0, 2**31 - 1),
+            "length": st.integers(0, 2**31 - 1),
             "clips": st.lists(st.binary(max_size=40), max_size=3).map(tuple),
         }
     )
@@ -49,7 +49,7 @@ def fields(num_codebooks):
 def test_any_record_comes_back_exactly(data, num_codebooks):
     record = Record(**data.draw(fields(num_codebooks)))
     back = from_bytes(to_bytes(record, num_codebooks), num_codebooks)
-    for name in ("id", "source", "caption", "scene", "rows", "clips"):
+    for name in ("id", "source", "caption", "scene", "length", "clips"):
         assert getattr(back, name) == getattr(record, name)
     assert len(back.messages) == len(record.messages)
     for got, want in zip(back.messages, record.messages, strict=True):
@@ -60,7 +60,7 @@ def test_any_record_comes_back_exactly(data, num_codebooks):
 
 def test_the_bytes_are_a_plain_example_with_named_columns():
     message = Message(Role.USER, Modality.TEXT, np.array([5, 0, 7], np.int32))
-    record = Record("a1", "sounds", (message,), "a frog", {"events": [1]}, rows=7)
+    record = Record("a1", "sounds", (message,), "a frog", {"events": [1]}, length=7)
     columns = tf_example_pb2.Example.FromString(to_bytes(record, 8)).features.feature
     assert set(columns) == set(record_features(8))
     assert columns["id"].bytes_list.value == [b"a1"]

@@ -87,7 +87,7 @@ conversations = st.lists(messages, min_size=1, max_size=4).map(tuple)
 def record_of(messages) -> Record:
     counts = [message.content for message in messages if message.modality == Modality.CLIP]
     clips = [to_flac(np.random.default_rng(count).uniform(-0.5, 0.5, count).astype(np.float32)) for count in counts]
-    return Record("1", "any", messages, caption="", scene=None, rows=0, clips=tuple(clips))
+    return Record("1", "any", messages, caption="", scene=None, length=0, clips=tuple(clips))
 
 
 @settings(deadline=None)
@@ -119,7 +119,7 @@ class Sizes:
 def pack(dataset, sources, dropout: float, count: int):
     """The plan, and the first `count` rows with what was planned for them. dataset: any, its records are not read."""
     supplies = [Supply(str(number), 1 / len(sources), Sizes(each)) for number, each in enumerate(sources)]
-    plan = Planner(supplies, seed=0, seq_len=CONFIG.seq_len, audio_slots=CONFIG.audio_slots, open_rows=3)
+    plan = Planner(supplies, seed=0, seq_len=CONFIG.seq_len, audio_slots=CONFIG.audio_slots, bins=3)
     infos = [dataclasses.replace(dataset, records=len(each)) for each in sources]
     builder = RowBuilder(dataclasses.replace(CONFIG, cfg_dropout=dropout), VOCABULARY, infos)
     builder._records = [[record_of(messages) for messages in each] for each in sources]
@@ -151,11 +151,11 @@ def test_packed_rows_hold_every_conversation_drawn_whole_and_once(dataset, sourc
         np.testing.assert_array_equal(row.segment_ids, segments + [0] * room)
         np.testing.assert_array_equal(row.positions, counted + [0] * room)
         np.testing.assert_array_equal(row.records, records + [-1] * room)
-    for _, waiting in plan.get_state()["rows"]:
+    for _, waiting in plan.get_state()["bins"]:
         for source, position in waiting:
             given_out[source].append(position)
-    for source, drawn in enumerate(plan.drawn()):
-        assert sorted(given_out[source]) == list(range(drawn.conversations))
+    for source, (_, drawn, *_) in enumerate(plan.get_state()["sources"]):
+        assert sorted(given_out[source]) == list(range(drawn))
 
 
 @settings(deadline=None, max_examples=20)

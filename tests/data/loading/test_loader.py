@@ -100,7 +100,7 @@ def test_each_epoch_holds_every_conversation_once(dataset, config, load):
 def test_packing_loses_and_repeats_nothing(dataset, config, load):
     seen = Counter(index for index, *_ in conversations(load(config, 60)))
     assert set(seen) == set(range(dataset.records)) and min(seen.values()) >= 3
-    # What is drawn and not yet given out stands in the open rows, fewer than an epoch.
+    # What is drawn and not yet given out waits in the bins, fewer than an epoch.
     assert max(seen.values()) - min(seen.values()) <= 2
 
 
@@ -252,7 +252,7 @@ def test_a_batch_can_be_traced_to_its_records(dataset, config, load):
 
 def test_what_does_not_fit_is_refused_at_the_start(dataset, config):
     made = dataset.vocabulary
-    with pytest.raises(UserError, match=rf"has {dataset.longest} rows.*seq_len is 80"):
+    with pytest.raises(UserError, match=rf"has {dataset.longest} positions.*seq_len is 80"):
         make_loader(dataclasses.replace(config, seq_len=80), made)
     for field, value in [("num_codebooks", 4), ("codebook_size", 1024), ("text_size", 255)]:
         other = dataclasses.replace(made, **{field: value})

@@ -63,7 +63,7 @@ def test_batches_hold_the_shares_asked_for(dataset, config):
     first, second = progress
     assert (first.share, second.share) == pytest.approx((0.3, 0.7), abs=0.01)
     assert first.tokens + second.tokens >= len(records)
-    assert second.epochs == pytest.approx(second.tokens / open_sources(config)[1].rows, rel=0.05)
+    assert second.epochs == pytest.approx(second.tokens / open_sources(config)[1].positions, rel=0.05)
 
 
 def test_without_weights_an_epoch_of_one_is_an_epoch_of_all_times_repeat(dataset, texts, config):
@@ -139,3 +139,25 @@ def test_sources_come_from_a_config_file(config):
     assert from_mapping(DataConfig, json.loads(json.dumps(to_mapping(found)))) == found
     with pytest.raises(UserError, match=r"config.data.sources\[1\].wait is not a field .*weight"):
         from_mapping(DataConfig, mapping | {"sources": ({"directory": "a"}, {"wait": 1})}, "config.data")
+
+
+def test_progress_counts_what_the_batches_hold_and_not_what_waits(dataset, config):
+    config = dataclasses.replace(config, cfg_dropout=0.0)
+    batches, progress, _ = read(config, dataset.vocabulary, 7)
+    records = np.concatenate([numbers.ravel() for _, numbers in batches])
+    held = [int(((records >= 0) & (records < dataset.records)).sum()), int((records >= dataset.records).sum())]
+    assert [each.tokens for each in progress] == held
+    assert progress[0].share == held[0] / sum(held)
+
+
+def test_a_dataset_that_was_prepared_again_is_named_when_a_run_is_resumed(dataset, texts, parts, config, tmp_path):
+    first = shutil.copytree(texts.directory, tmp_path / "texts")
+    config = dataclasses.replace(config, sources=(SourceConfig(str(first)),))
+    _, _, state = read(config, dataset.vocabulary, 1)
+    shutil.rmtree(first)
+    shutil.copytree(dataset.directory, first)
+    with pytest.raises(UserError, match=f"^{first}: holds other data than when"):
+        read(config, dataset.vocabulary, 1, state)
+    del state["sources"][0][4]  # as version 0.1 saved it
+    with pytest.raises(UserError, match=f"lacks {texts.key}"):
+        read(config, dataset.vocabulary, 1, state)

@@ -17,18 +17,18 @@ SEQ_LEN = 4096
 
 
 class Simulated:
-    """Lengths as of real data: log-normal rows around `median`, and clips of one window each."""
+    """Lengths as of real data: log-normal around `median`, and clips of one window each."""
 
     def __init__(self, count: int, median: float, spread: float, windows: int = 0, seed: int = 0):
         rng = np.random.default_rng(seed)
-        self.rows = np.clip(median * np.exp(spread * rng.standard_normal(count)), 8, SEQ_LEN).astype(int).tolist()
+        self.lengths = np.clip(median * np.exp(spread * rng.standard_normal(count)), 8, SEQ_LEN).astype(int).tolist()
         self.windows = windows
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.lengths)
 
     def __getitem__(self, index: int) -> Size:
-        return Size(self.rows[index], self.windows)
+        return Size(self.lengths[index], self.windows)
 
 
 # The paper's mixture. Listening: a clip of some 10 s and an answer; making: 10 s at 50 Hz and a caption; reasoning.
@@ -39,8 +39,8 @@ PAPER = (
 )
 
 
-def planner(supplies=PAPER, *, seed=0, audio_slots=8, open_rows=64) -> Planner:
-    return Planner(supplies, seed=seed, seq_len=SEQ_LEN, audio_slots=audio_slots, open_rows=open_rows)
+def planner(supplies=PAPER, *, seed=0, audio_slots=8, bins=64) -> Planner:
+    return Planner(supplies, seed=seed, seq_len=SEQ_LEN, audio_slots=audio_slots, bins=bins)
 
 
 def streams(rows) -> dict[int, list[int]]:
@@ -54,7 +54,12 @@ def streams(rows) -> dict[int, list[int]]:
 
 def pending(plan) -> dict[int, list[int]]:
     """Positions drawn and not given out yet, by source."""
-    return streams([Item(*item, -1) for item in items] for _, items in plan.get_state()["rows"])
+    return streams([Item(*item, -1) for item in items] for _, items in plan.get_state()["bins"])
+
+
+def drawn(plan) -> list[int]:
+    """Conversations drawn so far from each source."""
+    return [position for _, position, *_ in plan.get_state()["sources"]]
 
 
 def test_shares_hold_over_every_window_of_ten_million_tokens():
@@ -62,7 +67,7 @@ def test_shares_hold_over_every_window_of_ten_million_tokens():
     tokens = np.zeros((7500, 3), int)
     for number, row in enumerate(rows):
         for item in row:
-            tokens[number, item.source] += PAPER[item.source].sizes[item.index].rows
+            tokens[number, item.source] += PAPER[item.source].sizes[item.index].length
     totals = np.concatenate([np.zeros((1, 3), int), np.cumsum(tokens, axis=0)])
     ends = np.searchsorted(totals.sum(axis=1), totals.sum(axis=1) + 10_000_000)
     starts = np.flatnonzero(ends < len(totals))
@@ -76,17 +81,17 @@ def test_rows_are_full_and_never_overfull():
     filled, windows = [], []
     for row in itertools.islice(planner(), 2000):
         sizes = [PAPER[item.source].sizes[item.index] for item in row]
-        filled.append(sum(size.rows for size in sizes))
+        filled.append(sum(size.length for size in sizes))
         windows.append(sum(size.windows for size in sizes))
     assert max(filled) <= SEQ_LEN and max(windows) <= 8
     assert np.mean(filled) / SEQ_LEN > 0.97
 
 
 def test_every_conversation_comes_once_an_epoch_and_none_waits_long():
-    plan, size = planner(PAPER[:1], open_rows=8), len(PAPER[0].sizes)
+    plan, size = planner(PAPER[:1], bins=8), len(PAPER[0].sizes)
     given = [item for row in itertools.islice(plan, 1500) for item in row]
     positions = [item.position for item in given] + pending(plan)[0]
-    assert sorted(positions) == list(range(plan.drawn()[0].conversations))
+    assert sorted(positions) == list(range(drawn(plan)[0]))
     for epoch in range(3):
         indices = [item.index for item in given if item.position // size == epoch]
         assert len(set(indices)) == len(indices) > 0.9 * size
@@ -108,16 +113,16 @@ sizes = st.lists(st.tuples(st.integers(1, 64), st.integers(0, 3)), min_size=1, m
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(sizes, min_size=1, max_size=3), st.integers(1, 5), st.integers(3, 6), st.integers(0, 9))
-def test_whatever_the_sizes_nothing_is_lost_or_repeated_or_too_much(sources, open_rows, slots, seed):
+def test_whatever_the_sizes_nothing_is_lost_or_repeated_or_too_much(sources, bins, slots, seed):
     supplies = [Supply(f"source {i}", 1 / len(sources), Given(listed)) for i, listed in enumerate(sources)]
-    plan = Planner(supplies, seed=seed, seq_len=64, audio_slots=slots, open_rows=open_rows)
+    plan = Planner(supplies, seed=seed, seq_len=64, audio_slots=slots, bins=bins)
     rows = list(itertools.islice(plan, 40))
     for row in rows:
         held = [supplies[item.source].sizes[item.index] for item in row]
-        assert 0 < sum(size.rows for size in held) <= 64 and sum(size.windows for size in held) <= slots
-    for source, drawn in enumerate(plan.drawn()):
+        assert 0 < sum(size.length for size in held) <= 64 and sum(size.windows for size in held) <= slots
+    for source, count in enumerate(drawn(plan)):
         positions = streams(rows)[source] + pending(plan)[source]
-        assert sorted(positions) == list(range(drawn.conversations))
+        assert sorted(positions) == list(range(count))
 
 
 def test_a_conversation_that_fits_badly_does_not_wait_for_ever():
@@ -130,7 +135,7 @@ def test_a_conversation_that_fits_badly_does_not_wait_for_ever():
         def __getitem__(self, index):
             return Size(1000 if index == 0 else 2900, 0)
 
-    plan = planner((Supply("awkward", 1.0, Awkward()),), open_rows=4)
+    plan = planner((Supply("awkward", 1.0, Awkward()),), bins=4)
     ages = []
     for number, row in enumerate(itertools.islice(plan, 5000)):
         ages += [number - item.position for item in row]
@@ -161,11 +166,11 @@ def test_a_source_added_on_the_way_leaves_the_order_in_the_others():
                 assert order[item.source - 1, item.position] == item.index
     for source in (0, 1):
         given = streams(before)[source] + streams(after)[source + 1] + pending(added)[source + 1]
-        assert sorted(given) == list(range(added.drawn()[source + 1].conversations))
+        assert sorted(given) == list(range(drawn(added)[source + 1]))
     tokens = Counter()
     for row in after:
         for item in row:
-            tokens[item.source] += (PAPER[2], *PAPER[:2])[item.source].sizes[item.index].rows
+            tokens[item.source] += (PAPER[2], *PAPER[:2])[item.source].sizes[item.index].length
     assert tokens[0] / sum(tokens.values()) == pytest.approx(0.392, abs=0.03)
 
 
@@ -173,11 +178,11 @@ def test_a_source_of_weight_zero_is_kept_and_not_read():
     silenced = (PAPER[0], Supply("generation", 0.0, PAPER[1].sizes))
     plan = planner(PAPER[:2])
     list(itertools.islice(plan, 100))
-    drawn = plan.drawn()[1].conversations
+    before = drawn(plan)[1]
     after = planner(silenced)
     after.set_state(plan.get_state())
     late = streams(itertools.islice(after, 400))
-    assert max(late[1]) < drawn and after.drawn()[1].conversations == drawn
+    assert max(late[1]) < before and drawn(after)[1] == before
 
 
 def test_a_source_that_is_gone_is_named():

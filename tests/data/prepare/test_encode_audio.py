@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow_datasets as tfds
-from helpers.fake_sounds import FakeCodec, FakeSource, prepare_fake_sounds, tokenize_fake
+from helpers.fake_sounds import FakeCodec, FakeSource, encode_fake, prepare_fake_sounds
 from helpers.folders import contents
 from rich.console import Console
 
@@ -19,20 +19,20 @@ from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.data.prepare.codec_sound import PEAK, pack_sound, unpack_sound
-from ualm_jax.data.prepare.encode_audio import tokenize
+from ualm_jax.data.prepare.encode_audio import encode_audio
 from ualm_jax.data.prepare.sounds_dataset import open_sounds
 from ualm_jax.errors import UserError
 
 
-def test_preparing_and_tokenising_apart_is_preparing_at_once(parts, sounds, dataset, tmp_path):
-    tokenize_fake(sounds.directory, parts, tmp_path / "tokens")
+def test_preparing_and_encoding_apart_is_preparing_at_once(parts, sounds, dataset, tmp_path):
+    encode_fake(sounds.directory, parts, tmp_path / "tokens")
     assert contents(tmp_path / "tokens") == contents(dataset.directory)
 
 
 def test_what_is_left_out_on_the_way_is_told_at_the_end(parts, tmp_path):
     source = FakeSource(30, {0: "missing", 7: "nan"})
     sounds = prepare_fake_sounds(source, parts, tmp_path / "sounds", shard_size=8, max_bad_fraction=0.1)
-    info = tokenize_fake(sounds.directory, parts, tmp_path / "tokens")
+    info = encode_fake(sounds.directory, parts, tmp_path / "tokens")
     assert (sounds.quarantined, info.quarantined, info.records) == (2, 2, 28)
     quarantines = [(folder / "quarantine.jsonl").read_text() for folder in (sounds.directory, info.directory)]
     assert quarantines[0] == quarantines[1] and quarantines[0].count("\n") == 2
@@ -58,7 +58,7 @@ def test_sound_on_its_way_keeps_sixteen_bits_exactly_and_peaks_above_full_scale(
 
 
 def test_training_says_that_sounds_are_not_codes_yet(sounds, dataset):
-    with pytest.raises(UserError, match="not codes yet; run `ualm data tokenize"):
+    with pytest.raises(UserError, match="not codes yet; run `ualm data encode"):
         open_dataset(sounds.directory)
     with pytest.raises(UserError, match="codes already"):
         open_sounds(dataset.directory)
@@ -66,8 +66,8 @@ def test_training_says_that_sounds_are_not_codes_yet(sounds, dataset):
 
 def test_the_throughput_is_printed(parts, sounds, tmp_path):
     log = io.StringIO()
-    tokenize_fake(sounds.directory, parts, tmp_path / "tokens", console=Console(file=log, width=40))
-    assert log.getvalue().splitlines()[-1].startswith("tokens: 100 of 100 clips, ")
+    encode_fake(sounds.directory, parts, tmp_path / "tokens", console=Console(file=log, width=40))
+    assert log.getvalue().splitlines()[-1].startswith("codes: 100 of 100 clips, ")
     assert "s of audio per second" in log.getvalue()
 
 
@@ -78,19 +78,19 @@ def test_the_work_is_only_continued_with_what_began_it(parts, sounds, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("ualm_jax.data.prepare.encode_audio.load_codec", lambda directory: Broken())
-        tokenize(sounds.directory, codec_dir=parts / "codec", out=tmp_path / "tokens")
+        encode_audio(sounds.directory, codec_dir=parts / "codec", out=tmp_path / "tokens")
     other = shutil.copytree(parts, tmp_path / "other")
     (other / "codec" / "more.json").write_text("{}")
     with pytest.raises(UserError, match="begun with another codec;"):
-        tokenize_fake(sounds.directory, other, tmp_path / "tokens")
+        encode_fake(sounds.directory, other, tmp_path / "tokens")
     fewer = prepare_fake_sounds(FakeSource(80), parts, tmp_path / "fewer", shard_size=15)
     with pytest.raises(UserError, match="begun with another source, sounds;"):
-        tokenize_fake(fewer.directory, parts, tmp_path / "tokens")
+        encode_fake(fewer.directory, parts, tmp_path / "tokens")
 
 
 def test_a_codec_of_another_shape_is_refused(parts, sounds, golden_dir, tmp_path):
     with pytest.raises(UserError, match="a codec with hop 16, this one has 320; prepare it again with --codec"):
-        tokenize(sounds.directory, codec_dir=golden_dir / "xcodec", out=tmp_path / "tokens")
+        encode_audio(sounds.directory, codec_dir=golden_dir / "xcodec", out=tmp_path / "tokens")
 
 
 def test_a_damaged_shard_is_one_sentence(parts, sounds, tmp_path):
@@ -98,10 +98,10 @@ def test_a_damaged_shard_is_one_sentence(parts, sounds, tmp_path):
     shard = copy / sounds.shards[2].name
     shard.write_bytes(shard.read_bytes()[:-5000])
     with pytest.raises(UserError, match=f"{shard.name}: damaged"):
-        tokenize_fake(copy, parts, tmp_path / "tokens")
+        encode_fake(copy, parts, tmp_path / "tokens")
     shutil.copy(sounds.shards[6], shard)
     with pytest.raises(UserError, match=f"{shard.name}: holds 10 records, expected 15"):
-        tokenize_fake(copy, parts, tmp_path / "tokens")
+        encode_fake(copy, parts, tmp_path / "tokens")
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +117,12 @@ def real(golden_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def real_tokens(real, golden_dir):
-    return tokenize(real, codec_dir=golden_dir / "xcodec", out=real.with_name("tokens"))
+    return encode_audio(real, codec_dir=golden_dir / "xcodec", out=real.with_name("tokens"))
 
 
 def test_codes_do_not_depend_on_how_many_devices_encode(real, real_tokens, golden_dir):
     codec = XCodec.from_directory(golden_dir / "xcodec")
-    assert jax.local_device_count() == 8, "this is what tokenize has used"
+    assert jax.local_device_count() == 8, "this is what encode_audio has used"
     sources = tfds.builder_from_directory(real).as_data_source("train")
     for row, record in zip(sources, open_records(real_tokens), strict=True):
         np.testing.assert_array_equal(record.messages[1].content, codec.encode(unpack_sound(row["clips"][0])))
@@ -132,7 +132,7 @@ def test_two_processes_make_the_same_dataset(real, real_tokens, golden_dir, tmp_
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "ualm_jax.cli.main", "data", "tokenize", str(real), "--devices=2"]
+    command = [sys.executable, "-m", "ualm_jax.cli.main", "data", "encode", str(real), "--devices=2"]
     command += [f"--codec={golden_dir / 'xcodec'}", f"--out={tmp_path / 'tokens'}"]
     processes = [
         subprocess.Popen(
@@ -146,4 +146,4 @@ def test_two_processes_make_the_same_dataset(real, real_tokens, golden_dir, tmp_
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     assert contents(tmp_path / "tokens") == contents(real_tokens.directory)
-    assert all("tokens: " in output for output in outputs), "each has encoded a share"
+    assert all("codes: " in output for output in outputs), "each has encoded a share"

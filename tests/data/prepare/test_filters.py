@@ -1,4 +1,4 @@
-"""Gates count what they find, leave out what they are told to, and say why."""
+"""Filters count what they find, leave out what they are told to, and say why."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from helpers.fake_sounds import FakeSource, prepare_fake
 
 from ualm_jax.data.dataset.folder import open_dataset, open_records
-from ualm_jax.data.prepare.filters import GATES, Gates, audio_hash, caption_hash
+from ualm_jax.data.prepare.filters import FILTERS, Filters, audio_hash, caption_hash
 from ualm_jax.data.raw.sound_source import BadRecord, CaptionedSound
 from ualm_jax.errors import UserError
 
@@ -33,43 +33,43 @@ EXPECTED = {
     "duplicate-caption": ["clip-9", "clip-11"],
     "duplicate-audio": ["clip-10", "clip-11"],
 }
-COUNTS = {gate: len(ids) for gate, ids in EXPECTED.items()}
+COUNTS = {name: len(ids) for name, ids in EXPECTED.items()}
 
 
-def prepared(parts, out, **gates):
-    return prepare_fake(Poor(12), parts, out, shard_size=4, gates=Gates(min_seconds=0.0015, **gates))
+def prepared(parts, out, **filters):
+    return prepare_fake(Poor(12), parts, out, shard_size=4, filters=Filters(min_seconds=0.0015, **filters))
 
 
 def quarantine(info) -> dict[str, str]:
     entries = map(json.loads, (info.directory / "quarantine.jsonl").read_text().splitlines())
-    return {entry["id"]: entry["gate"] for entry in entries}
+    return {entry["id"]: entry["filter"] for entry in entries}
 
 
 def test_what_is_found_is_counted_and_kept_unless_told_otherwise(parts, tmp_path):
     info = prepared(parts, tmp_path / "out", drop=())
-    assert info.records == 12 and info.gates == COUNTS and quarantine(info) == {}
+    assert info.records == 12 and info.filters == COUNTS and quarantine(info) == {}
 
 
-@pytest.mark.parametrize("gate", [gate for gate in GATES if EXPECTED[gate]])
-def test_a_gate_leaves_out_what_it_finds_and_nothing_else(parts, tmp_path, gate):
-    info = prepared(parts, tmp_path / "out", drop=(gate,))
-    assert quarantine(info) == dict.fromkeys(EXPECTED[gate], gate)
-    assert info.gates[gate] == COUNTS[gate] and info.quarantined == COUNTS[gate]
+@pytest.mark.parametrize("name", [name for name in FILTERS if EXPECTED[name]])
+def test_a_filter_leaves_out_what_it_finds_and_nothing_else(parts, tmp_path, name):
+    info = prepared(parts, tmp_path / "out", drop=(name,))
+    assert quarantine(info) == dict.fromkeys(EXPECTED[name], name)
+    assert info.filters[name] == COUNTS[name] and info.quarantined == COUNTS[name]
     ids = {open_records(info)[index].id for index in range(info.records)}
-    assert ids == {f"clip-{index}" for index in range(12)} - set(EXPECTED[gate])
+    assert ids == {f"clip-{index}" for index in range(12)} - set(EXPECTED[name])
     assert info == open_dataset(info.directory)
 
 
 def test_too_long_conversations_are_left_out(parts, tmp_path):
     whole = prepared(parts, tmp_path / "whole")
-    info = prepared(parts, tmp_path / "out", max_rows=whole.longest - 1)
-    assert info.longest < whole.longest and info.gates["length"] >= 1
+    info = prepared(parts, tmp_path / "out", max_length=whole.longest - 1)
+    assert info.longest < whole.longest and info.filters["length"] >= 1
 
 
 def test_an_interruption_does_not_show_where_duplicates_are_left_out(parts, tmp_path):
     """A record mended later was there first: what was kept in its place has to go."""
-    gates = Gates(drop=("duplicate-caption", "duplicate-audio"))
-    options = {"shard_size": 4, "gates": gates}
+    filters = Filters(drop=("duplicate-caption", "duplicate-audio"))
+    options = {"shard_size": 4, "filters": filters}
 
     class Broken(Poor):
         def __getitem__(self, index):
@@ -99,8 +99,8 @@ def test_sounds_are_compared_by_their_coarsest_codes():
     assert audio_hash([codes]) == audio_hash([finer]) != audio_hash([codes[:-1]])
 
 
-def test_unknown_gates_and_an_empty_result_are_one_sentence(parts, tmp_path):
-    with pytest.raises(UserError, match="there is no gate 'loud'; expected duration, silence"):
-        Gates(drop=("loud",))
-    with pytest.raises(UserError, match="nothing of it passes the gates"):
-        prepare_fake(FakeSource(3), parts, tmp_path / "none", gates=Gates(min_seconds=60.0))
+def test_unknown_filters_and_an_empty_result_are_one_sentence(parts, tmp_path):
+    with pytest.raises(UserError, match="there is no filter 'loud'; expected duration, silence"):
+        Filters(drop=("loud",))
+    with pytest.raises(UserError, match="the filters leave nothing of it"):
+        prepare_fake(FakeSource(3), parts, tmp_path / "none", filters=Filters(min_seconds=60.0))

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import killed_jobs
-from helpers.fake_sounds import FakeCodec, FakeSource, prepare_fake, prepare_fake_sounds, tokenize_fake
+from helpers.fake_sounds import FakeCodec, FakeSource, encode_fake, prepare_fake, prepare_fake_sounds
 from helpers.folders import contents, quarantine
 from rich.console import Console
 
 from ualm_jax.data.dataset.folder import open_dataset, open_records
+from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.job import prepare
 from ualm_jax.data.raw.conversation import CaptionedConversations
 from ualm_jax.data.raw.manifest import Manifest
@@ -47,8 +48,8 @@ def test_every_sound_is_stored_once_in_the_order_of_the_source(dataset):
 def test_a_dataset_describes_itself(dataset):
     records = [open_records(dataset)[index] for index in range(100)]
     lengths = [len(build_grid(record.messages, dataset.vocabulary).tokens) for record in records]
-    assert [record.rows for record in records] == lengths
-    assert (dataset.rows, dataset.longest) == (sum(lengths), max(lengths))
+    assert [record.length for record in records] == lengths
+    assert (dataset.positions, dataset.longest) == (sum(lengths), max(lengths))
     assert (dataset.records, dataset.quarantined) == (100, 0)
     assert dataset.text_tokens == sum(len(record.messages[0].content) for record in records)
     frames = sum(len(record.messages[1].content) for record in records)
@@ -98,7 +99,7 @@ def test_too_many_bad_sounds_stop_the_work_until_they_are_mended(parts, tmp_path
 
 
 def test_nothing_usable_is_no_dataset(parts, tmp_path):
-    with pytest.raises(UserError, match="2 of 2 records can not be used"):
+    with pytest.raises(UserError, match="2 of 2 records are unusable"):
         prepare_fake(FakeSource(2, {0: "nan", 1: "nan"}), parts, tmp_path / "out", max_bad_fraction=1.0)
     with pytest.raises(UserError, match="holds no records"):
         prepare_fake(FakeSource(0), parts, tmp_path / "out")
@@ -145,7 +146,7 @@ def test_a_kill_at_any_step_does_not_show_in_the_result(parts, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
-@pytest.mark.parametrize("job", ["prepare", "tokenize"])
+@pytest.mark.parametrize("job", ["prepare", "encode"])
 def test_a_real_kill_at_a_random_moment_does_not_show_in_the_result(parts, sounds, dataset, tmp_path, job, seed):
     """Nor does it leave worker processes behind, or work to be done again that was finished."""
     rng, partial, out = np.random.default_rng(seed), tmp_path / "fake.partial", tmp_path / "fake"
@@ -168,7 +169,7 @@ def test_a_real_kill_at_a_random_moment_does_not_show_in_the_result(parts, sound
             prepare_fake_sounds(source, parts, out, shard_size=15)
             assert not {index // 15 for index in source.read} & done
         else:
-            tokenize_fake(sounds.directory, parts, out)
+            encode_fake(sounds.directory, parts, out)
     assert contents(out) == contents((sounds if job == "prepare" else dataset).directory)
 
 
@@ -214,7 +215,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(parts, tmp_path):
     log = io.StringIO()
     prepare_fake(FakeSource(20), parts, tmp_path / "out", console=Console(file=log, width=40))
     lines = log.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["sounds: 20 of 20 clips", "tokens: 20 of 20 clips"]
+    assert [line.split(",")[0] for line in lines] == ["sounds: 20 of 20 clips", "codes: 20 of 20 clips"]
     assert all("s of audio per second" in line for line in lines)
 
 
@@ -222,8 +223,8 @@ def test_the_real_codec_gives_each_clip_its_own_codes(parts, golden_dir, tmp_pat
     from ualm_jax.codecs.xcodec.model import XCodec
 
     source = SoundScript(count=3, seed=5, min_seconds=0.5, max_seconds=0.6)
-    directories = {"tokenizer_dir": golden_dir / "qwen2", "codec_dir": golden_dir / "xcodec"}
-    info = prepare(CaptionedConversations(source, "caption_to_audio"), out=tmp_path / "out", **directories)
+    config = PrepareConfig(out=tmp_path / "out", tokenizer_dir=golden_dir / "qwen2", codec_dir=golden_dir / "xcodec")
+    info = prepare(CaptionedConversations(source, "caption_to_audio"), config)
     codec = XCodec.from_directory(info.directory / "codec")
     for index in range(3):
         record, wav = open_records(info)[index], source[index].wav
@@ -262,8 +263,8 @@ def test_every_fault_of_a_manifest_ends_in_quarantine(parts, tmp_path):
     [
         (lambda d: (d / "dataset.json").unlink(), "no dataset here"),
         (lambda d: (d / "dataset.json").write_text("{"), "damaged"),
-        (lambda d: (d / "dataset.json").write_text('{"format": 99}'), "has format 99, expected 2"),
-        (lambda d: (d / "dataset.json").write_text('{"format": 2}'), "damaged"),
+        (lambda d: (d / "dataset.json").write_text('{"format": 99}'), "has format 99, expected 2 or 3"),
+        (lambda d: (d / "dataset.json").write_text('{"format": 3}'), "damaged"),
         (
             lambda d: (d / "train.array_record-00003-of-00007").unlink(),
             "00003-of-00007: this file of the dataset is missing",

@@ -15,9 +15,9 @@ from helpers.fake_sounds import FakeCodec, FakeSource, conversations, prepare_fa
 from helpers.folders import contents, quarantine
 
 from ualm_jax.data.prepare.codec_sound import CodecShape
+from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.examples import RawReader
-from ualm_jax.data.prepare.filters import DEFAULT_GATES
-from ualm_jax.data.prepare.job import prepare_sounds
+from ualm_jax.data.prepare.filters import Filters
 from ualm_jax.data.prepare.partial import PartialDataset
 from ualm_jax.data.prepare.shard_job import ShardJob
 from ualm_jax.data.prepare.workers import run_shards
@@ -59,7 +59,7 @@ class Deadly(FakeSource):
 def test_a_worker_that_is_killed_is_one_sentence(parts, tmp_path):
     work = PartialDataset(tmp_path / "out.partial")
     work.begin({}, 4)
-    reader = RawReader(conversations(Deadly(20)), parts / "tokenizer", CodecShape.of(FakeCodec()), gates=DEFAULT_GATES)
+    reader = RawReader(conversations(Deadly(20)), parts / "tokenizer", CodecShape.of(FakeCodec()), filters=Filters())
     with pytest.raises(UserError, match="a worker process has been killed"):
         list(run_shards(ShardJob(work, reader, shard_size=5), range(4), workers=2))
 
@@ -100,7 +100,7 @@ def test_without_beam_its_extra_is_named(parts, tmp_path):
     try:
         import apache_beam  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match=r"pip install 'ualm-jax\[beam\]'"):
+        with pytest.raises(UserError, match=r"pip install '.\[beam\]'"):
             prepare_fake_sounds(FakeSource(3), parts, tmp_path / "out", beam=[])
     else:
         pytest.skip("Apache Beam is installed")
@@ -149,11 +149,5 @@ def test_a_source_gives_the_same_in_another_process(raw, name):
 
 
 def test_no_worker_is_no_setting(parts, tmp_path):
-    with pytest.raises(UserError, match="workers of at least 1"):
-        prepare_sounds(
-            conversations(FakeSource(3)),
-            tokenizer_dir=parts / "tokenizer",
-            out=tmp_path / "out",
-            shape=CodecShape.of(FakeCodec()),
-            workers=0,
-        )
+    with pytest.raises(UserError, match="workers must be at least 1"):
+        PrepareConfig(out=tmp_path / "out", tokenizer_dir=parts / "tokenizer", workers=0)

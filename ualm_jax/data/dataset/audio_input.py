@@ -1,4 +1,4 @@
-"""Sound that the model hears: kept as FLAC in records, turned into log-mel windows when a batch is made."""
+"""Audio input: kept as FLAC in records, turned into log-mel windows when a batch is made."""
 
 import dataclasses
 import io
@@ -16,17 +16,17 @@ SHORTEST = 3 * HOP  # samples that give one encoder frame with every front end
 
 
 class Size(NamedTuple):
-    """What clips take of a batch row: rows of the token grid, and mel windows. Integers, or arrays of them."""
+    """What a conversation, or a clip of it, takes of a batch row: positions, and mel windows. Integers, or arrays."""
 
-    rows: int | Int[np.ndarray, "_"]
+    length: int | Int[np.ndarray, "_"]
     windows: int | Int[np.ndarray, "_"]
 
 
 def clip_size(front_end: MelFrontEnd, samples: int | Int[np.ndarray, "_"]) -> Size:
     """Size of a clip of this many 16 kHz samples, or of many clips: what `front_end.window_frames` says, in bulk."""
     if not front_end.windowed:
-        rows = frames_out(samples // HOP)
-        return Size(rows, (rows > 0) + 0)
+        length = frames_out(samples // HOP)
+        return Size(length, (length > 0) + 0)
     full, rest = divmod(samples, front_end.chunk_frames * HOP)
     last = frames_out(-(-rest // HOP))
     return Size(full * frames_out(front_end.chunk_frames) + last, full + (last > 0))
@@ -55,7 +55,7 @@ def with_frames(messages: Sequence[Message], front_end: MelFrontEnd | None) -> t
     `front_end` may be None where there are no clips.
     """
     return tuple(
-        dataclasses.replace(message, content=clip_size(front_end, message.content).rows)
+        dataclasses.replace(message, content=clip_size(front_end, message.content).length)
         if message.modality == Modality.CLIP
         else message
         for message in messages

@@ -2,10 +2,12 @@
 
 DIR/dataset.json                             counts, hashes, vocabulary sizes, versions
 DIR/train.array_record-00000-of-00042        conversations (records.py), in the order of the source
-DIR/rows.npy, clips.npy, clip_ends.npy       how long each conversation is (lengths.py)
-DIR/quarantine.jsonl                         what could not be used, or was left out, and why
+DIR/lengths.npy, clips.npy, clip_ends.npy    how long each conversation is (lengths.py)
+DIR/quarantine.jsonl                         records that are unusable or were left out, and why
 DIR/features.json, dataset_info.json         the same for TensorFlow Datasets
 DIR/tokenizer/, DIR/codec/                   what made the tokens, so that the dataset needs nothing else
+
+Datasets of format 2 are read, too: there lengths.npy is called rows.npy, filters gates, and positions rows.
 """
 
 import bisect
@@ -21,11 +23,13 @@ import grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from ualm_jax.data.dataset.lengths import length_files
 from ualm_jax.data.dataset.records import from_bytes
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-FORMAT = 2
+FORMAT = 3
+_OLDEST_FORMAT = 2
 _OPEN_SHARDS = 512
 # For records in random order. By default a megabyte of every shard would be read to find its index.
 _READER = "readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:65536"
@@ -35,14 +39,14 @@ _READER = "readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:65536
 class DatasetInfo:
     """What is known of a dataset without reading its records.
 
-    key: tells datasets of different content apart, wherever they lie; 16 hexadecimal digits.
+    key: 16 hexadecimal digits that differ between datasets of different content, wherever they lie.
     vocabulary: the smallest one that holds all ids.
-    records, quarantined: conversations stored, and those left out; gates: how many each gate found (gates.py).
-    audio_hours, heard_hours: sound behind the stored codes, and sound that is listened to.
-    text_tokens: ids of all texts. rows: token grid rows of all conversations, encoder frames not counted.
-    longest: rows of one conversation. sample_rate, frame_rate: of the codec.
+    records, quarantined: conversations stored, and left out. filters: how many each filter found (filters.py).
+    audio_hours, heard_hours: target audio behind the stored codes, and audio input.
+    text_tokens: ids of all texts. positions: of all conversations' token grids, encoder frames not counted.
+    longest: positions of the longest conversation. sample_rate, frame_rate: of the codec.
     shards: in order; shard_records: how many each holds.
-    `made_from` identifies source, codec and tokenizer; `versions` the libraries that wrote it.
+    made_from: identifies source, codec and tokenizer. versions: of the libraries that wrote it.
     """
 
     directory: Path
@@ -50,11 +54,11 @@ class DatasetInfo:
     vocabulary: Vocabulary
     records: int
     quarantined: int
-    gates: dict[str, int]
+    filters: dict[str, int]
     audio_hours: float
     heard_hours: float
     text_tokens: int
-    rows: int
+    positions: int
     longest: int
     sample_rate: int
     frame_rate: float
@@ -69,22 +73,34 @@ class DatasetInfo:
 
 
 def read_description(directory: Path) -> dict[str, Any]:
-    """`dataset.json`. Raises UserError if it is missing, of another format or not JSON."""
+    """`dataset.json` as this version writes it. Raises UserError if it is missing, of another format or damaged."""
     path = directory / "dataset.json"
     if not path.is_file():
         raise UserError(f"{directory}: no dataset here, expected a folder made by `ualm data prepare`")
     try:
         content = json.loads(path.read_text())
         version = content["format"]
+        if version == _OLDEST_FORMAT:
+            _rename(content["counts"], {"gates": "filters", "rows": "positions"})
+            _rename(content["made_from"], {"gates": "filters"})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
-    if version != FORMAT:
-        raise UserError(f"{path}: has format {version}, expected {FORMAT}; prepare the dataset again with this version")
+    if version not in (_OLDEST_FORMAT, FORMAT):
+        raise UserError(
+            f"{path}: has format {version}, expected {_OLDEST_FORMAT} or {FORMAT}; prepare the dataset again with "
+            "this version"
+        )
     return content
 
 
+def _rename(content: dict[str, Any], names: dict[str, str]) -> None:
+    for old, new in names.items():
+        if old in content:
+            content[new] = content.pop(old)
+
+
 def content_key(description: dict[str, Any]) -> str:
-    """Tells datasets of different content apart."""
+    """`DatasetInfo.key`."""
     return hashlib.sha256(json.dumps(description["shards"]).encode()).hexdigest()[:16]
 
 
@@ -95,7 +111,7 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
     path, content = directory / "dataset.json", read_description(directory)
     if content.get("vocabulary", ()) is None:
         raise UserError(
-            f"{directory}: its sounds are not codes yet; run `ualm data tokenize {directory} --codec DIR --out OUT` "
+            f"{directory}: its sounds are not codes yet; run `ualm data encode {directory} --codec DIR --out OUT` "
             "and read OUT"
         )
     try:
@@ -112,9 +128,9 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
-    for shard in (*info.shards, *(directory / name for name in ("rows.npy", "clips.npy", "clip_ends.npy"))):
-        if not shard.is_file():
-            raise UserError(f"{shard}: this file of the dataset is missing; copy the dataset again")
+    for file in (*info.shards, *length_files(directory)):
+        if not file.is_file():
+            raise UserError(f"{file}: this file of the dataset is missing; copy the dataset again")
     return info
 
 

@@ -22,13 +22,13 @@ class Record:
     id: unique within its source.
     source: name of the source.
     messages: text as int32 ids [n], discrete audio as int32 codes [T, Q]; continuous audio as its number of
-        16 kHz samples, since how many encoder frames it takes is the front end's to say (listening.py). Discrete
-        audio that the codec has not seen yet is its number of samples, too.
-    caption: what the sound's description says, "" for conversations without one.
+        16 kHz samples, because the number of encoder frames depends on the front end (audio_input.py). Discrete audio
+        that is not encoded yet is its number of samples, too.
+    caption: the description of the sound, "" for conversations without one.
     scene: the ground truth of a generated sound, JSON-able; None where there is none.
-    rows: length of the conversation as a token grid, encoder frames not counted.
+    length: positions of the conversation's token grid, encoder frames not counted.
     clips: the sound of each message that is a number of samples, in their order: 16 kHz mono as 16-bit FLAC where
-        it is heard, at the codec's rate as 24-bit FLAC where codes shall be made of it (codec_sound.py).
+        it is audio input, at the codec's rate as 24-bit FLAC where it is not encoded yet (codec_sound.py).
     """
 
     id: str
@@ -36,7 +36,7 @@ class Record:
     messages: tuple[Message, ...]
     caption: str
     scene: dict[str, Any] | None
-    rows: int
+    length: int
     clips: tuple[bytes, ...] = ()
 
 
@@ -54,7 +54,7 @@ def record_features(num_codebooks: int | None) -> Any:
             "source": features.Text(),
             "caption": features.Text(),
             "scene": features.Text(doc="JSON, or empty"),
-            "rows": features.Scalar(np.int32),
+            "length": features.Scalar(np.int32),
             "roles": features.Sequence(features.Text()),
             "modalities": features.Sequence(features.Text()),
             "audio_tags": features.Sequence(features.Text()),
@@ -83,7 +83,7 @@ def to_bytes(record: Record, num_codebooks: int | None) -> bytes:
             "source": record.source,
             "caption": record.caption,
             "scene": "" if record.scene is None else json.dumps(record.scene),
-            "rows": record.rows,
+            "length": record.length,
             "roles": [message.role.value for message in record.messages],
             "modalities": [message.modality.value for message in record.messages],
             "audio_tags": [message.audio_tag for message in record.messages],
@@ -128,7 +128,7 @@ def from_bytes(data: bytes, num_codebooks: int | None) -> Record:
         messages=tuple(messages),
         caption=texts("caption")[0],
         scene=json.loads(scene) if scene else None,
-        rows=int(integers("rows")[0]),
+        length=int(integers("length" if "length" in columns else "rows")[0]),  # "rows" in format 2
         clips=tuple(columns["clips"].bytes_list.value),
     )
 

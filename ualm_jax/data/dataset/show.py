@@ -16,15 +16,15 @@ _NOT_LEARNT, _PARTLY, _LEARNT = "dim cyan", "yellow", "bold green"  # weight 0, 
 _PADDING, _TEXT, _CODES, _HEARD = (255, 255, 255), (70, 110, 190), (235, 140, 50), (60, 160, 90)
 
 
-def overview(infos: Sequence[DatasetInfo], rows: Sequence[int]) -> Table:
-    """One line a dataset; `rows` are those of their token grids, encoder frames counted."""
+def overview(infos: Sequence[DatasetInfo], positions: Sequence[int]) -> Table:
+    """One line a dataset; `positions` are those of their token grids, with encoder frames."""
     table = Table(title="Datasets")
-    for name in ("dataset", "records", "made h", "heard h", "text ids", "grid rows", "share", "left out"):
+    for name in ("dataset", "records", "made h", "heard h", "text ids", "positions", "share", "left out"):
         table.add_column(name, justify="left" if name == "dataset" else "right")
-    for info, count in zip(infos, rows, strict=True):
+    for info, count in zip(infos, positions, strict=True):
         hours = f"{info.audio_hours:.3f}", f"{info.heard_hours:.3f}"
         counts = f"{info.records:,}", *hours, f"{info.text_tokens:,}", f"{count:,}"
-        table.add_row(info.name, *counts, f"{count / sum(rows):.1%}", f"{info.quarantined:,}")
+        table.add_row(info.name, *counts, f"{count / sum(positions):.1%}", f"{info.quarantined:,}")
     return table
 
 
@@ -68,7 +68,7 @@ def legend() -> Text:
 
 
 def save_lengths_png(path: str | os.PathLike, lengths: dict[str, Int[np.ndarray, "_"]]) -> None:
-    """Histogram of conversation lengths in token grid rows, one curve a dataset."""
+    """Histogram of conversation lengths in positions, one curve a dataset."""
     from matplotlib.figure import Figure  # not pyplot: no display and no global state
 
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -78,7 +78,7 @@ def save_lengths_png(path: str | os.PathLike, lengths: dict[str, Int[np.ndarray,
     for name, values in lengths.items():
         label = f"{name}: median {np.median(values):.0f}, longest {values.max()}"
         axes.hist(values, bins=bins, histtype="stepfilled", alpha=0.5, label=label)
-    axes.set(xlabel="rows of a conversation", ylabel="conversations", title="Lengths")
+    axes.set(xlabel="positions of a conversation", ylabel="conversations", title="Lengths")
     axes.legend()
     figure.savefig(path, format="png", dpi=100)
 

@@ -12,7 +12,7 @@ _ENCODERS = ("omni", "af-whisper")
 class SourceConfig:
     """One prepared dataset of a mixture.
 
-    directory: made by `data.prepare`.
+    directory: made by `ualm data prepare`.
     weight: its share of all tokens, relative to the other sources' weights. Either all sources say it or none;
         where none does, each is read in proportion to the tokens it holds.
     repeat: how often it is read while a source of repeat 1 is read once; where no weights are given.
@@ -35,13 +35,13 @@ class SourceConfig:
 class DataConfig:
     """What is read, and how it is laid out in batches.
 
-    directory: a dataset made by `data.prepare`; or sources: several of them and their shares.
-    seq_len: rows T of a batch entry. batch_size: entries B of a batch, over all processes.
+    directory: a dataset made by `ualm data prepare`; or sources: several of them and their shares.
+    seq_len: positions T of a batch row. batch_size: rows B of a batch, over all processes.
     seed: of order and dropout.
     cfg_dropout: share of conversations whose condition is dropped (classifier-free guidance).
-    packing_bins: entries that are filled at the same time; more leave less padding.
-    num_workers: processes that make batch entries, 0 for a thread. prefetch: batches made ahead.
-    audio_slots: mel windows W of a batch entry, 0 for a model that does not listen.
+    packing_bins: rows that are filled at the same time; more leave less padding.
+    num_workers: processes that make rows, 0 for a thread. prefetch: batches made ahead.
+    audio_slots: mel windows W of a row, 0 for a model that does not listen.
     window_frames: mel frames M (10 ms) of a window. audio_encoder: whose windows they are: "omni" hears a clip in
         one window of at most that many frames, "af-whisper" cuts clips into windows of exactly that many.
     normalize_clips: bring clips to zero mean and unit variance first, as the encoder's configuration says.

@@ -1,6 +1,6 @@
 """From prepared datasets to packed batches. What batch n holds depends on configuration, seed and n only.
 
-Lengths -> plan of all rows (plan.py) -> this process's rows, made by workers (rows.py) -> batches. Since every
+Lengths -> plan of all rows (packing.py) -> this process's rows, made by workers (sequences.py) -> batches. Since every
 process plans all rows, batch n is the same on any number of processes and workers, and so is the saved position.
 """
 
@@ -27,7 +27,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 
 class SourceProgress(NamedTuple):
-    """How far a source has been read: its share of all tokens so far, and the tokens and epochs themselves."""
+    """What the batches so far hold of a source: its share of all tokens, the tokens themselves, and epochs of it."""
 
     directory: str
     share: float
@@ -36,7 +36,7 @@ class SourceProgress(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """A batch in the making, several rows to a task, and where the plan stands after it."""
+    """A batch in the making, several rows to a task, and the planner's state after it."""
 
     tasks: list[Future]
     state: dict[str, Any]
@@ -56,9 +56,9 @@ class Loader:
         self._config, self._planner, self._infos = config, planner, infos
         self._rows = rows
         self._executor = _make_executor(config.num_workers, builder)
-        # A method would carry the builder along with every task.
+        # Not a method, which would send the builder along with every task.
         self._make = _make_rows if config.num_workers else partial(_make_rows_with, builder)
-        # Enough for no worker to wait for the next batch to be asked for.
+        # Deep enough that no worker waits until the next batch is asked for.
         self._depth = 1 + max(config.prefetch, math.ceil(2 * config.num_workers / (rows.stop - rows.start)))
         self._ahead: deque[_Ahead] = deque()
         self._state = planner.get_state()
@@ -93,12 +93,12 @@ class Loader:
         self._state = self._planner.get_state()
 
     def progress(self) -> list[SourceProgress]:
-        """Of every source, up to the last batch."""
-        sources = self._state["sources"]
-        total = max(sum(tokens for *_, tokens, _ in sources), 1)
+        """Of every source, in the batches that were handed out."""
+        given = self._planner.given(self._state)
+        total = max(sum(each.tokens for each in given), 1)
         return [
-            SourceProgress(str(info.directory), tokens / total, tokens, position / info.records)
-            for info, (_, position, tokens, _) in zip(self._infos, sources, strict=True)
+            SourceProgress(str(info.directory), each.tokens / total, each.tokens, each.conversations / info.records)
+            for info, each in zip(self._infos, given, strict=True)
         ]
 
     def close(self) -> None:
@@ -118,8 +118,8 @@ def make_loader(
 ) -> Loader:
     """An endless iterator over (Batch of this process's rows, Int64[np.ndarray, "B T"]).
 
-    The second array says which record a row comes from, -1 for padding; see `record_ids`.
-    The batches of all processes, laid one behind the other, are the batch that a single process would get.
+    The second array says which record each position comes from, -1 for padding; see `record_ids`.
+    The batches of all processes, concatenated, are the batch that a single process would get.
     Raises UserError where the datasets do not fit the config, the vocabulary or each other.
     """
     if config.batch_size % process_count:
@@ -154,11 +154,11 @@ def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
     for known in lengths:
         known.check(config.seq_len, config.audio_slots)
     weights = [
-        known.total_rows() * source.repeat if source.weight is None else source.weight
+        known.total() * source.repeat if source.weight is None else source.weight
         for source, known in zip(config.all_sources, lengths, strict=True)
     ]
     supplies = [
-        Supply(info.key, weight / sum(weights), known)
+        Supply(info.key, weight / sum(weights), known, name=str(info.directory))
         for info, weight, known in zip(infos, weights, lengths, strict=True)
     ]
     return Planner(
@@ -166,12 +166,12 @@ def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
         seed=config.seed,
         seq_len=config.seq_len,
         audio_slots=config.audio_slots,
-        open_rows=config.packing_bins,
+        bins=config.packing_bins,
     )
 
 
 def record_ids(config: DataConfig, records: Int64[np.ndarray, "..."]) -> list[str]:
-    """Which records a batch was made of, as "source/id", in the order of their first row."""
+    """Which records a batch was made of, as "source/id", in the order of their first position."""
     infos = open_sources(config)
     ends = np.cumsum([info.records for info in infos])
     stored = [open_records(info) for info in infos]

@@ -1,8 +1,8 @@
-"""Which conversations stand in which batch row: decided from lengths alone, before anything is read.
+"""Which conversations are packed into which batch row: decided from lengths alone, before anything is read.
 
 Each source is an endless stream of its own, shuffled anew every epoch. A draw goes to the source that is furthest
-behind its share of the tokens so far, so that shares hold over any stretch, not only on average. What is drawn goes
-into one of a bounded number of open rows, the fullest it fits in.
+behind its share of the tokens so far, so that shares hold over any stretch, not only on average. A conversation goes
+into the fullest bin that has room for it; there is a bounded number of them. A bin that is given out is a batch row.
 
 Everything here is a function of (seed, sources, sizes): every process plans all rows and reads only its own.
 """
@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
+import numpy as np
+from jaxtyping import Bool
 
 from ualm_jax.data.dataset.audio_input import Size
 from ualm_jax.errors import UserError
 
-_PATIENCE = 4  # a row is given out when this many times the open rows were begun after it
+_PATIENCE = 4  # a bin is given out at the latest when this many times `bins` have been begun after it
 
 
 @runtime_checkable
@@ -30,13 +32,19 @@ class Sizes(Protocol):
     def __getitem__(self, index: int) -> Size: ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Supply:
-    """A source as the plan sees it. key: stays the same whatever other sources there are. share: of all tokens."""
+    """A source of the mixture.
+
+    key: identifies its content. share: of all tokens. name: what error messages call it.
+    skip: conversations that are passed over; None where there are none.
+    """
 
     key: str
     share: float
     sizes: Sizes
+    name: str = ""
+    skip: Bool[np.ndarray, "R"] | None = None
 
 
 class Item(NamedTuple):
@@ -47,9 +55,12 @@ class Item(NamedTuple):
     index: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """What has been drawn from a source: rows of token grids (tokens), and conversations."""
+class Given(NamedTuple):
+    """What rows that were given out hold of a source.
+
+    tokens: positions of its conversations before any condition is dropped.
+    conversations: how many, with those that were passed over.
+    """
 
     tokens: int
     conversations: int
@@ -57,7 +68,7 @@ class Drawn:
 
 @dataclasses.dataclass
 class _Stream:
-    """credit: rows by which a source is behind its share."""
+    """position: conversations drawn. tokens: positions drawn. credit: tokens that it is behind its share."""
 
     position: int = 0
     tokens: int = 0
@@ -65,33 +76,34 @@ class _Stream:
 
 
 @dataclasses.dataclass
-class _Row:
+class _Bin:
+    """serial: how many were begun before. room: free positions. slots: free mel windows."""
+
     serial: int
-    free: int
-    slots: int  # mel windows it can still take
+    room: int
+    slots: int
     items: list[Item] = dataclasses.field(default_factory=list)
 
     def add(self, item: Item, size: Size) -> None:
         self.items.append(item)
-        self.free -= size.rows
+        self.room -= size.length
         self.slots -= size.windows
 
 
 class Planner:
     """An endless iterator over batch rows, each a list of items.
 
-    seq_len, audio_slots: rows of token grids, and mel windows, that a batch row holds.
-    open_rows: batch rows that are filled at the same time.
-    A conversation drawn is given out before 5 * open_rows + 1 more batch rows have been begun.
+    seq_len, audio_slots: positions and mel windows of a row. bins: rows that are filled at the same time.
+    A conversation is given out before 5 * bins + 1 more bins have been begun since it was drawn.
     """
 
-    def __init__(self, supplies: Sequence[Supply], *, seed: int, seq_len: int, audio_slots: int, open_rows: int):
+    def __init__(self, supplies: Sequence[Supply], *, seed: int, seq_len: int, audio_slots: int, bins: int):
         self._supplies, self._seed = tuple(supplies), seed
-        self._seq_len, self._audio_slots, self._open_rows = seq_len, audio_slots, open_rows
+        self._seq_len, self._audio_slots, self._max_bins = seq_len, audio_slots, bins
         self._streams = [_Stream() for _ in self._supplies]
         self._begun = 0
-        self._rows: dict[int, _Row] = {}  # by serial, oldest first
-        self._by_room: list[tuple[int, int]] = []  # (free, serial), sorted
+        self._bins: dict[int, _Bin] = {}  # by serial, oldest first
+        self._by_room: list[tuple[int, int]] = []  # (room, serial), sorted
 
     def __iter__(self) -> "Planner":
         return self
@@ -99,68 +111,96 @@ class Planner:
     def __next__(self) -> list[Item]:
         while True:
             item, size = self._draw()
-            row, ripe = self._find(size), None
-            if row is not None:
-                self._by_room.remove((row.free, row.serial))
+            chosen, full = self._find(size), None
+            if chosen is not None:
+                self._by_room.remove((chosen.room, chosen.serial))
             else:
-                if len(self._rows) == self._open_rows:
-                    ripe = self._ripest()
-                    self._by_room.remove((ripe.free, ripe.serial))
-                    del self._rows[ripe.serial]
-                row = self._rows[self._begun] = _Row(self._begun, self._seq_len, self._audio_slots)
+                if len(self._bins) == self._max_bins:
+                    full = self._fullest()
+                    self._by_room.remove((full.room, full.serial))
+                    del self._bins[full.serial]
+                chosen = self._bins[self._begun] = _Bin(self._begun, self._seq_len, self._audio_slots)
                 self._begun += 1
-            row.add(item, size)
-            bisect.insort(self._by_room, (row.free, row.serial))
-            if ripe is not None:
-                return ripe.items
-
-    def drawn(self) -> list[Drawn]:
-        """For each source."""
-        return [Drawn(stream.tokens, stream.position) for stream in self._streams]
+            chosen.add(item, size)
+            bisect.insort(self._by_room, (chosen.room, chosen.serial))
+            if full is not None:
+                return full.items
 
     def get_state(self) -> dict[str, Any]:
         """JSON-able; the same on every process."""
         return {
             "sources": [
-                [supply.key, stream.position, stream.tokens, stream.credit]
+                [supply.key, stream.position, stream.tokens, stream.credit, supply.name]
                 for supply, stream in zip(self._supplies, self._streams, strict=True)
             ],
             "begun": self._begun,
-            "rows": [[row.serial, [[item.source, item.position] for item in row.items]] for row in self._rows.values()],
+            "bins": [
+                [each.serial, [[item.source, item.position] for item in each.items]] for each in self._bins.values()
+            ],
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where `get_state` was called; new sources begin there. Raises UserError where one is gone."""
-        places = {supply.key: index for index, supply in enumerate(self._supplies)}
-        saved = [key for key, *_ in state["sources"]]
-        gone = [key for key in saved if key not in places]
-        if gone:
-            raise UserError(
-                f"data.sources lacks {', '.join(gone)}, which the saved position reads from; keep it, with weight 0 "
-                "if nothing more shall be read from it"
-            )
+        """Continue where `get_state` was called. Sources that are not in it begin now.
+
+        Raises UserError where a source is gone or holds other content.
+        """
+        places = self._places(state)
         self._streams = [_Stream() for _ in self._supplies]
-        for key, *values in state["sources"]:
-            self._streams[places[key]] = _Stream(*values)
-        self._begun, self._rows, self._by_room = state["begun"], {}, []
-        for serial, items in state["rows"]:
-            row = self._rows[serial] = _Row(serial, self._seq_len, self._audio_slots)
+        for place, (_, *values) in zip(places, state["sources"], strict=True):
+            self._streams[place] = _Stream(*values[:3])
+        self._begun, self._bins, self._by_room = state["begun"], {}, []
+        for serial, items in _bins(state):
+            made = self._bins[serial] = _Bin(serial, self._seq_len, self._audio_slots)
             for source, position in items:
-                item = self._item(places[saved[source]], position)
-                row.add(item, self._supplies[item.source].sizes[item.index])
-            bisect.insort(self._by_room, (row.free, serial))
+                item = self._item(places[source], position)
+                made.add(item, self._supplies[item.source].sizes[item.index])
+            bisect.insort(self._by_room, (made.room, serial))
+
+    def given(self, state: dict[str, Any]) -> list[Given]:
+        """What the rows up to `state` hold of each source: what was drawn less what waits in bins."""
+        found = [Given(0, 0) for _ in self._supplies]
+        places = self._places(state)
+        for place, (_, position, tokens, *_) in zip(places, state["sources"], strict=True):
+            found[place] = Given(tokens, position)
+        for _, items in _bins(state):
+            for source, position in items:
+                place = places[source]
+                waiting = self._supplies[place].sizes[self._item(place, position).index]
+                found[place] = Given(found[place].tokens - waiting.length, found[place].conversations - 1)
+        return found
+
+    def _places(self, state: dict[str, Any]) -> list[int]:
+        """Which of our sources each source of a state is."""
+        places = {supply.key: index for index, supply in enumerate(self._supplies)}
+        names = {supply.name for supply in self._supplies if supply.name}
+        for key, *_, name in ([*source, ""][:5] for source in state["sources"]):  # the name is missing in old states
+            if key in places:
+                continue
+            if name in names:
+                raise UserError(
+                    f"{name}: holds other data than when the position was saved ({key} then); put that data back, or "
+                    "start a new run"
+                )
+            raise UserError(
+                f"data.sources lacks {name or key}, which the saved position reads from; keep it, with weight 0 if "
+                "nothing more shall be read from it"
+            )
+        return [places[key] for key, *_ in state["sources"]]
 
     def _draw(self) -> tuple[Item, Size]:
         shares = [supply.share for supply in self._supplies]
         source = max((index for index, share in enumerate(shares) if share > 0), key=lambda i: self._streams[i].credit)
-        stream = self._streams[source]
-        item = self._item(source, stream.position)
-        size = self._supplies[source].sizes[item.index]
-        stream.position += 1
-        stream.tokens += size.rows
-        stream.credit -= size.rows
+        supply, stream = self._supplies[source], self._streams[source]
+        while True:
+            item = self._item(source, stream.position)
+            stream.position += 1
+            if supply.skip is None or not supply.skip[item.index]:
+                break
+        size = supply.sizes[item.index]
+        stream.tokens += size.length
+        stream.credit -= size.length
         for other, share in zip(self._streams, shares, strict=True):
-            other.credit += share * size.rows
+            other.credit += share * size.length
         return item, size
 
     def _item(self, source: int, position: int) -> Item:
@@ -170,19 +210,24 @@ class Planner:
         index = grain.experimental.index_shuffle(place, max_index=len(supply.sizes) - 1, seed=seed, rounds=4)
         return Item(source, position, index)
 
-    def _find(self, size: Size) -> _Row | None:
-        """The open row with the least room that still has enough."""
-        for place in range(bisect.bisect_left(self._by_room, (size.rows, -1)), len(self._by_room)):
-            row = self._rows[self._by_room[place][1]]
-            if row.slots >= size.windows:
-                return row
+    def _find(self, size: Size) -> _Bin | None:
+        """The bin with the least room that still has enough."""
+        for place in range(bisect.bisect_left(self._by_room, (size.length, -1)), len(self._by_room)):
+            found = self._bins[self._by_room[place][1]]
+            if found.slots >= size.windows:
+                return found
         return None
 
-    def _ripest(self) -> _Row:
-        oldest = next(iter(self._rows.values()))
-        if self._begun - oldest.serial > _PATIENCE * self._open_rows:
+    def _fullest(self) -> _Bin:
+        """The bin to give out: the fullest one, unless the oldest has waited too long."""
+        oldest = next(iter(self._bins.values()))
+        if self._begun - oldest.serial > _PATIENCE * self._max_bins:
             return oldest
         if self._audio_slots == 0:
-            return self._rows[self._by_room[0][1]]
-        # Full is a row that has no room or no window left.
-        return min(self._rows.values(), key=lambda row: min(row.free / self._seq_len, row.slots / self._audio_slots))
+            return self._bins[self._by_room[0][1]]
+        # A bin is full if it has no positions or no windows left.
+        return min(self._bins.values(), key=lambda each: min(each.room / self._seq_len, each.slots / self._audio_slots))
+
+
+def _bins(state: dict[str, Any]) -> list[Any]:
+    return state["bins"] if "bins" in state else state["rows"]  # what it was called until version 0.1

@@ -1,4 +1,4 @@
-"""Work done ahead of its use, by threads."""
+"""Work that threads do before its result is needed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ def map_ahead(
 ) -> Iterator[Result]:
     """`function` of each item, in order; up to `ahead` results are made before they are asked for.
 
-    `items` is read by the thread that asks. What `function` raises, the caller sees in its turn.
+    `items` is read in the caller's thread. An exception of `function` is raised when its result is asked for.
     """
     items = iter(items)
     pool = ThreadPoolExecutor(threads)

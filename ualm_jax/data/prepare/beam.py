@@ -14,9 +14,9 @@ except ImportError as error:
 
 
 def run_on_beam(job: ShardJob, shards: Sequence[int], options: Sequence[str]) -> None:
-    """Write the shards by a pipeline with these options ("runner=DirectRunner", ...), and wait for its end.
+    """Write the shards with a pipeline of these options ("runner=DirectRunner", ...), and wait until it has ended.
 
-    Its workers need ualm_jax, and see the job's folder and the sources under the same paths as this process.
+    Its workers need ualm_jax installed, and must see the job's folder and the sources under the same paths as here.
     """
     pipeline = beam.Pipeline(options=PipelineOptions([f"--{option}" for option in options]))
     _ = (

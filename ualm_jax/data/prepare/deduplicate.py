@@ -1,4 +1,4 @@
-"""What needs all shards at once: duplicates are left out, in the order of the source, and everything is added up."""
+"""What needs all shards at once: duplicates are found in the order of the source, and everything is added up."""
 
 import dataclasses
 from collections import Counter
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from ualm_jax.data.dataset.records import id_in
-from ualm_jax.data.prepare.filters import repeated
+from ualm_jax.data.prepare.filters import duplicates
 from ualm_jax.data.prepare.partial import PartialDataset, Rejected, ShardReport
 
 _REASONS = {
@@ -18,52 +18,50 @@ _REASONS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tally:
-    """A dataset's shards added up.
+    """The sums over a dataset's shards.
 
-    rows: of each record; clips: 16 kHz samples of all clips, one after the other; clips_of: how many each record has.
-    totals: "samples" behind the codes, "text_tokens", "bytes". shards: "name", "records" and "sha256" of each.
-    gates: how many records each found. rejected: in the order of the source.
+    lengths: positions of each record. clips: 16 kHz samples of all clips, one after the other. clips_of: how many
+    each record has. totals: "samples" behind the codes, "text_tokens", "bytes". shards: "name", "records" and "sha256"
+    of each. filters: how many records each found. rejected: in the order of the source.
     """
 
-    rows: Int32[np.ndarray, "R"]
+    lengths: Int32[np.ndarray, "R"]
     clips: Int32[np.ndarray, "C"]
     clips_of: Int64[np.ndarray, "R"]
     totals: dict[str, int]
     shards: list[dict]
-    gates: dict[str, int]
+    filters: dict[str, int]
     rejected: list[Rejected]
 
 
-def settle(work: PartialDataset, gate: str, leave_out: bool) -> Tally:
-    """All shards, once they are written. `gate` is the one whose hashes the reports hold; `leave_out`: what it finds.
+def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
+    """Makes all written shards part of the dataset, without duplicates if `leave_out`, and adds them up.
 
-    Done again after an interruption, it shows nothing of it.
+    filter: the name of the one whose hashes the reports hold. Can be repeated after an interruption.
     """
     counts = [report.records for report in work.reports()]
     hashes = (value for report in work.reports() for value in report.columns["hash"])
-    found = repeated(hashes, sum(counts))
-    flagged, totals = Counter({gate: int(found.sum())}), Counter()
-    rows, clips, clips_of, shards, rejected = [], [], [], [], []
+    found = duplicates(hashes, sum(counts))
+    flagged, totals = Counter({filter: int(found.sum())}), Counter()
+    lengths, clips, clips_of, shards, rejected = [], [], [], [], []
     for report, found_here in zip(work.reports(), np.split(found, np.cumsum(counts)[:-1]), strict=True):
         flagged.update(report.flagged)
         rejected += report.rejected
         sha256, size = report.sha256, report.bytes
         keep = ~found_here if leave_out else np.ones(report.records, bool)
         if keep.all():
-            work.place_whole(report.shard)
+            work.keep_shard(report.shard)
         else:
-            sha256, size, dropped = work.place_without(report.shard, set(np.flatnonzero(~keep).tolist()))
-            rejected += [_reject(report, position, data, gate) for position, data in dropped.items()]
-        columns = {
-            name: [values[position] for position in np.flatnonzero(keep)] for name, values in report.columns.items()
-        }
-        rows.append(np.array(columns["rows"], np.int32))
+            sha256, size, dropped = work.keep_shard_without(report.shard, set(np.flatnonzero(~keep).tolist()))
+            rejected += [_reject(report, place, data, filter) for place, data in dropped.items()]
+        columns = {name: [values[place] for place in np.flatnonzero(keep)] for name, values in report.columns.items()}
+        lengths.append(np.array(columns["length"], np.int32))
         clips.append(np.array([samples for record in columns["clips"] for samples in record], np.int32))
         clips_of.append(np.array([len(record) for record in columns["clips"]], np.int64))
         totals.update(samples=sum(columns["samples"]), text_tokens=sum(columns["text_tokens"]), bytes=size)
         shards.append({"name": work.shard_name(report.shard), "records": int(keep.sum()), "sha256": sha256})
     return Tally(
-        np.concatenate(rows),
+        np.concatenate(lengths),
         np.concatenate(clips),
         np.concatenate(clips_of),
         dict(totals),
@@ -73,6 +71,6 @@ def settle(work: PartialDataset, gate: str, leave_out: bool) -> Tally:
     )
 
 
-def _reject(report: ShardReport, position: int, data: bytes, gate: str) -> Rejected:
-    index, id = report.columns["index"][position], id_in(data)
-    return Rejected(id, index, gate, f"record {index} (id {id}): {_REASONS[gate]}")
+def _reject(report: ShardReport, place: int, data: bytes, filter: str) -> Rejected:
+    index, id = report.columns["index"][place], id_in(data)
+    return Rejected(id, index, filter, f"record {index} (id {id}): {_REASONS[filter]}")

@@ -1,4 +1,4 @@
-"""What stands beside the shards of a finished dataset: for us, and for TensorFlow Datasets."""
+"""The files beside the shards of a finished dataset: ours, and those of TensorFlow Datasets."""
 
 import dataclasses
 import importlib.metadata
@@ -12,10 +12,10 @@ from google.protobuf import json_format
 import ualm_jax
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.folder import FORMAT
-from ualm_jax.data.dataset.lengths import CLIP_ENDS, CLIPS, ROWS
+from ualm_jax.data.dataset.lengths import CLIP_ENDS, CLIPS, LENGTHS
 from ualm_jax.data.dataset.records import record_features
 from ualm_jax.data.prepare.deduplicate import Tally
-from ualm_jax.data.prepare.filters import GATES
+from ualm_jax.data.prepare.filters import FILTERS
 from ualm_jax.data.prepare.partial import PartialDataset
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -23,12 +23,14 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 def write_description(
     work: PartialDataset, tally: Tally, vocabulary: Vocabulary | None, audio: dict[str, int | float]
 ) -> None:
-    """Quarantine, lengths, TFDS' files and, last, dataset.json. Nothing in them depends on when or where they were
-    made. vocabulary: None before sounds have become codes. audio: what is known of the codec, with "sample_rate"."""
+    """Writes quarantine, lengths, TFDS' files and, last, dataset.json. Nothing in them depends on time or place.
+
+    vocabulary: None before sounds are encoded. audio: what is known of the codec, with "sample_rate".
+    """
     work.write_quarantine(tally.rejected)
-    _write_array(work, ROWS, tally.rows)
+    _write_array(work, LENGTHS, tally.lengths)
     _write_array(work, CLIPS, tally.clips)
-    # Nothing to look up where nothing is heard.
+    # Without clips there is nothing to look up.
     _write_array(work, CLIP_ENDS, np.cumsum(tally.clips_of) if len(tally.clips) else np.zeros(0, np.int64))
     _write_tfds(work, tally, vocabulary)
     packages = ("array_record", "grain", "tensorflow-datasets")
@@ -36,14 +38,14 @@ def write_description(
         "format": FORMAT,
         "made_from": work.made_from,
         "counts": {
-            "records": len(tally.rows),
+            "records": len(tally.lengths),
             "quarantined": len(tally.rejected),
-            "gates": {gate: tally.gates.get(gate, 0) for gate in GATES},
+            "filters": {name: tally.filters.get(name, 0) for name in FILTERS},
             "audio_hours": tally.totals["samples"] / audio["sample_rate"] / 3600,
             "heard_hours": int(tally.clips.sum(dtype=np.int64)) / SAMPLE_RATE / 3600,
             "text_tokens": tally.totals["text_tokens"],
-            "rows": int(tally.rows.sum(dtype=np.int64)),
-            "longest": int(tally.rows.max()),
+            "positions": int(tally.lengths.sum(dtype=np.int64)),
+            "longest": int(tally.lengths.max()),
         },
         "vocabulary": None if vocabulary is None else dataclasses.asdict(vocabulary),
         "audio": audio,

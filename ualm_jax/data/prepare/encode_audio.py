@@ -1,4 +1,4 @@
-"""Sounds to codes: the second half of making a dataset, on all devices of all processes."""
+"""Encodes the sounds of a dataset: the second half of making it, on all devices of all processes."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
 from ualm_jax.data.dataset.records import Record, from_bytes, to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
 from ualm_jax.data.prepare.codec_sound import CodecShape, unpack_sound
-from ualm_jax.data.prepare.deduplicate import settle
+from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
 from ualm_jax.data.prepare.filters import audio_hash
 from ualm_jax.data.prepare.partial import PartialDataset, Stored, partial_of, read_records
@@ -36,23 +36,24 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 _READERS = 8  # threads
 _READ_AHEAD = 256  # conversations in memory
-_GROUP = 256  # conversations whose sounds are queued on the devices together, at most
-_GROUP_SECONDS = 240  # of sound for each device after which a group is closed
-_LOOK_EVERY = 0.5  # seconds between looks for what other processes have done
+_GROUP = 256  # conversations that are encoded together, at most
+_GROUP_SECONDS = 240  # of sound for each device, at which a group is closed
+_LOOK_EVERY = 0.5  # seconds between looks at what other processes have done
 
 
-def tokenize(
+def encode_audio(
     sounds: str | os.PathLike, *, codec_dir: str | os.PathLike, out: str | os.PathLike, console: Console | None = None
 ) -> DatasetInfo:
-    """Make codes of the sounds in a dataset of `prepare_sounds`; the result is the new folder `out` (dataset.py).
+    """Encode the sounds in a dataset of `prepare_sounds` into the new dataset `out` (dataset/folder.py).
 
     All processes of a run call this with the same arguments and see the same folders; each encodes its share of the
-    shards on its own devices. A clip's codes depend on the clip alone, so the result depends neither on how many there
-    are nor on interruptions: run again after a kill, it continues. console: where progress is shown, None for
-    silence.
+    shards on its own devices. A clip's codes depend on the clip alone, so the result does not depend on the number of
+    processes and devices, nor on interruptions: called again after a kill, it continues.
 
-    Raises UserError: `out` exists, a partial result was made from something else, unreadable or unfit codec, damaged
-    shard.
+    console: where progress is shown, None for silence.
+
+    Raises UserError: `out` exists, a partial result was made from something else, an unreadable or unfit codec, a
+    damaged shard.
     """
     out = Path(out)
     work = PartialDataset(partial_of(out))
@@ -70,11 +71,11 @@ def load_codec(directory: str | os.PathLike) -> Codec:
 def write_codes(
     work: PartialDataset, sounds: SoundsInfo, codec: Codec, codec_dir: str | os.PathLike, console: Console | None
 ) -> None:
-    """All of `tokenize` but giving the result its name. What process 0 returns from is complete."""
+    """What `encode_audio` does before the result gets its name. In process 0 the result is complete on return."""
     vocabulary = _vocabulary(sounds, codec)
     work.begin(sounds.made_from | {"sounds": sounds.key, "codec": hash_directory(codec_dir)}, len(sounds.shards))
     pending = np.array([not work.complete and not work.has_report(shard) for shard in range(work.num_shards)])
-    # What process 0 finds to be done; and none goes on before all have looked.
+    # All process what process 0 finds to be done, and none begins before all have looked.
     pending = multihost_utils.broadcast_one_to_all(pending)
     mine = np.flatnonzero(pending)[jax.process_index() :: jax.process_count()].tolist()
     _encode_shards(work, sounds, codec, mine, Console(quiet=True) if console is None else console)
@@ -82,10 +83,10 @@ def write_codes(
         return
     for shard in range(work.num_shards):
         _wait_until(functools.partial(work.has_report, shard))
-    tally = settle(work, "duplicate-audio", leave_out="duplicate-audio" in sounds.made_from["gates"]["drop"])
+    tally = deduplicate(work, "duplicate-audio", leave_out="duplicate-audio" in sounds.made_from["filters"]["drop"])
     tally = dataclasses.replace(
         tally,
-        gates=dict(Counter(sounds.gates) + Counter(tally.gates)),
+        filters=dict(Counter(sounds.filters) + Counter(tally.filters)),
         rejected=sorted([*sounds.rejected, *tally.rejected], key=lambda each: each.index),
     )
     shutil.copytree(sounds.directory / "tokenizer", work.partial / "tokenizer", dirs_exist_ok=True)
@@ -94,7 +95,7 @@ def write_codes(
 
 
 def _vocabulary(sounds: SoundsInfo, codec: Codec) -> Vocabulary:
-    """Raises UserError if the codec is not the one that the sounds were prepared for."""
+    """Raises UserError if the sounds were prepared for a codec of another shape."""
     sizes = codec.codebook_sizes
     if len(set(sizes)) != 1:
         raise UserError(f"the codec's codebooks must have one size, found {', '.join(map(str, sizes))}")
@@ -110,20 +111,20 @@ def _vocabulary(sounds: SoundsInfo, codec: Codec) -> Vocabulary:
 
 
 class _Item(NamedTuple):
-    """A record, and the sounds that shall be codes."""
+    """A record, and its target audio."""
 
     record: Record
     wavs: list[np.ndarray]
 
 
 def _encode_shards(work: PartialDataset, sounds: SoundsInfo, codec: Codec, shards: list[int], console: Console) -> None:
-    """Threads read and unpack what comes next, one keeps the devices busy, and this one writes."""
+    """Threads read and unpack what comes next, another one keeps the devices busy, and this one writes."""
     items = map_ahead(_unpack, _read(sounds, shards), threads=_READERS, ahead=_READ_AHEAD)
     groups = _groups(items, _GROUP_SECONDS * codec.sample_rate * jax.local_device_count())
     encoded = map_ahead(functools.partial(_encode, codec), groups, threads=1, ahead=2)
     records = itertools.chain.from_iterable(encoded)
     total = sum(sounds.shard_records[shard] for shard in shards)
-    with ClipProgress(console, "tokens", sounds.records, sounds.records - total) as progress:
+    with ClipProgress(console, "codes", sounds.records, sounds.records - total) as progress:
         for shard in shards:
             chosen = zip(sounds.indices(shard), records, strict=False)
             work.write_shard(shard, (((), _stored(index, *each, codec, progress)) for index, each in chosen))
@@ -152,7 +153,7 @@ def _unpack(data: bytes) -> _Item:
 
 
 def _groups(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
-    """Items that are encoded together, about `most` samples."""
+    """Items that are encoded together, of about `most` samples."""
     group, samples = [], 0
     for item in items:
         group.append(item)
@@ -165,14 +166,14 @@ def _groups(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
 
 
 def _encode(codec: Codec, group: list[_Item]) -> list[tuple[Record, list[np.ndarray]]]:
-    """The records with codes, and the codes alone."""
+    """The records with their codes, and the codes alone."""
     wavs = [wav for item in group for wav in item.wavs]
     encoded = iter(codec.encode_batch(wavs) if wavs else ())
     done = []
     for item in group:
         codes = list(itertools.islice(encoded, len(item.wavs)))
         if [len(each) * codec.hop for each in codes] != [len(wav) for wav in item.wavs]:
-            raise ValueError(f"{item.record.id}: the codec makes not one frame of every {codec.hop} samples")
+            raise ValueError(f"{item.record.id}: the codec does not make one frame of every {codec.hop} samples")
         rest = iter(codes)
         messages = tuple(
             dataclasses.replace(message, content=next(rest)) if message.modality == Modality.AUDIO else message
@@ -188,7 +189,7 @@ def _stored(index: int, record: Record, codes: list[np.ndarray], codec: Codec, p
     return Stored(
         data=to_bytes(record, len(codec.codebook_sizes)),
         index=index,
-        rows=record.rows,
+        length=record.length,
         samples=samples,
         text_tokens=sum(len(message.content) for message in record.messages if message.modality == Modality.TEXT),
         clips=[message.content for message in record.messages if message.modality == Modality.CLIP],

@@ -11,7 +11,7 @@ from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.audio_input import SHORTEST, to_flac
 from ualm_jax.data.dataset.records import Record
 from ualm_jax.data.prepare.codec_sound import PEAK, CodecShape, pack_sound
-from ualm_jax.data.prepare.filters import Gates, caption_hash
+from ualm_jax.data.prepare.filters import Filters, caption_hash
 from ualm_jax.data.prepare.partial import Rejected
 from ualm_jax.data.raw.conversation import ConversationSource, RawConversation, RawMessage
 from ualm_jax.data.raw.sound_source import BadRecord
@@ -20,13 +20,13 @@ from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
 from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
 
-_SAMPLES_PER_ROW = SAMPLE_RATE // 25  # of sound that is heard
+_SAMPLES_PER_POSITION = SAMPLE_RATE // 25  # of audio input
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ready:
-    """A conversation whose sounds have been read: at the codec's rate and in whole frames where the assistant makes
-    them, at 16 kHz where it hears them. flags: the gates its sounds do not pass, with reasons."""
+    """A conversation whose sounds have been read: target audio at the codec's rate and in whole frames, audio input at
+    16 kHz. flags: the filters that find one of its sounds, with reasons."""
 
     raw: RawConversation
     index: int
@@ -44,7 +44,7 @@ class RawReader:
     source: ConversationSource
     tokenizer_dir: str | os.PathLike
     shape: CodecShape
-    gates: Gates
+    filters: Filters
 
     def read(self, index: int) -> Ready | Rejected:
         """Conversation `index` with its sounds, or why it can not be used."""
@@ -61,7 +61,7 @@ class RawReader:
                 if message.modality != Modality.TEXT:
                     content = self._read_sound(message)
                     rate = self.shape.sample_rate if message.modality == Modality.AUDIO else SAMPLE_RATE
-                    flags |= self.gates.judge_sound(content, rate)
+                    flags |= self.filters.check_sound(content, rate)
                 elif not content.strip():
                     raise BadRecord("a text is empty")
                 contents.append(content)
@@ -73,7 +73,7 @@ class RawReader:
         return Ready(raw, index, tuple(contents), flags)
 
     def record(self, ready: Ready) -> tuple[Record, dict[str, str]]:
-        """What is stored of it, and the gates it does not pass as a whole, with reasons."""
+        """What is stored of it, and the filters that find it as a whole, with reasons."""
         messages, clips, heard, frames = [], [], [], []
         for message, content in zip(ready.raw.messages, ready.contents, strict=True):
             if message.modality == Modality.TEXT:
@@ -95,17 +95,18 @@ class RawReader:
             messages=tuple(messages),
             caption=ready.raw.caption,
             scene=ready.raw.scene,
-            rows=len(build_grid(frames, self._some_vocabulary).tokens),
+            length=len(build_grid(frames, self._some_vocabulary).tokens),
             clips=tuple(clips),
         )
-        return record, self.gates.judge_rows(record.rows + sum(-(-samples // _SAMPLES_PER_ROW) for samples in heard))
+        length = record.length + sum(-(-samples // _SAMPLES_PER_POSITION) for samples in heard)
+        return record, self.filters.check_length(length)
 
     def dropped(self, ready: Ready, flags: dict[str, str]) -> Rejected | None:
-        """The first of the gates in `flags` that leaves the conversation out."""
-        for gate, reason in flags.items():
-            if gate in self.gates.drop:
+        """What the first of the filters in `flags` that leaves it out says; None if none does."""
+        for name, reason in flags.items():
+            if name in self.filters.drop:
                 where = f"record {ready.index} (id {ready.raw.id})"
-                return Rejected(ready.raw.id, ready.index, gate, f"{where}: {reason}")
+                return Rejected(ready.raw.id, ready.index, name, f"{where}: {reason}")
         return None
 
     @functools.cached_property
@@ -114,7 +115,7 @@ class RawReader:
 
     @property
     def _some_vocabulary(self) -> Vocabulary:
-        """How large a codebook is does not change how long a conversation is."""
+        """A conversation's length does not depend on the size of a codebook."""
         return Vocabulary(self._tokenizer.size, 1, self.shape.codebooks)
 
     def __getstate__(self) -> dict:
@@ -133,8 +134,8 @@ class RawReader:
         return wav[: len(wav) // self.shape.hop * self.shape.hop] if made else wav
 
 
-def said_before(raw: RawConversation) -> int | None:
-    """Hash of what is said before sound is made; None where none is."""
+def condition_hash(raw: RawConversation) -> int | None:
+    """Hash of the texts that condition the target audio; None where there is none."""
     if all(message.modality != Modality.AUDIO for message in raw.messages):
         return None
     said = [m.content for m in raw.messages if m.modality == Modality.TEXT and m.role != Role.ASSISTANT]

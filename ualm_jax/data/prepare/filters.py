@@ -1,4 +1,4 @@
-"""What a conversation must be to be worth learning from: duration, loudness, length, and being the only one."""
+"""What makes a conversation worth learning from: duration, loudness, length, and not being a duplicate."""
 
 import dataclasses
 import hashlib
@@ -9,38 +9,39 @@ from jaxtyping import Bool, Float32, Int
 
 from ualm_jax.errors import UserError
 
-GATES = ("duration", "silence", "clipping", "length", "duplicate-caption", "duplicate-audio")
+FILTERS = ("duration", "silence", "clipping", "length", "duplicate-caption", "duplicate-audio")
 _FULL_SCALE = 1.0 - 2.0**-15  # the loudest positive sample of 16 bits
 
 
 @dataclasses.dataclass(frozen=True)
-class Gates:
-    """Every gate counts what it finds; those in `drop` also leave it out.
+class Filters:
+    """Every filter counts the conversations it finds; the filters named in `drop` also leave them out.
 
-    min_seconds, max_seconds (None: no limit): of each sound.
-    silence_db: a sound whose RMS lies below, in dB of full scale, is silent.
-    max_clipped: share of samples at full scale from which on a sound is clipped.
-    max_rows: of a conversation as a token grid, 25 rows for each second that is heard. None: no limit.
-    duplicate-caption: what is said before sound is made equals an earlier conversation's, but for case,
-        punctuation and spaces. duplicate-audio: the first codebook's codes of all sounds made equal an earlier
-        conversation's: the same sound, also after a change that the coarsest code does not show. A gate looks at
-        what the gates before it have let through, in the order of GATES.
+    min_seconds, max_seconds (None: no limit): duration of each sound.
+    silence_db: a sound whose RMS level is below this many dB of full scale is silent.
+    max_clipped: a sound is clipped if at least this share of its samples is at full scale.
+    max_length: positions of a conversation's token grid, 25 for each second of audio input. None: no limit.
+    duplicate-caption: the texts before the first generated sound equal those of an earlier conversation, ignoring
+        case, punctuation and spaces. duplicate-audio: the first codebook's codes of all generated sounds equal those
+        of an earlier conversation, so the sounds are the same up to changes that the coarsest codes do not show.
+
+    Filters run in the order of FILTERS, and each sees only what the filters before it did not leave out.
     """
 
     min_seconds: float = 0.0
     max_seconds: float | None = None
     silence_db: float = -60.0
     max_clipped: float = 0.01
-    max_rows: int | None = None
+    max_length: int | None = None
     drop: tuple[str, ...] = ("duration", "length")
 
     def __post_init__(self):
-        for gate in self.drop:
-            if gate not in GATES:
-                raise UserError(f"there is no gate {gate!r}; expected {', '.join(GATES)}")
+        for name in self.drop:
+            if name not in FILTERS:
+                raise UserError(f"there is no filter {name!r}; expected {', '.join(FILTERS)}")
 
-    def judge_sound(self, wav: Float32[np.ndarray, "N"], sample_rate: int) -> dict[str, str]:
-        """The gates a sound does not pass, each with the reason."""
+    def check_sound(self, wav: Float32[np.ndarray, "N"], sample_rate: int) -> dict[str, str]:
+        """The filters that find this sound, each with the reason."""
         found = {}
         seconds = len(wav) / sample_rate
         if seconds < self.min_seconds or (self.max_seconds is not None and seconds > self.max_seconds):
@@ -54,17 +55,15 @@ class Gates:
             found["clipping"] = f"{clipped:.1%} of its samples are at full scale, allowed are {self.max_clipped:.1%}"
         return found
 
-    def judge_rows(self, rows: int) -> dict[str, str]:
-        if self.max_rows is None or rows <= self.max_rows:
+    def check_length(self, length: int) -> dict[str, str]:
+        """The same for a conversation's length in positions."""
+        if self.max_length is None or length <= self.max_length:
             return {}
-        return {"length": f"the conversation has {rows} rows, allowed are {self.max_rows}"}
-
-
-DEFAULT_GATES = Gates()
+        return {"length": f"the conversation takes {length} positions, allowed are {self.max_length}"}
 
 
 def caption_hash(text: str) -> int:
-    """64 bits; equal for texts that differ in case, punctuation and spaces alone, in any script."""
+    """64 bits, equal for texts that differ only in case, punctuation and spaces, in any script."""
     words = "".join(letter if letter.isalnum() else " " for letter in text.casefold()).split()
     return _hash(" ".join(words).encode())
 
@@ -78,8 +77,8 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
-def repeated(hashes: Iterable[int | None], count: int) -> Bool[np.ndarray, "R"]:
-    """Which of `count` conversations have the hash of an earlier one; None is nobody's.
+def duplicates(hashes: Iterable[int | None], count: int) -> Bool[np.ndarray, "R"]:
+    """Which of `count` conversations have the hash of an earlier one. None is equal to nothing.
 
     Takes some 25 bytes a conversation while it works.
     """

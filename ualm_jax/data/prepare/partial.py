@@ -1,4 +1,4 @@
-"""A dataset in the making: `OUT.partial`, which a kill at any moment leaves fit to be continued."""
+"""A dataset that is being made: `OUT.partial`. After a kill at any moment it can be continued."""
 
 import dataclasses
 import hashlib
@@ -20,26 +20,28 @@ _READ_TOGETHER = 64  # records
 
 @dataclasses.dataclass(frozen=True)
 class Rejected:
-    """A record that was left out. id: None where not even that could be read. gate: which left it out (gates.py),
-    "" for a record that can not be used."""
+    """A record that was left out.
+
+    id: None where not even that could be read. filter: which one left it out (filters.py), "" for an unusable record.
+    """
 
     id: str | None
     index: int
-    gate: str
+    filter: str
     reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A record as it is stored, and what the finished dataset needs to know of it.
+    """A record as it is stored, and what the finished dataset needs to know about it.
 
-    index: in the source. rows: without encoder frames. samples: behind its codes; text_tokens: ids of all texts;
-    clips: 16 kHz samples of each. hash: for the gate of duplicates, None where it makes no sound.
+    index: in the source. length: positions without encoder frames. samples: behind its codes. text_tokens: ids of all
+    texts. clips: 16 kHz samples of each. hash: by which duplicates are found, None without target audio.
     """
 
     data: bytes
     index: int
-    rows: int
+    length: int
     samples: int
     text_tokens: int
     clips: list[int]
@@ -50,8 +52,8 @@ class Stored:
 class ShardReport:
     """A written shard, before duplicates are looked for.
 
-    flagged: records that each gate found. rejected: what is not in it. columns: the fields of `Stored`, but for
-    data, with a list of their values each.
+    flagged: how many records each filter found. rejected: records that are not in it. columns: the fields of `Stored`
+    except data, with the values of all records.
     """
 
     shard: int
@@ -67,16 +69,16 @@ class ShardReport:
 
     @property
     def bad(self) -> list[Rejected]:
-        """Those that can not be used."""
-        return [rejected for rejected in self.rejected if not rejected.gate]
+        """The unusable records."""
+        return [rejected for rejected in self.rejected if not rejected.filter]
 
 
 class PartialDataset:
     """Shards that are written one by one, each a function of a fixed part of the input, by any process.
 
-    `partial/progress` holds what the finished dataset does not need: what it is made from, shards with their
-    reports until their duplicates are left out, files that are being written. Two processes may write the same
-    shard: they write the same, and a file appears whole. Raises UserError if something else is in the way.
+    `partial/progress` holds what the finished dataset does not need: what it is made from, shards and their reports
+    until duplicates are left out, and files that are being written. Two processes may write the same shard: they
+    write the same bytes, and a file appears whole. Raises UserError if something else is in the way.
     """
 
     def __init__(self, partial: Path):
@@ -89,11 +91,11 @@ class PartialDataset:
 
     @property
     def complete(self) -> bool:
-        """Nothing is missing but its name."""
+        """Whether only the final name is missing."""
         return (self.partial / "dataset.json").is_file()
 
     def begin(self, made_from: dict[str, Any], num_shards: int) -> None:
-        """Raises UserError if it was begun before with something else."""
+        """Raises UserError if the dataset was begun with something else."""
         self.made_from = json.loads(json.dumps(made_from))  # as it will be read back
         self.num_shards = num_shards
         if self.complete:
@@ -108,7 +110,7 @@ class PartialDataset:
         return f"train.array_record-{shard:05d}-of-{self.num_shards:05d}"
 
     def report(self, shard: int) -> ShardReport | None:
-        """None for a shard that is not written."""
+        """None for a shard that is not written yet."""
         path = self._report(shard)
         if not path.is_file():
             return None
@@ -116,21 +118,21 @@ class PartialDataset:
         return ShardReport(**content | {"rejected": [Rejected(**each) for each in content["rejected"]]})
 
     def reports(self) -> Iterator[ShardReport]:
-        """Those of the written shards, in order."""
+        """Of the written shards, in order."""
         return (report for shard in range(self.num_shards) if (report := self.report(shard)) is not None)
 
     def has_report(self, shard: int) -> bool:
         return self._report(shard).is_file()
 
     def write_shard(self, shard: int, outcomes: Iterable[tuple[tuple[str, ...], Stored | Rejected]]) -> ShardReport:
-        """Write a shard and then its report. Each outcome comes with the gates that found the record."""
+        """Write a shard and then its report. outcomes: of each record, with the filters that found it."""
         self._report(shard).unlink(missing_ok=True)
         flagged, left_out = Counter(), []
         columns = {field.name: [] for field in dataclasses.fields(Stored) if field.name != "data"}
 
         def records() -> Iterator[bytes]:
-            for gates, outcome in outcomes:
-                flagged.update(gates)
+            for filters, outcome in outcomes:
+                flagged.update(filters)
                 if isinstance(outcome, Rejected):
                     left_out.append(outcome)
                     continue
@@ -143,31 +145,33 @@ class PartialDataset:
         self.write(f"progress/{shard:05d}.json", json.dumps(dataclasses.asdict(report)).encode())
         return report
 
-    def place_whole(self, shard: int) -> None:
-        """The written shard becomes part of the dataset as it is."""
-        beside, place = self._places(shard)
-        if beside.exists():
-            os.replace(beside, place)
+    def keep_shard(self, shard: int) -> None:
+        """Make the written shard part of the dataset."""
+        made, final = self._paths(shard)
+        if made.exists():
+            os.replace(made, final)
 
-    def place_without(self, shard: int, left_out: set[int]) -> tuple[str, int, dict[int, bytes]]:
-        """All but the records at the positions `left_out` become part of the dataset. The whole shard is kept
-        beside, so that it can be decided anew after an interruption. Sha256, bytes, and the records left out."""
-        beside, place = self._places(shard)
-        if not beside.exists():
-            os.replace(place, beside)
+    def keep_shard_without(self, shard: int, left_out: set[int]) -> tuple[str, int, dict[int, bytes]]:
+        """The same without the records at the places `left_out`. Returns sha256, bytes, and the records left out.
+
+        The whole shard stays in `progress`, so that it can be decided anew after an interruption.
+        """
+        made, final = self._paths(shard)
+        if not made.exists():
+            os.replace(final, made)
         dropped = {}
 
         def kept() -> Iterator[bytes]:
-            for position, record in enumerate(read_records(beside)):
-                if position in left_out:
-                    dropped[position] = record
+            for place, record in enumerate(read_records(made)):
+                if place in left_out:
+                    dropped[place] = record
                 else:
                     yield record
 
-        return *_write_records(self.progress, place, kept()), dropped
+        return *_write_records(self.progress, final, kept()), dropped
 
     def write(self, name: str, content: bytes) -> None:
-        """A file of the partial dataset, whole or not at all."""
+        """Write a file of the partial dataset. It appears whole or not at all."""
         beside = _unfinished(self.progress)
         with open(beside, "wb") as file:
             file.write(content)
@@ -181,7 +185,7 @@ class PartialDataset:
         return self.partial / "quarantine.jsonl"
 
     def publish(self, out: Path) -> None:
-        """Give the complete dataset its name. `dataset.json` must have been written last."""
+        """Give the complete dataset its name. `dataset.json` must be the last file that was written."""
         if self.progress.exists():
             shutil.rmtree(self.progress)
         os.replace(self.partial, out)
@@ -189,12 +193,12 @@ class PartialDataset:
     def _report(self, shard: int) -> Path:
         return self.progress / f"{shard:05d}.json"
 
-    def _places(self, shard: int) -> tuple[Path, Path]:
+    def _paths(self, shard: int) -> tuple[Path, Path]:
         return self.progress / self.shard_name(shard), self.partial / self.shard_name(shard)
 
 
 def partial_of(out: Path) -> Path:
-    """Where the new dataset `out` is made. Raises UserError if it is there."""
+    """Where the new dataset `out` is made. Raises UserError if `out` exists."""
     if out.exists():
         raise UserError(f"{out}: exists already, choose another folder or remove it")
     return out.with_name(out.name + ".partial")
@@ -231,9 +235,9 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def _write_records(folder: Path, path: Path, records: Iterable[bytes]) -> tuple[str, int]:
-    """Write a shard at `path`, whole or not at all, by way of `folder`. Its sha256 and bytes."""
+    """Write a shard at `path`, whole or not at all, through a file in `folder`. Returns its sha256 and bytes."""
     beside = _unfinished(folder)
-    # One record a group: they are read in random order.
+    # Groups of one record, because records are read in random order.
     writer = ArrayRecordWriter(os.fspath(beside), "group_size:1")
     for record in records:
         writer.write(record)
@@ -247,5 +251,5 @@ def _write_records(folder: Path, path: Path, records: Iterable[bytes]) -> tuple[
 
 
 def _unfinished(folder: Path) -> Path:
-    """A name that no other process, here or elsewhere, writes to."""
+    """A name that no other process on any machine uses."""
     return folder / f"unfinished-{uuid.uuid4().hex}"

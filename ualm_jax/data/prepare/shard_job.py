@@ -1,4 +1,4 @@
-"""One shard of a dataset from its range of the source, wherever it runs."""
+"""One shard of a dataset, made from its range of the source in any process."""
 
 import dataclasses
 import pickle
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ualm_jax.data.dataset.records import to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
-from ualm_jax.data.prepare.examples import RawReader, Ready, said_before
+from ualm_jax.data.prepare.examples import RawReader, Ready, condition_hash
 from ualm_jax.data.prepare.partial import PartialDataset, Rejected, ShardReport, Stored
 from ualm_jax.tokens.types import Modality
 
@@ -17,7 +17,7 @@ _READ_AHEAD = 32  # conversations in memory
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """What makes shard n, in any process that sees `work`'s folder. Knows nothing of the other shards.
+    """Makes shard n, in any process that sees `work`'s folder, independently of all other shards.
 
     shard_size: records of the source per shard.
     """
@@ -27,7 +27,7 @@ class ShardJob:
     shard_size: int
 
     def run(self, shard: int) -> ShardReport:
-        """Write the shard, unless it has been written and none of its bad records has been mended since."""
+        """Write the shard, unless it is written and all of its unusable records are still unusable."""
         report = self.work.report(shard)
         if report is not None and all(isinstance(self.reader.read(bad.index), Rejected) for bad in report.bad):
             return report
@@ -39,7 +39,7 @@ class ShardJob:
         return range(first, min(first + self.shard_size, len(self.reader.source)))
 
     def save(self) -> Path:
-        """For other processes to `open_job`."""
+        """Write the job to a file for other processes to open with `open_job`."""
         self.work.write("progress/job.pickle", pickle.dumps(self))
         return self.work.progress / "job.pickle"
 
@@ -59,11 +59,11 @@ class ShardJob:
         stored = Stored(
             data=to_bytes(record, None),
             index=ready.index,
-            rows=record.rows,
+            length=record.length,
             samples=sum(of[Modality.AUDIO]),
             text_tokens=sum(map(len, of[Modality.TEXT])),
             clips=of[Modality.CLIP],
-            hash=said_before(ready.raw),
+            hash=condition_hash(ready.raw),
         )
         return stored, too_long
 

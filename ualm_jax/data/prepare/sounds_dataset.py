@@ -1,7 +1,7 @@
-"""A dataset whose sounds are not codes yet, on disk: what `ualm data tokenize` reads.
+"""A dataset whose sounds are not encoded yet, on disk: what `ualm data encode` reads.
 
-It has the files of a finished dataset (dataset.py), but its records hold sound where codes will be, and `vocabulary` is
-null in dataset.json.
+It has the files of a finished dataset (dataset/folder.py), but its records hold sound instead of codes, and
+`vocabulary` is null in dataset.json.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from ualm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SoundsInfo:
-    """As DatasetInfo. shape: of the codec that shall make the codes. rejected: the records left out so far."""
+    """As DatasetInfo. shape: of the codec that will encode the sounds. rejected: the records left out so far."""
 
     directory: Path
     key: str
     shape: CodecShape
     records: int
-    gates: dict[str, int]
+    filters: dict[str, int]
     audio_hours: float
     heard_hours: float
     longest: int
@@ -42,7 +42,7 @@ class SoundsInfo:
         return {each.index for each in self.rejected}
 
     def indices(self, shard: int) -> list[int]:
-        """Where the records of a shard stood in the source."""
+        """Indices in the source of the records of a shard."""
         size = self.made_from["shard_size"]
         inputs = range(shard * size, (shard + 1) * size)
         return [index for index in inputs if index not in self._left_out][: self.shard_records[shard]]
@@ -59,7 +59,10 @@ def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
             directory=directory,
             key=content_key(content),
             shape=CodecShape(**content["audio"]),
-            **{name: content["counts"][name] for name in ("records", "gates", "audio_hours", "heard_hours", "longest")},
+            **{
+                name: content["counts"][name]
+                for name in ("records", "filters", "audio_hours", "heard_hours", "longest")
+            },
             shards=tuple(directory / shard["name"] for shard in content["shards"]),
             shard_records=tuple(shard["records"] for shard in content["shards"]),
             made_from=content["made_from"],

@@ -14,7 +14,7 @@ _job: ShardJob | None = None  # of a worker process
 
 
 def run_shards(job: ShardJob, shards: Sequence[int], workers: int) -> Iterator[ShardReport]:
-    """Each shard's report when it is there. With one worker, or one shard, the work is done in this process."""
+    """Yields each shard's report when it is written. One worker, or one shard, runs in this process."""
     workers = min(workers, len(shards))
     if workers <= 1:
         yield from map(job.run, shards)

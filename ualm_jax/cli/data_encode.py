@@ -1,4 +1,4 @@
-"""`ualm data tokenize`: the sounds of a dataset to codes, on every device of every host."""
+"""`ualm data encode`: encodes the sounds of a dataset, on every device of every host."""
 
 import argparse
 import pathlib
@@ -8,18 +8,18 @@ Takes a dataset that `ualm data prepare --sounds-only` made, encodes its sounds 
 the dataset that training reads. Every device encodes one clip at a time, so the codes depend on the clip alone. Killed
 at any moment, the same command goes on where it was.
 
-  ualm data tokenize /data/sounds --codec /models/xcodec --out /data/tokens
+  ualm data encode /data/sounds --codec /models/xcodec --out /data/tokens
 
 Several hosts share the work when the command runs once on each, with --distributed and the same folders, which all of
 them must see; each encodes its share of the shards, and the first puts the dataset together.
 
-  srun ualm data tokenize /data/sounds --codec /models/xcodec --out /data/tokens --distributed
+  srun ualm data encode /data/sounds --codec /models/xcodec --out /data/tokens --distributed
 """
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="ualm data tokenize", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="ualm data encode", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sounds", type=pathlib.Path, metavar="DATASET", help="made by `data prepare --sounds-only`")
     parser.add_argument("--codec", required=True, type=pathlib.Path, metavar="DIR", help="X-codec as HF stores it")
@@ -42,9 +42,9 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.cli.data_prepare import print_summary
-    from ualm_jax.data.prepare.encode_audio import tokenize
+    from ualm_jax.data.prepare.encode_audio import encode_audio
 
-    info = tokenize(args.sounds, codec_dir=args.codec, out=args.out, console=Console())
+    info = encode_audio(args.sounds, codec_dir=args.codec, out=args.out, console=Console())
     if jax.process_index() == 0:
-        print_summary(info, tuple(info.made_from["gates"]["drop"]))
+        print_summary(info, tuple(info.made_from["filters"]["drop"]))
     return 0
