@@ -13,6 +13,7 @@ quarantine.jsonl with every record that was left out and why. Killed at any mome
 the same, byte for byte.
 
   ualm data prepare --source soundscript --count 512 --out data/script
+  ualm data prepare --source soundscript --language 2 --task question --count 512 --out data/questions
   ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --out data/stamps
   ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --task audio_to_caption --out data/stamps-heard
   ualm data prepare --source text --input math.jsonl --out data/math
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
         made = pathlib.Path(folder)
         config = PrepareConfig(
             out=args.out,
-            tokenizer_dir=args.tokenizer or _byte_tokenizer(made / "tokenizer"),
+            tokenizer_dir=args.tokenizer or _own_tokenizer(made / "tokenizer", args.language),
             codec_dir=args.codec or (None if args.sounds_only else _random_codec(made / "codec", args.codec_seed)),
             shape=shape,
             filters=Filters(
@@ -95,7 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", metavar="PATH", help="the raw data: a file, a folder (hf), a pattern (webdataset)")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
     parser.add_argument("--root", metavar="DIR", help="where relative sound paths start; default: beside the file")
-    parser.add_argument("--tokenizer", type=pathlib.Path, metavar="DIR", help="Hugging Face tokenizer; default: bytes")
+    parser.add_argument(
+        "--tokenizer",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="Hugging Face tokenizer; default: bytes, or of language 2 its words",
+    )
     parser.add_argument(
         "--codec", type=pathlib.Path, metavar="DIR", help="X-codec as Hugging Face stores it; default: tiny, random"
     )
@@ -151,8 +157,21 @@ def _parser() -> argparse.ArgumentParser:
     script = parser.add_argument_group("soundscript: generated sounds whose captions are exact")
     script.add_argument("--count", type=int, default=512, help="how many (default %(default)s)")
     script.add_argument("--seed", type=int, default=0, help="of the sounds (default %(default)s)")
-    script.add_argument("--min-seconds", type=float, default=1.0, help="default %(default)s")
-    script.add_argument("--max-seconds", type=float, default=4.0, help="default %(default)s")
+    script.add_argument("--min-seconds", type=float, metavar="S", help="of language 1 (default 1)")
+    script.add_argument("--max-seconds", type=float, metavar="S", help="of language 1 (default 4)")
+    script.add_argument(
+        "--language",
+        type=int,
+        choices=(1, 2),
+        default=1,
+        help="2: captions say all that can be checked, and --task may also be describe, listen, question, text, "
+        "enrich, dialogue or critique (docs/soundscript.md); default %(default)s",
+    )
+    script.add_argument(
+        "--split",
+        choices=("train", "combination", "phrasing"),
+        help="of language 2: what training never sees is in the other two (default train)",
+    )
     return parser
 
 
@@ -161,7 +180,6 @@ def _source(args: argparse.Namespace, sample_rate: int):
     from ualm_jax.data.raw.formats import JsonConversations
     from ualm_jax.data.raw.hugging_face import HubSounds
     from ualm_jax.data.raw.manifest import Manifest
-    from ualm_jax.data.raw.soundscript import SoundScript
     from ualm_jax.data.raw.webdataset import WebDatasetSounds
     from ualm_jax.errors import UserError
 
@@ -177,7 +195,30 @@ def _source(args: argparse.Namespace, sample_rate: int):
     elif args.source == "webdataset":
         sounds = WebDatasetSounds(args.input, sample_rate, caption=args.caption_field)
     else:
-        sounds = SoundScript(args.count, args.seed, sample_rate, args.min_seconds, args.max_seconds)
+        return _soundscript(args, sample_rate)
+    return CaptionedConversations(sounds, args.task, args.question)
+
+
+def _soundscript(args: argparse.Namespace, sample_rate: int):
+    from ualm_jax.data.raw.conversation import CaptionedConversations
+    from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
+    from ualm_jax.data.raw.soundscript.conversations import TASKS, ScriptConversations
+    from ualm_jax.errors import UserError
+
+    seconds = {"min_seconds": args.min_seconds, "max_seconds": args.max_seconds}
+    seconds = {name: value for name, value in seconds.items() if value is not None}
+    if args.language == 1:
+        if args.split is not None:
+            raise UserError("--split needs --language 2: nothing is held out of language 1.")
+        sounds = SoundScript(args.count, args.seed, sample_rate, **seconds)
+        return CaptionedConversations(sounds, args.task, args.question)
+    if seconds:
+        raise UserError(
+            "--min-seconds and --max-seconds are of language 1; in language 2 a plan says how long it lasts."
+        )
+    sounds = SoundScript2(args.count, args.seed, sample_rate, args.split or "train")
+    if args.task in TASKS:
+        return ScriptConversations(sounds, args.task)
     return CaptionedConversations(sounds, args.task, args.question)
 
 
@@ -191,8 +232,10 @@ def _random_codec(directory: pathlib.Path, seed: int) -> pathlib.Path:
     return directory
 
 
-def _byte_tokenizer(directory: pathlib.Path) -> pathlib.Path:
+def _own_tokenizer(directory: pathlib.Path, language: int) -> pathlib.Path:
+    from ualm_jax.data.raw.soundscript.words import save_tokenizer
     from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 
-    save_byte_tokenizer(directory)
+    save = save_tokenizer if language == 2 else save_byte_tokenizer
+    save(directory)
     return directory

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ualm_jax.data.raw.soundscript import Event, Scene, SoundScript, render
-from ualm_jax.evaluate.soundscript import hear, judge_scene, label
+from ualm_jax.evaluate.soundscript import hear, judge_scene
 
 RATE = 16000
 HELD_OUT_SEED = 20_260
@@ -110,7 +110,7 @@ def test_a_falling_sweep_is_not_a_rising_one():
     rising = Event("sweep", 0.1, 0.5, -26.0, pitch_hz=300.0, end_pitch_hz=600.0)
     falling = dataclasses.replace(rising, pitch_hz=600.0, end_pitch_hz=300.0)
     (heard,) = hear(render(Scene(1.0, (falling,), 0), RATE))
-    assert label(heard) == "fall"
+    assert heard.label == "fall"
     assert heard.pitch_hz == pytest.approx(600, rel=0.01) and heard.end_pitch_hz == pytest.approx(300, rel=0.01)
     assert {"class", "order"} <= wrong(judged([falling], [rising]))
 

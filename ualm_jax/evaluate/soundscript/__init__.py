@@ -4,6 +4,6 @@ segments.py finds where something sounds, hear.py says what it is, pitch.py how 
 """
 
 from ualm_jax.evaluate.soundscript.hear import hear
-from ualm_jax.evaluate.soundscript.judge import TRACKS, Claim, Verdict, judge, judge_scene, label
+from ualm_jax.evaluate.soundscript.judge import TRACKS, Claim, Verdict, judge, judge_scene
 
-__all__ = ["TRACKS", "Claim", "Verdict", "hear", "judge", "judge_scene", "label"]
+__all__ = ["TRACKS", "Claim", "Verdict", "hear", "judge", "judge_scene"]

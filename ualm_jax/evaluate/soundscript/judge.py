@@ -30,8 +30,8 @@ SUSTAINED = ("tone", "buzz", "sweep", "noise")  # whose end can be heard
 class Claim:
     """What is asked of one event; None where nothing is.
 
-    label: see `label`. pitch_hz, end_pitch_hz: lowest and highest. seconds: duration. gap: seconds of silence after the
-    event before, whose nominal end counts where it is struck or plucked. level: events of a higher level are louder.
+    label: see Event.label. pitch_hz, end_pitch_hz: lowest and highest. seconds: duration. gap: seconds of silence after
+    the event before, whose nominal end counts where it is struck or plucked. level: those of a higher one are louder.
     """
 
     label: str
@@ -60,22 +60,13 @@ class Verdict:
         return all(right is not False for right in self.tracks.values())
 
 
-def label(event: Event) -> str:
-    """The kind; of noise its colour, and of sweeps whether they rise or fall."""
-    if event.kind == "noise":
-        return event.colour
-    if event.kind == "sweep":
-        return "rise" if event.end_pitch_hz > event.pitch_hz else "fall"
-    return event.kind
-
-
 def exact_claims(scene: Scene) -> tuple[Claim, ...]:
     """All that is true of a scene without a backdrop, asked for exactly."""
     claims, before = [], None
     for event in scene.events:
         claims.append(
             Claim(
-                label=label(event),
+                label=event.label,
                 pitch_hz=None if event.pitch_hz is None else (event.pitch_hz, event.pitch_hz),
                 end_pitch_hz=None if event.end_pitch_hz is None else (event.end_pitch_hz, event.end_pitch_hz),
                 seconds=event.duration if event.kind in SUSTAINED else None,
@@ -89,7 +80,7 @@ def exact_claims(scene: Scene) -> tuple[Claim, ...]:
 
 def judge(heard: Sequence[Event], claims: Sequence[Claim], nominal: Sequence[float]) -> Verdict:
     """heard: of hear.hear. nominal: seconds that each claimed event lasts by its scene, for gaps after struck ones."""
-    labels = [label(event) for event in heard]
+    labels = [event.label for event in heard]
     asked = [claim.label for claim in claims]
     pairs = _align(asked, labels)
     partner = {i: heard[j] for i, j in pairs if i is not None and j is not None and asked[i] == labels[j]}

@@ -1,12 +1,30 @@
 """Procedural captioned sounds whose content is known exactly, so that a program can check what a model made.
 
-scene.py says what sounds, compose.py invents scenes, render.py makes samples of them, caption.py a sentence.
+scene.py says what sounds, render.py makes samples of it. Language 1: compose.py invents scenes, caption.py a sentence
+that tells some of it, source.py the supply. Language 2: plan.py says in words what is to sound, invent.py draws plans
+and makes scenes of them, phrase.py sentences that tell all of it, source2.py the supply; conversations.py asks,
+answers, plans and criticises.
 """
 
 from ualm_jax.data.raw.soundscript.caption import caption
 from ualm_jax.data.raw.soundscript.compose import compose
+from ualm_jax.data.raw.soundscript.plan import Part, Plan
 from ualm_jax.data.raw.soundscript.render import TooLoud, level_db, render
 from ualm_jax.data.raw.soundscript.scene import KINDS, Event, Scene
 from ualm_jax.data.raw.soundscript.source import SoundScript
+from ualm_jax.data.raw.soundscript.source2 import SoundScript2
 
-__all__ = ["KINDS", "Event", "Scene", "SoundScript", "TooLoud", "caption", "compose", "level_db", "render"]
+__all__ = [
+    "KINDS",
+    "Event",
+    "Part",
+    "Plan",
+    "Scene",
+    "SoundScript",
+    "SoundScript2",
+    "TooLoud",
+    "caption",
+    "compose",
+    "level_db",
+    "render",
+]

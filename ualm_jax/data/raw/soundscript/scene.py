@@ -50,6 +50,15 @@ class Event:
     def end(self) -> float:
         return self.start + self.duration
 
+    @property
+    def label(self) -> str:
+        """The kind; of noise its colour, and of sweeps whether they rise or fall."""
+        if self.kind == "noise":
+            return self.colour
+        if self.kind == "sweep":
+            return "rise" if self.end_pitch_hz > self.pitch_hz else "fall"
+        return self.kind
+
 
 @dataclasses.dataclass(frozen=True)
 class Scene:

@@ -1,0 +1,156 @@
+"""Conversations about scenes of language 2: understanding, text alone, plans, dialogues and critiques."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ualm_jax.data.raw.conversation import RawConversation, RawMessage, Waveform, sound_message
+from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
+from ualm_jax.data.raw.soundscript.flaws import flawed
+from ualm_jax.data.raw.soundscript.invent import realise
+from ualm_jax.data.raw.soundscript.phrase import plain
+from ualm_jax.data.raw.soundscript.plan import Plan
+from ualm_jax.data.raw.soundscript.questions import ask, rework
+from ualm_jax.data.raw.soundscript.render import render
+from ualm_jax.data.raw.soundscript.rich import by_ear, rich_caption
+from ualm_jax.data.raw.soundscript.scene import Scene
+from ualm_jax.data.raw.soundscript.source2 import Scripted, SoundScript2
+from ualm_jax.errors import UserError
+from ualm_jax.tokens.rich_caption import compare
+from ualm_jax.tokens.types import Modality, Role
+
+DESCRIBE = "Describe the sound."
+LISTEN = "Write a rich caption of the sound."
+PLAN_FIRST = "Plan first: {}"
+CRITICISE = "{}\nWhat is wrong with the sound?"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """What is said about a sound. user: the question or wish; answer: what the assistant says.
+
+    before: turns that come first. plan: of the sound that is heard or made. kind: of question, for tables.
+    """
+
+    kind: str
+    user: str
+    answer: str
+    plan: Plan
+    before: tuple[tuple[str, str], ...] = ()
+
+
+def describe(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """Listen, and say plainly what is heard."""
+    heard = by_ear(script.plan)
+    return heard and Item("describe", DESCRIBE, plain(heard), script.plan)
+
+
+def listen(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """Listen, and write a rich caption of what is heard."""
+    heard = by_ear(script.plan)
+    return heard and Item("listen", LISTEN, rich_caption(heard).write(), script.plan)
+
+
+def question(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """Listen, and answer a question."""
+    asked = ask(script.plan, rng)
+    return Item(asked.kind, asked.question, asked.answer, script.plan)
+
+
+def text(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """No sound: a question about a caption, or a caption to rewrite."""
+    if rng.random() < 0.5:
+        asked = ask(script.plan, rng)
+        return Item(f"text: {asked.kind}", f"{asked.question} {script.caption}", asked.answer, script.plan)
+    asked = rework(script.plan, script.caption, rng)
+    return asked and Item(asked.kind, asked.question, asked.answer, script.plan)
+
+
+def enrich(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """A caption becomes a rich caption, and that a sound."""
+    wish = PLAN_FIRST.format(script.caption)
+    return Item("enrich", wish, rich_caption(script.plan).write(), script.plan)
+
+
+def converse(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """Questions and answers, then a rich caption, then the sound."""
+    plan = asked_for(script.plan)
+    if plan is None:
+        return None
+    *before, (_, last) = dialogue(plan, rng)
+    return Item("dialogue", last, rich_caption(plan).write(), plan, tuple(before))
+
+
+def criticise(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """A rich caption and a sound that keeps it or not: what is wrong with the sound?"""
+    wanted = by_ear(script.plan)
+    if wanted is None:
+        return None
+    name, found = ("none", wanted) if rng.random() < 0.3 else flawed(wanted, rng)
+    difference = compare(rich_caption(wanted), rich_caption(found))
+    if not difference and name != "none":  # gaps are no part of what a critique speaks of
+        return None
+    return Item(name, CRITICISE.format(rich_caption(wanted).write()), difference.sentence(), found)
+
+
+# What is said, and whether the sound is heard, made or absent.
+TASKS: dict[str, tuple[Callable[[Scripted, np.random.Generator], Item | None], str]] = {
+    "describe": (describe, "heard"),
+    "listen": (listen, "heard"),
+    "question": (question, "heard"),
+    "text": (text, "absent"),
+    "enrich": (enrich, "made"),
+    "dialogue": (converse, "made"),
+    "critique": (criticise, "heard"),
+}
+
+
+class ScriptConversations:
+    """Conversations of one of TASKS about the sounds of a SoundScript2. Implements ConversationSource.
+
+    Conversation i depends on the task, the settings of `sounds` and i. Raises UserError for an unknown task.
+    """
+
+    def __init__(self, sounds: SoundScript2, task: str):
+        if task not in TASKS:
+            raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+        self.name, self.left_out = sounds.name, sounds.left_out
+        self._sounds, self._task = sounds, task
+
+    def __len__(self) -> int:
+        return len(self._sounds)
+
+    def item(self, index: int) -> tuple[Item, Scene]:
+        """What is said in conversation `index`, and the scene of its sound."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"conversation {index} of {len(self)}")
+        make, _ = TASKS[self._task]
+        number = list(TASKS).index(self._task)
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([3, number, self._sounds.seed, index])))
+        while True:
+            script = self._sounds.draw(rng)
+            item = make(script, rng)
+            if item is not None:
+                return item, script.scene if item.plan == script.plan else realise(item.plan, rng)
+
+    def __getitem__(self, index: int) -> RawConversation:
+        item, scene = self.item(index)
+        role = TASKS[self._task][1]
+        turns = [(Role(speaker), said) for speaker, said in item.before] + [(Role.USER, item.user)]
+        messages = [RawMessage(speaker, Modality.TEXT, said) for speaker, said in turns]
+        answer = RawMessage(Role.ASSISTANT, Modality.TEXT, item.answer)
+        wav = None if role == "absent" else Waveform(render(scene, self._sounds.sample_rate), self._sounds.sample_rate)
+        if role == "heard":
+            messages += [sound_message(Role.USER, wav), answer]
+        else:
+            messages += [answer] if role == "absent" else [answer, sound_message(Role.ASSISTANT, wav)]
+        name = f"{self._sounds.id(index)}-{self._task}"
+        return RawConversation(name, tuple(messages), plain(item.plan), None if role == "absent" else scene.to_dict())
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"task": self._task, "revision": _REVISION, "sounds": self._sounds.fingerprint()}
+
+
+_REVISION = 1  # to be raised whenever the same settings start to give other conversations

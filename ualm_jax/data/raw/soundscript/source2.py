@@ -1,0 +1,86 @@
+"""Language 2: sounds whose captions say all of a plan. Combinations and phrasings can be held out by rule."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ualm_jax.data.raw.sound_source import CaptionedSound
+from ualm_jax.data.raw.soundscript.invent import draw_plan, realise
+from ualm_jax.data.raw.soundscript.phrase import phrase
+from ualm_jax.data.raw.soundscript.plan import Plan
+from ualm_jax.data.raw.soundscript.render import render
+from ualm_jax.data.raw.soundscript.scene import Scene
+from ualm_jax.errors import UserError
+
+_REVISION = 1  # to be raised whenever the same seed starts to give other sounds or captions
+SPLITS = ("train", "combination", "phrasing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scripted:
+    """A plan, a sentence that says all of it, and a scene that keeps it."""
+
+    plan: Plan
+    caption: str
+    scene: Scene
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundScript2:
+    """`count` generated sounds of 0.8 to 4 s. Sound i depends on the settings and i, not on count.
+
+    split: "train" holds neither combinations nor phrasings that are held out; "combination" has in every plan a
+    combination that "train" never has (plan.Plan.combinations), and "phrasing" sentences of frames that it never has.
+
+    Implements SoundSource. Raises UserError for settings that no sound can meet.
+    """
+
+    count: int
+    seed: int
+    sample_rate: int = 16000
+    split: str = "train"
+
+    name = "soundscript"
+    left_out = ()
+
+    def __post_init__(self):
+        if self.count < 1:
+            raise UserError(f"soundscript: count must be at least 1, not {self.count}")
+        if self.seed < 0:
+            raise UserError(f"soundscript: seed must not be negative, but it is {self.seed}")
+        if self.sample_rate < 16000:
+            raise UserError(f"soundscript: its hi-hats need a sample_rate of 16000 Hz or more, not {self.sample_rate}")
+        if self.split not in SPLITS:
+            raise UserError(f"soundscript: split must be one of {', '.join(SPLITS)}, not {self.split!r}")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def script(self, index: int) -> Scripted:
+        """What sound `index` is, without its samples."""
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([2, self.seed, index])))
+        return self.draw(rng)
+
+    def __getitem__(self, index: int) -> CaptionedSound:
+        if not 0 <= index < self.count:
+            raise IndexError(f"sound {index} of {self.count}")
+        script = self.script(index)
+        wav = render(script.scene, self.sample_rate)
+        return CaptionedSound(self.id(index), script.caption, wav, self.sample_rate, script.scene.to_dict())
+
+    def id(self, index: int) -> str:
+        return f"soundscript2-{self.split}-{self.seed}-{index}"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kind": self.name, "language": 2, "revision": _REVISION, **dataclasses.asdict(self)}
+
+    def draw(self, rng: np.random.Generator) -> Scripted:
+        """Any sound of this split."""
+        while True:
+            plan = draw_plan(rng)
+            if plan.held_out != (self.split == "combination"):
+                continue
+            caption = phrase(plan, rng, held_out=self.split == "phrasing")
+            if caption is not None:
+                return Scripted(plan, caption, realise(plan, rng))
