@@ -11,8 +11,9 @@ from jaxtyping import Array
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import add_model_arguments, model_config, open_mesh
+from ualm_jax.bench.sizes import model_config
 from ualm_jax.bench.timing import time_in_turn
+from ualm_jax.bench.workload import open_mesh
 from ualm_jax.errors import UserError
 from ualm_jax.models.attention import AttentionSpec, attend
 from ualm_jax.models.config import ATTENTION
@@ -23,14 +24,6 @@ FORMULA = (
     "useful operations: 2 N H n (n + 1) for each document of n positions, thrice that with the backward pass; what a "
     "backend computes beyond the documents or a second time does not count"
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--rows", type=int, default=4, help="rows of the batch (default %(default)s)")
-    parser.add_argument("--length", type=int, default=512, help="positions of a row (default %(default)s)")
-    parser.add_argument("--documents", type=int, default=4, help="packed into a row (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=20, help="counted runs (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> BenchResult:

@@ -16,13 +16,6 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import save_directory
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", choices=("torch",), help="transformers' X-codec from the same weights, in turn")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each clip (default %(default)s)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="clips at once (default 1 8)")
-    parser.add_argument("--repeats", type=int, default=5, help="counted rounds (default %(default)s)")
-
-
 def run(args: argparse.Namespace) -> BenchResult:
     """Encodes and decodes with the full-size X-codec, random weights, float32: a row per batch, direction and side.
 

@@ -15,8 +15,9 @@ from ualm_jax.bench.loading_memory import watch
 from ualm_jax.bench.made_data import LENGTHS, VOCABULARY, conversation, stretch, write_dataset
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, Column, Row, number, text
-from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import Timing, time_in_turn
+from ualm_jax.bench.workload import open_mesh, packed_batch
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import Loader, make_loader
 from ualm_jax.models.ualm import UALM, abstract_model
@@ -29,17 +30,6 @@ SEQ_LEN = 4096
 _BATCH = 8  # rows
 _SHARD = 1024  # records
 _READY = 40  # rows that may lie ready when a side's turn begins, and are not counted
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--workers", type=int, default=2, help="processes that load (default %(default)s)")
-    parser.add_argument("--records", type=int, default=16_384, help="of the dataset made (default %(default)s)")
-    parser.add_argument("--rows", type=int, default=400, help="counted in a round (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="counted rounds (default %(default)s)")
-    parser.add_argument("--step-rows", type=int, default=1, help="in the training step's batch (default %(default)s)")
-    parser.add_argument("--read", type=int, default=200_000, help="records read to see memory (default %(default)s)")
-    parser.add_argument("--index", type=int, default=30_000_000, help="of the large index (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> BenchResult:

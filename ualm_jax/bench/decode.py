@@ -13,9 +13,10 @@ from jaxtyping import Array
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import SizedModel, add_model_arguments, caption, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import Timing, time_in_turn
 from ualm_jax.bench.train import check_same
+from ualm_jax.bench.workload import caption, open_mesh, packed_batch
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
 from ualm_jax.models import flops
@@ -31,15 +32,6 @@ from ualm_jax.train.objectives.next_token import next_token
 _FRAME_RATE = 50  # of X-codec: a step makes a frame
 _CFG_SCALE, _TEMPERATURE, _TOP_K = 3.0, 0.8, 20
 _CHECKED_STEPS = 8
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="prompts at once (default 1)")
-    parser.add_argument("--prompt", type=int, default=64, help="positions of a prompt (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=128, help="of a run after its prompt (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="counted runs (default %(default)s)")
-    parser.add_argument("--int8", action="store_true", help="ours with 8-bit layers, as `ualm generate --int8`")
 
 
 def run(args: argparse.Namespace) -> BenchResult:

@@ -12,19 +12,13 @@ from jaxtyping import Array
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.bench.train import check_same
+from ualm_jax.bench.workload import open_mesh, packed_batch
 from ualm_jax.models import flops
 from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.parallel.sharding import reshard, spec
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--rows", type=int, default=4, help="rows of the batch (default %(default)s)")
-    parser.add_argument("--length", type=int, default=512, help="positions of a row (default %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="counted runs (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> BenchResult:

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from ualm_jax.bench import machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import SizedModel, add_model_arguments, model_config, open_mesh, packed_batch
+from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import time_in_turn
+from ualm_jax.bench.workload import open_mesh, packed_batch
 from ualm_jax.models import flops
-from ualm_jax.models.config import REMAT_POLICIES
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.batches import shard_batch
@@ -22,15 +22,6 @@ from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.step import init_state, make_train_step
 
 _OPTIMIZER = OptimizerConfig(warmup_steps=0)  # so that the very first step moves the weights
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--rows", type=int, default=4, help="rows of the batch (default %(default)s)")
-    parser.add_argument("--length", type=int, default=512, help="positions of a row (default %(default)s)")
-    parser.add_argument("--documents", type=int, default=1, help="packed into a row (default %(default)s)")
-    parser.add_argument("--remat", choices=REMAT_POLICIES, default="none", help="policy (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=20, help="counted steps (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> BenchResult:

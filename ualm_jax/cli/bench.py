@@ -1,9 +1,10 @@
 """`ualm bench PART`: how fast the parts are on this machine."""
 
-import argparse
 import importlib
 import json
-import pathlib
+
+from ualm_jax.cli import bench_arguments
+from ualm_jax.cli.arguments import Parser, output_directory, output_file
 
 _DESCRIPTION = """\
 Times a part of the system on this machine: warm-up, several rounds, medians with their spread, and what the machine
@@ -21,22 +22,19 @@ PARTS = {
     "data": ("ualm_jax.bench.data", "the loader from disk: rows per second, memory, and a step beside it"),
     "codec": ("ualm_jax.bench.codec", "X-codec at full size, random weights, float32"),
 }
-"""Part -> module and what it times. The module has `add_arguments(parser)` and `run(args) -> BenchResult`."""
+"""Part -> module and what it times. The module has `run(args) -> BenchResult`; `bench_arguments` has its options."""
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm bench", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("ualm bench", description=_DESCRIPTION)
     parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
-    for name, (module, text) in PARTS.items():
+    for name, (_, text) in PARTS.items():
         part = parts.add_parser(name, help=text, description=f"Times {text}.")
-        part.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write every figure")
-        part.add_argument("--png", type=pathlib.Path, metavar="FILE", help="draw the figures (needs matplotlib)")
+        part.add_argument("--json", type=output_file(), metavar="FILE", help="write every figure")
+        part.add_argument("--png", type=output_file(".png"), metavar="FILE", help="draw the figures")
         if name != "data":  # whose work is not on a device
-            part.add_argument("--profile", type=pathlib.Path, metavar="DIR", help="trace three more runs for xprof")
-        if name in argv[:1]:
-            importlib.import_module(module).add_arguments(part)
+            part.add_argument("--profile", type=output_directory, metavar="DIR", help="trace three more runs for xprof")
+        getattr(bench_arguments, name)(part)
     args = parser.parse_args(argv)
 
     result = importlib.import_module(PARTS[args.part][0]).run(args)
