@@ -23,8 +23,8 @@ def report_table(report: Report) -> Table:
         table.add_row("fits", "yes" if report.problem is None else f"no: {report.problem}")
     for kind, found in report.collectives.items():
         table.add_row(f"{kind} per step", f"{found['count']:,.0f} times, {_sent(found['bytes'])} sent by a device")
-    parts = ", ".join(f"{name} {report.flops[name] / 1e12:.1f}" for name in ("layers", "heads", "attention"))
-    table.add_row("operations per step", f"{report.flops['total'] / 1e12:.1f} TFLOP ({parts})")
+    parts = ", ".join(f"{name} {_operations(report.flops[name])}" for name in ("layers", "heads", "attention"))
+    table.add_row("operations per step", f"{_operations(report.flops['total'])} ({parts})")
     if report.roofline is not None:
         roof = report.roofline
         table.add_row(
@@ -40,6 +40,10 @@ def report_table(report: Report) -> Table:
 
 def _memory(size: int) -> str:
     return f"{size / _GIB:.2f} GiB" if size >= _GIB / 8 else f"{size / 2**20:.2f} MiB"
+
+
+def _operations(count: float) -> str:
+    return f"{count / 1e12:,.1f} TFLOP" if count >= 1e12 else f"{count / 1e9:.1f} GFLOP"
 
 
 def _sent(size: float) -> str:

@@ -35,13 +35,13 @@ def describe(name: str) -> Topology:
     unknown, and where the plugin that compiles for it is not installed.
     """
     kind, _, shape = name.partition(":")
-    if kind == "cpu" and shape.isdigit():
+    if kind == "cpu" and shape.isdigit() and 1 <= int(shape) <= 512:
         return _virtual(name, int(shape))
-    if not re.fullmatch(r"\d+(x\d+)*", shape) or kind not in (*_TPUS, *_GPUS):
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) or kind not in (*_TPUS, *_GPUS):
         raise UserError(
             f"--topology {name} is not known; expected a TPU ({', '.join(_TPUS)}) and its shape as in v5e:4x4, or a "
             f"GPU ({', '.join(_GPUS)}) and its number as in h100:8, or machines x GPUs as in h100:4x8, "
-            "or cpu:4 for virtual devices."
+            "or cpu:4 for virtual devices, 512 at most."
         )
     return _tpu(name) if kind in _TPUS else _gpu(name, kind, [int(n) for n in shape.split("x")])
 

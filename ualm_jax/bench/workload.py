@@ -33,7 +33,7 @@ def open_mesh(args: argparse.Namespace, config: SizedModel, rows: int) -> jax.sh
         sizes[axis] = int(size)
     if args.against == "torch":  # which needs some of a GPU's memory too
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    start(cpu_devices=args.devices, layer_bytes=layer_bytes(*config))
+    start(cpu_devices=args.devices, layer_bytes=layer_bytes(*config), keep_programs=False)
     mesh = make_mesh(MeshConfig(**sizes))
     data = DataConfig(directory="none is read", seq_len=1, batch_size=rows)
     RunConfig(config.architecture, data, OptimizerConfig(), TrainConfig(steps=1)).check_mesh(**mesh.shape)

@@ -1,9 +1,9 @@
 """`ualm compile`: does a run fit machines that are not here, and how fast can it be there?"""
 
-import argparse
 import json
 import os
-import pathlib
+
+from ualm_jax.cli.arguments import Parser, integer, output_file
 
 _DESCRIPTION = """\
 Compiles the training step of a config for a named topology, on any machine, without the devices: for TPUs with libtpu,
@@ -17,28 +17,23 @@ time a step can take.
 
 _EPILOG = """\
 Topologies: v4, v5e, v5p or v6e with a shape (v5e:4x4, v5p:8x8x8), h100, h200 or a100-80 with a number of cards (h100:8)
-or machines x cards (h100:4x8). Fields of the config are set as in `ualm train`: --config.mesh.fsdp=8.
+or machines x cards (h100:4x8), cpu with a number of virtual devices (cpu:8).
+Fields of the config are set as in `ualm train`: --config.mesh.fsdp=8.
 """
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm compile",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("ualm compile", description=_DESCRIPTION, epilog=_EPILOG, overrides=True)
     parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/pretrain_1_5b.py")
     parser.add_argument("--topology", required=True, metavar="NAME", help="such as v5e:4x4 or h100:8")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--json", type=output_file(), metavar="FILE", help="write everything that was found")
     parser.add_argument(
-        "--sweep", type=int, metavar="N", help="try meshes, microbatches and remat policies until N of them fit"
+        "--sweep",
+        type=integer(at_least=1),
+        metavar="N",
+        help="try meshes, microbatches and remat policies until N of them fit",
     )
-    args, overrides = parser.parse_known_args(argv)
-    for override in overrides:
-        if not override.startswith("--config."):
-            parser.error(f"unknown argument {override}; fields are set as --config.group.field=value")
+    args, overrides = parser.parse_with_overrides(argv)
 
     # The program is for other devices; those of this machine stay untouched.
     os.environ["JAX_PLATFORMS"] = "cpu"

@@ -36,6 +36,10 @@ _CONVERSATIONS = ("text", "understanding", "generation", "dialogue")
 def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
 
+    from ualm_jax.parallel.startup import start
+
+    start()
+
     from rich.console import Console
 
     from ualm_jax.codecs.xcodec.config import read_config

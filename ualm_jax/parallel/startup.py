@@ -6,18 +6,27 @@ import os
 import jax
 
 from ualm_jax.errors import UserError
-from ualm_jax.parallel import gpu_flags
+from ualm_jax.parallel import compilation_cache, gpu_flags
 
 log = logging.getLogger(__name__)
 
 
-def start(*, distributed: str | None = None, cpu_devices: int | None = None, layer_bytes: int | None = None) -> None:
-    """Joins the other processes of a run, or splits this CPU into virtual devices.
+def start(
+    *,
+    distributed: str | None = None,
+    cpu_devices: int | None = None,
+    layer_bytes: int | None = None,
+    keep_programs: bool = True,
+) -> None:
+    """Joins the other processes of a run, or splits this CPU into virtual devices; keeps compiled programs.
 
     distributed: "auto" to find the others through SLURM, Kubernetes or TPU metadata, or "HOST:PORT,COUNT,INDEX": where
         process 0 listens, how many there are, and which one this is.
     layer_bytes: weights of one layer of the model to train, for the settings of NVIDIA cards; see `gpu_flags`.
+    keep_programs: and use those that were kept, see `compilation_cache`; not where compiling is to be timed.
     """
+    if keep_programs:
+        compilation_cache.keep_programs()
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)

@@ -1,0 +1,39 @@
+"""Where compiled programs are kept, so that the same program is compiled once, not at every start.
+
+JAX keeps them (its persistent compilation cache) by a hash of the program, its versions, its flags and the device;
+several processes may share a folder. A file that is damaged is compiled anew.
+"""
+
+import logging
+import os
+import pathlib
+
+import jax
+
+log = logging.getLogger(__name__)
+
+LEAST_SECONDS = 0.1  # of compiling, for a program to be kept
+
+
+def keep_programs() -> None:
+    """Tells JAX where to keep them, unless JAX_COMPILATION_CACHE_DIR has told it already; see `folder`."""
+    wanted = folder()
+    if wanted is None or jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("compiled programs are not kept: %s (UALM_CACHE_DIR sets another folder)", error)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(wanted))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+
+
+def folder() -> pathlib.Path | None:
+    """`compiled` in UALM_CACHE_DIR, else in `ualm` of the user's cache folder; None where UALM_CACHE_DIR is `off`."""
+    asked = os.environ.get("UALM_CACHE_DIR", "")
+    if asked == "off":
+        return None
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(asked or os.path.join(cache, "ualm"), "compiled").absolute()
