@@ -1,6 +1,5 @@
 """`ualm bench train|decode|attention|loss`: the sides do the same work, and what is reported."""
 
-import argparse
 import functools
 import importlib
 import json
@@ -17,8 +16,11 @@ from flax import nnx
 
 from ualm_jax.bench import decode, reference_torch, train
 from ualm_jax.bench.result import BenchResult, number, seconds, text
-from ualm_jax.bench.sizes import SIZES, SizedModel, packed_batch
+from ualm_jax.bench.sizes import SIZES, SizedModel
+from ualm_jax.bench.workload import packed_batch
 from ualm_jax.cli import bench as cli
+from ualm_jax.cli import bench_arguments
+from ualm_jax.cli.arguments import Parser
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
@@ -44,8 +46,8 @@ def floors_of_another_machine():
 
 def run(part: str, *words: str) -> BenchResult:
     module = importlib.import_module(cli.PARTS[part][0])
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    parser = Parser()
+    getattr(bench_arguments, part)(parser)
     return module.run(parser.parse_args(words))
 
 

@@ -1,4 +1,4 @@
-"""Compiled programs are kept where the user says; several processes may share the folder, and damage costs time only."""
+"""Compiled programs are kept where the user says; processes may share the folder, and damage costs only time."""
 
 import os
 import subprocess
