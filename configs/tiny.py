@@ -6,76 +6,19 @@ ualm train ... --devices 8 --config.mesh.data=2 --config.mesh.fsdp=2 --config.me
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from ualm_jax.mapping import config_dict
+from ualm_jax.train.config import RunConfig
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
-        {
-            "model": {
-                "decoder": {
-                    "num_layers": 4,
-                    "width": 128,
-                    "num_heads": 4,
-                    "num_kv_heads": 2,
-                    "mlp_dim": 384,
-                },
-                "vocabulary": {"text_size": 256, "codebook_size": 64, "num_codebooks": 8},
-                "feature_width": placeholder(int),
-                "adapter_layers": 1,
-            },
-            "execution": {
-                "param_dtype": "float32",
-                "compute_dtype": "float32",
-                "remat": "none",
-                "loss_chunk": 4096,
-                "attention": "auto",
-            },
-            "data": {
-                "directory": placeholder(str),
-                "sources": (),
-                "seq_len": 512,
-                "batch_size": 8,
-                "seed": 0,
-                "cfg_dropout": 0.05,
-                "packing_bins": 64,
-                "num_workers": 0,
-                "prefetch": 2,
-                "audio_slots": 0,
-                "window_frames": 400,
-                "audio_encoder": "omni",
-                "normalize_clips": True,
-            },
-            "optimizer": {
-                "peak_lr": 2e-3,
-                "end_lr": 2e-4,
-                "warmup_steps": 20,
-                "decay_steps": 200,
-                "beta1": 0.9,
-                "beta2": 0.95,
-                "eps": 1e-8,
-                "weight_decay": 3e-7,
-                "clip_norm": 1.0,
-                "state_dtype": "float32",
-            },
-            "train": {
-                "steps": 200,
-                "seed": 0,
-                "init_from": placeholder(str),
-                "encoder": placeholder(str),
-                "grad_accum_steps": 1,
-                "log_every": 10,
-                "save_interval": 100,
-                "max_to_keep": 3,
-            },
-            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "eval": {
-                "every": 200,
-                "prompts": ("Three short clicks.", "A low tone, then a burst of noise."),
-                "seconds": 2.0,
-                "cfg_scale": 3.0,
-                "directory": placeholder(str),
-                "batches": 8,
-            },
-        }
-    )
+    config = config_dict(RunConfig)
+    config.model.decoder.update(num_layers=4, width=128, num_heads=4, num_kv_heads=2, mlp_dim=384)
+    config.model.vocabulary.update(text_size=256, codebook_size=64)
+    config.execution.update(compute_dtype="float32", loss_chunk=4096)
+    config.data.update(seq_len=512, batch_size=8)
+    config.optimizer.update(peak_lr=2e-3, end_lr=2e-4, warmup_steps=20, decay_steps=200)
+    config.train.update(steps=200, save_interval=100)
+    # What `--source soundscript` makes; with other data, captions of that.
+    config.eval.update(every=200, prompts=("Three short clicks.", "A low tone, then a burst of noise."), seconds=2.0)
+    return config

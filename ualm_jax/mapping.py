@@ -2,10 +2,14 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from ualm_jax.errors import UserError
 
@@ -23,11 +27,26 @@ def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") ->
     hints = typing.get_type_hints(kind)
     result = {}
     for name, field in fields.items():
-        if name in values:
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if name in values and not (required and values[name] is None):  # a placeholder that nobody has filled
             result[name] = _convert(hints[name], values[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        elif required:
             raise UserError(f"{path}.{name} is missing; set it in the config file or with --{path}.{name}=...")
     return kind(**result)
+
+
+def config_dict(kind: type) -> ConfigDict:
+    """All fields of a (nested) dataclass for a config file to change: their defaults, or placeholders of their type."""
+    hints, values = typing.get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        hint, default = _without_none(hints[field.name]), field.default
+        if dataclasses.is_dataclass(hint):
+            values[field.name] = config_dict(hint)
+        elif default is dataclasses.MISSING or default is None:
+            values[field.name] = placeholder(typing.get_origin(hint) or hint)
+        else:
+            values[field.name] = default
+    return ConfigDict(values)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -55,11 +74,9 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 def _convert(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
+        if value is None and type(None) in typing.get_args(hint):
             return None
-        (hint,) = [option for option in options if option is not type(None)]
-        return _convert(hint, value, path)
+        return _convert(_without_none(hint), value, path)
     if dataclasses.is_dataclass(hint):
         return from_mapping(hint, value, path)
     if origin is tuple:
@@ -70,4 +87,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if hint is not Any and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
         raise UserError(f"{path} must be {hint.__name__}, got {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path} must be a finite number, got {value!r}.")
     return value
+
+
+def _without_none(hint: Any) -> Any:
+    """The type in an optional one."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    (hint,) = [option for option in typing.get_args(hint) if option is not type(None)]
+    return hint

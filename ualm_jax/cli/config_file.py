@@ -3,14 +3,16 @@
 import ast
 import importlib.resources
 import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ualm_jax.errors import UserError
 
 
-def load_config(path: str, overrides: list[str]):
+def load_config(path: str, overrides: list[str]) -> ConfigDict:
     """The ConfigDict of a config file with `--config.a.b=value` overrides applied.
 
     path: a file, or the name of one that comes with the package (`configs/tiny.py` works from any folder).
@@ -22,21 +24,28 @@ def load_config(path: str, overrides: list[str]):
         values(argv)
         return values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {_one_sentence(error)}; `ualm train --help` lists the fields.") from error
+        raise UserError(
+            f"{path}: {_one_sentence(error)}; `ualm train --config {path} --print-config` lists the fields."
+        ) from error
+
+
+def listed(values: Mapping[str, Any], prefix: str = "config") -> Iterator[str]:
+    """A line for each field: its full name and its value."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from listed(value, f"{prefix}.{name}")
+        else:
+            yield f"--{prefix}.{name}={value}"
 
 
 def _find(path: str) -> pathlib.Path:
     if pathlib.Path(path).is_file():
         return pathlib.Path(path)
-    packaged = importlib.resources.files("ualm_jax.configs") / pathlib.Path(path).name
-    if pathlib.Path(str(packaged)).is_file():
-        return pathlib.Path(str(packaged))
-    known = sorted(
-        entry.name for entry in importlib.resources.files("ualm_jax.configs").iterdir() if entry.name[0] not in "_."
-    )
-    raise UserError(
-        f"There is no config file {path}; the package has {', '.join(f'configs/{name}' for name in known)}."
-    )
+    folder = importlib.resources.files("ualm_jax.configs")
+    known = sorted(f"configs/{entry.name}" for entry in folder.iterdir() if entry.name[0] not in "_.")
+    if path in known:
+        return pathlib.Path(str(folder / pathlib.Path(path).name))
+    raise UserError(f"There is no config file {path}; the package has {', '.join(known)}.")
 
 
 def _one_sentence(error: Exception) -> str:

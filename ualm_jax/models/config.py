@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, OneOf, Positive, check_fields
 from ualm_jax.mapping import from_mapping, renamed
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -17,18 +18,16 @@ REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
 class DecoderConfig:
     """Sizes of a Qwen2.5 decoder (Hugging Face `Qwen2Config` names beside each)."""
 
-    num_layers: int  # num_hidden_layers
-    width: int  # hidden_size, D
-    num_heads: int  # num_attention_heads, N
-    num_kv_heads: int  # num_key_value_heads, K
-    mlp_dim: int  # intermediate_size, F
-    rope_theta: float = 1e6
-    norm_eps: float = 1e-6
+    num_layers: Count  # num_hidden_layers
+    width: Count  # hidden_size, D
+    num_heads: Count  # num_attention_heads, N
+    num_kv_heads: Count  # num_key_value_heads, K
+    mlp_dim: Count  # intermediate_size, F
+    rope_theta: Positive = 1e6
+    norm_eps: Positive = 1e-6
 
     def __post_init__(self):
-        for name in ("num_layers", "width", "num_heads", "num_kv_heads", "mlp_dim"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.decoder.{name} must be at least 1, got {getattr(self, name)}.")
+        check_fields(self, "model.decoder")
         if self.num_heads % self.num_kv_heads:
             raise UserError(
                 f"model.decoder.num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})."
@@ -63,14 +62,11 @@ class Architecture:
 
     decoder: DecoderConfig
     vocabulary: Vocabulary
-    feature_width: int | None = None
-    adapter_layers: int = 1
+    feature_width: Count | None = None
+    adapter_layers: Annotated[int, Bounds(at_least=1, at_most=2)] = 1
 
     def __post_init__(self):
-        if self.feature_width is not None and self.feature_width < 1:
-            raise UserError(f"model.feature_width must be at least 1 or None, got {self.feature_width}.")
-        if self.adapter_layers not in (1, 2):
-            raise UserError(f"model.adapter_layers must be 1 or 2, got {self.adapter_layers}.")
+        check_fields(self, "model")
 
     def num_params(self) -> int:
         """Parameters of the whole model, by formula."""
@@ -96,22 +92,14 @@ class Execution:
         "tokamax" (GPU).
     """
 
-    param_dtype: str = "float32"
-    compute_dtype: str = "bfloat16"
-    remat: str = "none"
-    loss_chunk: int = 3712
-    attention: str = "auto"
+    param_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
+    compute_dtype: Annotated[str, OneOf(DTYPES)] = "bfloat16"
+    remat: Annotated[str, OneOf(REMAT_POLICIES)] = "none"
+    loss_chunk: Count = 3712
+    attention: Annotated[str, OneOf(ATTENTION)] = "auto"
 
     def __post_init__(self):
-        for name, value in (("param_dtype", self.param_dtype), ("compute_dtype", self.compute_dtype)):
-            if value not in DTYPES:
-                raise UserError(f"execution.{name} must be one of {', '.join(DTYPES)}, got {value!r}.")
-        if self.remat not in REMAT_POLICIES:
-            raise UserError(f"execution.remat must be one of {', '.join(REMAT_POLICIES)}, got {self.remat!r}.")
-        if self.attention not in ATTENTION:
-            raise UserError(f"execution.attention must be one of {', '.join(ATTENTION)}, got {self.attention!r}.")
-        if self.loss_chunk < 1:
-            raise UserError(f"execution.loss_chunk must be at least 1, got {self.loss_chunk}.")
+        check_fields(self, "execution")
 
 
 def split_model(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

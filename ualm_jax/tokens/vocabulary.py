@@ -5,6 +5,8 @@ The order is the reference's (NVIDIA/audio-intelligence UALM, `ualm_job.py`), so
 
 import dataclasses
 
+from ualm_jax.fields import Count, check_fields
+
 SPECIAL_TOKENS = (
     "pad",
     "bos",
@@ -34,14 +36,12 @@ class Vocabulary:
     num_codebooks: codebooks Q, which is also the number of streams S.
     """
 
-    text_size: int
-    codebook_size: int
-    num_codebooks: int = 8
+    text_size: Count
+    codebook_size: Count
+    num_codebooks: Count = 8
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
-                raise ValueError(f"vocabulary.{field.name} must be at least 1, got {getattr(self, field.name)}")
+        check_fields(self, "model.vocabulary")
 
     @property
     def num_streams(self) -> int:

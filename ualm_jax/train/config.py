@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, Natural, check_fields
 from ualm_jax.mapping import from_mapping, renamed
 from ualm_jax.models.config import Architecture, Execution, split_model
 from ualm_jax.parallel.mesh import MeshConfig
@@ -24,19 +25,17 @@ class TrainConfig:
     log_every: steps between lines of metrics.
     """
 
-    steps: int
-    seed: int = 0
+    steps: Count
+    seed: Natural = 0
     init_from: str | None = None
     encoder: str | None = None
-    grad_accum_steps: int = 1
-    log_every: int = 10
-    save_interval: int = 1000
-    max_to_keep: int = 3
+    grad_accum_steps: Count = 1
+    log_every: Count = 10
+    save_interval: Count = 1000
+    max_to_keep: Count = 3
 
     def __post_init__(self):
-        for name in ("steps", "grad_accum_steps", "log_every", "save_interval", "max_to_keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
+        check_fields(self, "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,19 +46,17 @@ class EvalConfig:
     directory, batches: a prepared dataset held out, and how many batches of it are scored; None for none.
     """
 
-    every: int = 1000
+    every: Count = 1000
     prompts: tuple[str, ...] = ()
-    seconds: float = 4.0
-    cfg_scale: float = 3.0
+    seconds: Annotated[float, Bounds(above=0, at_most=600)] = 4.0
+    cfg_scale: Annotated[float, Bounds(at_least=0, at_most=100)] = 3.0
     directory: str | None = None
-    batches: int = 8
+    batches: Count = 8
 
     def __post_init__(self):
-        for name in ("every", "batches"):
-            if getattr(self, name) < 1:
-                raise UserError(f"eval.{name} must be at least 1, got {getattr(self, name)}.")
-        if self.seconds <= 0:
-            raise UserError(f"eval.seconds must be positive, got {self.seconds}.")
+        check_fields(self, "eval")
+        if not all(prompt.strip() for prompt in self.prompts):
+            raise UserError(f"eval.prompts must be captions, got an empty one in {self.prompts!r}.")
 
 
 @dataclasses.dataclass(frozen=True)

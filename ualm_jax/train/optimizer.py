@@ -1,10 +1,12 @@
 """AdamW with clipping and a warm-up cosine schedule."""
 
 import dataclasses
+from typing import Annotated
 
 import optax
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, Natural, NotNegative, OneOf, Positive, check_fields
 from ualm_jax.models.config import DTYPES
 from ualm_jax.train.precision import stored_as
 
@@ -17,27 +19,23 @@ class OptimizerConfig:
     The learning rate rises linearly over warmup_steps to peak_lr and falls along a cosine to end_lr at decay_steps.
     """
 
-    peak_lr: float = 1e-4
-    end_lr: float = 0.0
-    warmup_steps: int = 2000
-    decay_steps: int = 500_000
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 3e-7
-    clip_norm: float = 1.0
-    state_dtype: str = "float32"
+    peak_lr: Positive = 1e-4
+    end_lr: NotNegative = 0.0
+    warmup_steps: Natural = 2000
+    decay_steps: Count = 500_000
+    beta1: Annotated[float, Bounds(at_least=0, below=1)] = 0.9
+    beta2: Annotated[float, Bounds(at_least=0, below=1)] = 0.95
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 3e-7
+    clip_norm: Positive = 1.0
+    state_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
 
     def __post_init__(self):
-        if not 0 <= self.warmup_steps < self.decay_steps:
+        check_fields(self, "optimizer")
+        if self.warmup_steps >= self.decay_steps:
             raise UserError(
-                f"optimizer.warmup_steps ({self.warmup_steps}) must lie in [0, decay_steps = {self.decay_steps})."
+                f"optimizer.warmup_steps ({self.warmup_steps}) must be less than decay_steps ({self.decay_steps})."
             )
-        for name in ("peak_lr", "eps", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"optimizer.{name} must be positive, got {getattr(self, name)}.")
-        if self.state_dtype not in DTYPES:
-            raise UserError(f"optimizer.state_dtype must be one of {', '.join(DTYPES)}, got {self.state_dtype!r}.")
         if self.state_dtype == "bfloat16" and max(self.beta1, self.beta2) > 0.99:
             raise UserError(
                 f"optimizer.state_dtype bfloat16 needs beta1 and beta2 of at most 0.99, got {self.beta1} and "
