@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from ualm_jax.data.raw.soundscript import Event, level_db
+from ualm_jax.evaluate.soundscript.layers import layers
 from ualm_jax.evaluate.soundscript.pitch import harmonic_pitch, steady_pitch, sweep_ends
-from ualm_jax.evaluate.soundscript.segments import HOP, RATE, Stretch, envelope_db, stretches
+from ualm_jax.evaluate.soundscript.segments import HOP, RATE, Stretch, envelope_db, parts, runs, stretches
 
 STRUCK_SECONDS = {"click": 0.01, "kick": 0.25, "snare": 0.2, "hat": 0.1, "clap": 0.15}  # always as long as this
 _WINDOW = 512  # samples of a spectrum
@@ -29,21 +30,34 @@ def hear(wav: Float32[np.ndarray, "N"]) -> tuple[Event, ...]:
     if not len(wav):
         return ()
     level = envelope_db(wav)
+    return tuple(event for run in runs(level) for event in _at_once(wav, level, run) or _in_turn(wav, level, run))
+
+
+def _in_turn(wav: np.ndarray, level: np.ndarray, run: Stretch) -> list[Event]:
     events: list[Event] = []
-    before = None
-    for stretch in stretches(level):
+    for stretch in parts(level, run):
         event = _event(wav, level, stretch)
-        if before is not None and stretch.first <= before.stop and _one_sound(events[-1], event):
-            stretch = Stretch(before.first, stretch.stop)  # noise that was softer for a moment
-            events[-1] = _event(wav, level, stretch)
+        if events and events[-1].kind == event.kind == "noise":  # that was softer for a moment
+            whole = Stretch(round(events[-1].start * RATE) // HOP, stretch.stop)
+            events[-1] = _event(wav, level, whole)
         else:
             events.append(event)
-        before = stretch
-    return tuple(events)
+    return events
 
 
-def _one_sound(a: Event, b: Event) -> bool:
-    return a.kind == b.kind == "noise"
+def _at_once(wav: np.ndarray, level: np.ndarray, run: Stretch) -> list[Event]:
+    """A long low tone and what is struck while it sounds, by onset; empty where a run is something else."""
+    bands = layers(wav, level, run)
+    if bands is None:
+        return []
+    found = []
+    for band in bands:
+        band_level = envelope_db(band.astype(np.float32))
+        found.append([_event(band, band_level, each) for each in stretches(band_level)])
+    below, above = found
+    if [event.kind for event in below] != ["tone"] or not all(event.kind in STRUCK_SECONDS for event in above):
+        return []
+    return sorted(below + above, key=lambda event: event.start)
 
 
 class _Shape(NamedTuple):
@@ -52,7 +66,7 @@ class _Shape(NamedTuple):
     loud: values of the envelope within 20 dB of the peak. drop: dB by which the level falls along a straight line, and
     evenness of the fall: minus the correlation of level and time.
     below_90, ...: share below so many Hz. centroid: Hz. partial: share around each frame's strongest frequency.
-    octave: share around twice that frequency. flatness: of the spectrum, 1 for white noise.
+    octave, twelfth: share around two and three times that frequency. flatness: of the spectrum, 1 for white noise.
     """
 
     loud: int
@@ -65,6 +79,7 @@ class _Shape(NamedTuple):
     centroid: float
     partial: float
     octave: float
+    twelfth: float
     flatness: float
 
 
@@ -90,6 +105,7 @@ def _shape(wav: np.ndarray, level: np.ndarray, stretch: Stretch) -> _Shape:
         centroid=float(share @ _HZ),
         partial=_around(power, at) / total,
         octave=_around(power, 2 * at) / total,
+        twelfth=_around(power, 3 * at) / total,
         flatness=float(np.exp(np.log(audible).mean()) / audible.mean()),
     )
 
@@ -130,8 +146,8 @@ def _event(wav: np.ndarray, level: np.ndarray, stretch: Stretch) -> Event:
         start=start / RATE,
         duration=STRUCK_SECONDS.get(kind, len(sound) / RATE),
         loudness_db=level_db(sound, RATE),
-        pitch_hz=pitch,
-        end_pitch_hz=end_pitch,
+        pitch_hz=None if pitch is None else float(pitch),
+        end_pitch_hz=None if end_pitch is None else float(end_pitch),
         colour=_colour(shape) if kind == "noise" else None,
     )
 
@@ -153,7 +169,7 @@ def _kind(shape: _Shape) -> str:
             return "pluck"
         return "snare" if shape.below_300 > 0.12 or shape.above_4500 > 0.13 else "clap"
     if shape.partial > 0.5 and shape.below_90 < 0.2:
-        return "buzz" if shape.octave > 0.06 else "tone"
+        return "buzz" if shape.octave > 0.06 and shape.twelfth > 0.015 else "tone"
     return "noise"
 
 

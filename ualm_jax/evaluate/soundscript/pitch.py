@@ -8,7 +8,9 @@ from ualm_jax.evaluate.soundscript.segments import HOP, RATE
 _LOWEST, _HIGHEST = 60.0, 2400.0  # Hz, of a fundamental
 _LONGEST = RATE // 2  # samples that are looked at: half a second pins a pitch to a cent or two
 _PADDED = 2**16  # samples of the transform: 0.24 Hz a bin
-_FIRST_PEAK = 0.85  # of the highest: the shortest lag whose autocorrelation reaches this is the period
+_FINE = 4  # lags of an autocorrelation in a sample
+_CORRELATED = 2**14  # samples of its transform: half a second and the longest lag fit in
+_FIRST_PEAK = 0.92  # of the highest: the shortest lag whose autocorrelation reaches this is the period
 _HARMONICS = 6  # that refine a fundamental
 _HARMONIC_SPAN = 0.03  # of a fundamental's multiple: where its partial is looked for
 _SWEEP_WINDOW = 512  # samples
@@ -25,16 +27,17 @@ def steady_pitch(wav: Float[np.ndarray, "N"]) -> float:
 def harmonic_pitch(wav: Float[np.ndarray, "N"]) -> float:
     """Fundamental in Hz of a periodic sound: from its autocorrelation, then from where its lowest partials lie."""
     power, per_bin = _spectrum(wav)
-    correlation = np.fft.irfft(power)
-    shortest, longest = int(RATE / _HIGHEST), int(RATE / _LOWEST)
+    # At a quarter of a sample: between samples, the peak of a short period would look lower than that of two periods.
+    shortest, longest = _FINE * int(RATE / _HIGHEST), _FINE * int(RATE / _LOWEST)
     lags = np.arange(shortest, longest)
-    here = correlation[lags] / (1 - lags / max(len(wav), longest + 1))
+    length = _FINE * min(len(wav), _LONGEST)
+    here = _correlation(wav)[lags] / (1 - lags / max(length, longest + 1))
     peaks = 1 + np.flatnonzero((here[1:-1] >= here[:-2]) & (here[1:-1] > here[2:]))
     if not len(peaks):
         return steady_pitch(wav)
     tops = [_vertex(here, int(peak)) for peak in peaks]
     highest = max(height for _, height in tops)
-    rough = RATE / (shortest + next(lag for lag, height in tops if height >= _FIRST_PEAK * highest))
+    rough = _FINE * RATE / (shortest + next(lag for lag, height in tops if height >= _FIRST_PEAK * highest))
     total, weight = 0.0, 0.0
     for k in range(1, _HARMONICS + 1):
         near = k * rough * np.array([1 - _HARMONIC_SPAN, 1 + _HARMONIC_SPAN]) / per_bin
@@ -65,11 +68,21 @@ def sweep_ends(wav: Float[np.ndarray, "N"]) -> tuple[float, float]:
     return float(max(begin, 1.0)), float(max(begin + slope, 1.0))
 
 
-def _spectrum(wav: np.ndarray) -> tuple[np.ndarray, float]:
-    """Power of the middle of a sound, and Hz per bin."""
+def _correlation(wav: np.ndarray) -> np.ndarray:
+    power = np.abs(np.fft.rfft(_middle(wav), _CORRELATED)) ** 2
+    return np.fft.irfft(power, _FINE * _CORRELATED)
+
+
+def _middle(wav: np.ndarray) -> np.ndarray:
+    """Half a second, faded."""
     first = max(0, (len(wav) - _LONGEST) // 2)
     part = wav[first : first + _LONGEST]
-    return np.abs(np.fft.rfft(part * np.hanning(len(part) + 2)[1:-1], _PADDED)) ** 2, RATE / _PADDED
+    return part * np.hanning(len(part) + 2)[1:-1]
+
+
+def _spectrum(wav: np.ndarray) -> tuple[np.ndarray, float]:
+    """Power of the middle of a sound, and Hz per bin."""
+    return np.abs(np.fft.rfft(_middle(wav), _PADDED)) ** 2, RATE / _PADDED
 
 
 def _peak(power: np.ndarray, first: int, stop: int) -> float:
@@ -77,10 +90,13 @@ def _peak(power: np.ndarray, first: int, stop: int) -> float:
 
 
 def _vertex(values: np.ndarray, at: int) -> tuple[float, float]:
-    """Where the parabola through a maximum and its neighbours is highest, and how high."""
+    """Where the parabola through a maximum and its neighbours is highest, and how high.
+
+    At most half a step away: the highest value of a range may be its edge, where the parabola has its top elsewhere.
+    """
     if not 0 < at < len(values) - 1:
         return float(at), float(values[at])
     left, middle, right = values[at - 1 : at + 2]
     bend = left - 2 * middle + right
-    offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    offset = min(max(0.5 * (left - right) / bend, -0.5), 0.5) if bend < 0 else 0.0
     return at + offset, middle - 0.25 * (left - right) * offset

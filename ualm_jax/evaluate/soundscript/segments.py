@@ -35,29 +35,32 @@ def envelope_db(wav: Float32[np.ndarray, "N"]) -> Float[np.ndarray, "T"]:
 
 def stretches(level: Float[np.ndarray, "T"]) -> list[Stretch]:
     """The sounds of an envelope in order. Sounds that overlap are one stretch."""
-    silence = max(_FLOOR_DB, level.max() - _BELOW_PEAK_DB)
+    return [part for run in runs(level) for part in parts(level, run)]
+
+
+def runs(level: Float[np.ndarray, "T"]) -> list[Stretch]:
+    """What lies between silences."""
     joined = []
-    for run in _runs(level > silence):
+    for run in _loud(level > max(_FLOOR_DB, level.max() - _BELOW_PEAK_DB)):
         if joined and run.first - joined[-1].stop < _JOIN:
             run = Stretch(joined.pop().first, run.stop)
         joined.append(run)
-    parted = [part for run in joined for part in _part(level, run)]
-    return [part for part in parted if part.stop - part.first >= _SHORTEST]
+    return joined
 
 
-def _runs(loud: np.ndarray) -> list[Stretch]:
+def _loud(loud: np.ndarray) -> list[Stretch]:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))
     return [Stretch(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def _part(level: np.ndarray, run: Stretch) -> list[Stretch]:
-    """Parts between deep valleys, each trimmed to its own loud middle."""
+def parts(level: Float[np.ndarray, "T"], run: Stretch) -> list[Stretch]:
+    """The sounds of a run: between deep valleys, each trimmed to its own loud middle, and no glitches."""
     inside = level[run.first : run.stop]
     smooth = np.convolve(np.pad(inside, _VALLEY_SMOOTH // 2, "edge"), np.ones(_VALLEY_SMOOTH) / _VALLEY_SMOOTH, "valid")
     valleys, _ = find_peaks(-smooth, prominence=_VALLEY_DB)
     bounds = [0, *valleys.tolist(), len(inside)]
-    parts = []
+    found = []
     for first, stop in zip(bounds, bounds[1:], strict=False):
         loud = np.flatnonzero(inside[first:stop] > inside[first:stop].max() - _TRIM_DB)
-        parts.append(Stretch(run.first + first + int(loud[0]), run.first + first + int(loud[-1]) + 1))
-    return parts
+        found.append(Stretch(run.first + first + int(loud[0]), run.first + first + int(loud[-1]) + 1))
+    return [part for part in found if part.stop - part.first >= _SHORTEST]
