@@ -99,6 +99,19 @@ def test_texts_around_sounds_keep_their_place(folder):
     assert messages[-1].content == 'It is {longer}: "[x" ].'
 
 
+CODE = "    if a:\n\treturn a + 1  \n"
+
+
+def test_texts_are_kept_as_they_are_written(folder):
+    talk = {"input": [{"role": "user", "content": f"\n{CODE}"}], "output": CODE}
+    assert [m.content for m in source_of(folder, "text", talk)[0].messages] == [f"\n{CODE}", CODE]
+    assert source_of(folder, "dialogue", {"messages": [["user", "text", CODE]]})[0].messages[0].content == CODE
+    heard = UNDERSTANDING | {"sound": "a.wav", "conversations": [
+        {"from": "human", "value": f"{CODE} \n<sound>\n \n{CODE}"}, {"from": "gpt", "value": CODE}]}  # fmt: skip
+    messages = source_of(folder, "understanding", heard)[0].messages
+    assert [m.content for m in messages if m.modality == "text"] == [CODE.rstrip(), CODE, CODE]
+
+
 def test_speech_is_announced_as_such(folder):
     tags = [message.audio_tag for message in source_of(folder, "dialogue", DIALOGUE)[0].messages]
     assert tags == ["audio", "audio", "audio", "audio", "speech"]

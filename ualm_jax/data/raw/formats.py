@@ -1,150 +1,177 @@
 """The published raw formats, and free dialogues: one JSON record to one conversation.
 
 text           {"input": [{"role": "user", "content": "..."}, ...], "output": "..."}
-understanding  {"id": "...", "sound": "a.wav", "duration": 10.0,
+understanding  {"id": "...", "sound": "a.wav", "start_time": 0.0, "end_time": 10.0, "duration": 10.0,
                 "conversations": [{"from": "human", "value": "<sound>\\nWhat is it?"}, {"from": "gpt", "value": "..."}]}
-generation     {"location": "a.wav", "start_time": 0.0, "end_time": 10.0, "duration": 10.0, "caption": "...",
-                "sample_rate": 44100}
+generation     {"location": "a.wav", "start_time": 0.0, "end_time": 10.0, "duration": 10.0, "caption": "..."}
 dialogue       {"messages": [["user", "text", "..."], ["assistant", "audio", "b.wav"], ...]}
 
-A record may have an "id"; else it is named after file and line.
+A record may have an "id"; else it is named after file and line. Segments are in seconds and have other spellings, too
+(segment.py). A text is kept as it is written, but for the space next to a <sound> and around a caption. Other fields
+are not used, and counted; those that may name a segment make a bad record.
 """
 
-import math
+import dataclasses
 import os
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from ualm_jax.data.raw.conversation import RawConversation, RawMessage, sound_message
 from ualm_jax.data.raw.files import FileSound, beside, inside
 from ualm_jax.data.raw.json_records import JsonRecords
+from ualm_jax.data.raw.schema import Caption, Fields, Text, parse, take
+from ualm_jax.data.raw.segment import FIELDS, Segment, refuse_unknown_segments
 from ualm_jax.data.raw.sound_source import BadRecord
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.types import Modality, Role
 
 _SOUND = "<sound>"
+_AFTER_SOUND = re.compile(r"\A(\s*\n|\s+)")  # the rest of its line and empty lines, but not the indentation of a text
 _SPEAKERS = {"human": Role.USER, "user": Role.USER, "gpt": Role.ASSISTANT, "assistant": Role.ASSISTANT}
 _SPEAKERS["system"] = Role.SYSTEM
-_LONGEST = 1e9  # seconds; more is a mistake
+_Speaker = Literal["human", "user", "gpt", "assistant", "system"]
+_ENTRIES = {  # how messages call the entries of lists
+    "input": ("'input' turn {}", "an object"),
+    "conversations": ("'conversations' turn {}", "an object"),
+    "messages": ("message {}", "[role, modality, content]"),
+}
 
 
-class _Reader:
-    """Fields of a record, checked. where: file, line and id, for messages; root: what sound paths start from."""
+class _TextTurn(Fields):
+    role: _Speaker
+    content: Text
 
-    def __init__(self, record: dict[str, Any], where: str, root: str):
-        self.record, self.where, self.root = record, where, root
+
+class _Text(Fields):
+    input: Annotated[list[_TextTurn], Field(min_length=1)]
+    output: Text
+
+
+class _UnderstandingTurn(Fields):
+    speaker: Annotated[_Speaker, Field(alias="from")]
+    value: Text
+
+
+class _Understanding(Segment):
+    sound: Text | list[Text]
+    conversations: Annotated[list[_UnderstandingTurn], Field(min_length=1)]
+
+
+class _Generation(Segment):
+    location: Text
+    caption: Caption
+
+
+class _Message(Fields):
+    role: _Speaker
+    modality: Any
+    content: Text
+
+
+def _with_names(message: Any) -> Any:
+    if isinstance(message, list) and len(message) == 3:
+        return dict(zip(("role", "modality", "content"), message, strict=True))
+    return message
+
+
+class _Dialogue(Fields):
+    messages: Annotated[list[Annotated[_Message, BeforeValidator(_with_names)]], Field(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """where: file, line and id of a record, for messages; root: what its sound paths start from."""
+
+    where: str
+    root: str
 
     def fail(self, reason: str) -> BadRecord:
         return BadRecord(f"{self.where}: {reason}")
 
-    def text(self, value: Any, field: str) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self.fail(f"{field!r} must be a text that is not empty, found {value!r}")
-        return value.strip()
-
-    def entries(self, field: str) -> list[Any]:
-        value = self.record.get(field)
-        if not isinstance(value, list) or not value:
-            raise self.fail(f"{field!r} must be a list that is not empty, found {value!r}")
-        return value
-
-    def seconds(self, field: str) -> float | None:
-        value = self.record.get(field)
-        if value is None:
-            return None
-        if type(value) not in (int, float) or not 0 <= value < _LONGEST:
-            raise self.fail(f"{field!r} must be a number of seconds from 0 on, found {value!r}")
-        return float(value)
-
-    def sound(self, path: Any, field: str, start: float = 0.0, end: float | None = None) -> FileSound:
-        return FileSound(inside(self.root, self.text(path, field), self.where), start, end)
-
-    def role(self, value: Any, field: str) -> Role:
-        if not isinstance(value, str) or value not in _SPEAKERS:
-            raise self.fail(f"{field!r} must be one of {', '.join(_SPEAKERS)}, found {value!r}")
-        return _SPEAKERS[value]
+    def sound(self, path: str, start: float = 0.0, end: float | None = None, whole: float | None = None) -> FileSound:
+        return FileSound(inside(self.root, path, self.where), start, end, whole)
 
 
-def _text(reader: _Reader) -> tuple[RawMessage, ...]:
-    messages = []
-    for number, turn in enumerate(reader.entries("input"), start=1):
-        if not isinstance(turn, dict):
-            raise reader.fail(f"'input' turn {number} must be an object, found {turn!r}")
-        role = reader.role(turn.get("role"), "role")
-        messages.append(RawMessage(role, Modality.TEXT, reader.text(turn.get("content"), "content")))
-    output = reader.text(reader.record.get("output"), "output")
-    return (*messages, RawMessage(Role.ASSISTANT, Modality.TEXT, output))
+def _text(record: _Text, place: _Place) -> Iterable[RawMessage]:
+    for turn in record.input:
+        yield RawMessage(_SPEAKERS[turn.role], Modality.TEXT, turn.content)
+    yield RawMessage(Role.ASSISTANT, Modality.TEXT, record.output)
 
 
-def _understanding(reader: _Reader) -> tuple[RawMessage, ...]:
-    given = reader.record.get("sound")
-    sounds = [reader.sound(path, "sound") for path in (given if isinstance(given, list) else [given])]
-    messages, used = [], 0
-    for number, turn in enumerate(reader.entries("conversations"), start=1):
-        if not isinstance(turn, dict):
-            raise reader.fail(f"'conversations' turn {number} must be an object, found {turn!r}")
-        role = reader.role(turn.get("from"), "from")
-        for place, part in enumerate(reader.text(turn.get("value"), "value").split(_SOUND)):
-            if place > 0:
+def _understanding(record: _Understanding, place: _Place) -> Iterable[RawMessage]:
+    paths = [record.sound] if isinstance(record.sound, str) else record.sound
+    given = [name for name in record.given() if name != "duration"]
+    if given and len(paths) != 1:
+        raise place.fail(f"{given[0]!r} does not say which of the {len(paths)} sounds it is of")
+    start, end = record.bounds(place.where)
+    sounds = [place.sound(path, start, end, record.whole if len(paths) == 1 else None) for path in paths]
+    used = 0
+    for number, turn in enumerate(record.conversations, start=1):
+        role, parts = _SPEAKERS[turn.speaker], turn.value.split(_SOUND)
+        for index, part in enumerate(parts):
+            if index > 0:
                 if used == len(sounds):
-                    raise reader.fail(f"turn {number} has a {_SOUND} more than the {len(sounds)} of 'sound'")
-                messages.append(sound_message(role, sounds[used]))
+                    raise place.fail(f"turn {number} has a {_SOUND} more than the {len(sounds)} of 'sound'")
+                yield sound_message(role, sounds[used])
                 used += 1
+                part = _AFTER_SOUND.sub("", part)
+            if index < len(parts) - 1:
+                part = part.rstrip()
             if part.strip():
-                messages.append(RawMessage(role, Modality.TEXT, part.strip()))
+                yield RawMessage(role, Modality.TEXT, part)
     if used != len(sounds):
-        raise reader.fail(f"'sound' names {len(sounds)} files, the conversation has {used} {_SOUND}")
-    return tuple(messages)
+        raise place.fail(f"'sound' names {len(sounds)} files, the conversation has {used} {_SOUND}")
 
 
-def _generation(reader: _Reader) -> tuple[RawMessage, ...]:
-    start, end, duration = (reader.seconds(field) for field in ("start_time", "end_time", "duration"))
-    start = 0.0 if start is None else start
-    if end is None and duration is not None:
-        end = start + duration
-    if end is not None and not start < end < math.inf:
-        raise reader.fail(f"'start_time' must be before the end, found {start:g} and {end:g}")
-    sound = reader.sound(reader.record.get("location"), "location", start, end)
-    caption = reader.text(reader.record.get("caption"), "caption")
-    return RawMessage(Role.USER, Modality.TEXT, caption), sound_message(Role.ASSISTANT, sound)
+def _generation(record: _Generation, place: _Place) -> Iterable[RawMessage]:
+    yield RawMessage(Role.USER, Modality.TEXT, record.caption)
+    start, end = record.bounds(place.where)
+    yield sound_message(Role.ASSISTANT, place.sound(record.location, start, end, record.whole))
 
 
-def _dialogue(reader: _Reader) -> tuple[RawMessage, ...]:
-    messages = []
-    for number, turn in enumerate(reader.entries("messages"), start=1):
-        if not isinstance(turn, list) or len(turn) != 3:
-            raise reader.fail(f"message {number} must be [role, modality, content], found {turn!r}")
-        role, modality, content = reader.role(turn[0], "role"), turn[1], turn[2]
+def _dialogue(record: _Dialogue, place: _Place) -> Iterable[RawMessage]:
+    for number, message in enumerate(record.messages, start=1):
+        role, modality = _SPEAKERS[message.role], message.modality
         if modality == "text":
-            messages.append(RawMessage(role, Modality.TEXT, reader.text(content, f"message {number}")))
+            yield RawMessage(role, Modality.TEXT, message.content)
         elif modality in ("audio", "speech"):
-            messages.append(sound_message(role, reader.sound(content, f"message {number}"), modality))
+            yield sound_message(role, place.sound(message.content), modality)
         else:
-            raise reader.fail(f"message {number}: the modality must be text, audio or speech, found {modality!r}")
-    return tuple(messages)
+            raise place.fail(f"message {number}: the modality must be text, audio or speech, found {modality!r}")
 
 
-FORMATS: dict[str, Callable[[_Reader], tuple[RawMessage, ...]]] = {
-    "text": _text,
-    "understanding": _understanding,
-    "generation": _generation,
-    "dialogue": _dialogue,
+FORMATS: dict[str, tuple[type[Fields], Callable[[Any, _Place], Iterable[RawMessage]]]] = {
+    "text": (_Text, _text),
+    "understanding": (_Understanding, _understanding),
+    "generation": (_Generation, _generation),
+    "dialogue": (_Dialogue, _dialogue),
 }
 
 
 class JsonConversations:
     """The conversations of a JSON or JSONL file in one of FORMATS. Implements ConversationSource.
 
-    `root` replaces the file's folder as the place that relative sound paths start from and stay in.
-    Raises UserError for a file that is missing or empty; on access, BadRecord for what is wrong with one record.
+    `root` replaces the file's folder as the place that relative sound paths start from and stay in. ignore: fields of
+    which nothing shall be made, whatever they seem to say. Raises UserError for a file that is missing or empty; on
+    access, BadRecord for what is wrong with one record.
     """
 
     left_out = ()
 
-    def __init__(self, path: str | os.PathLike, format: str, root: str | os.PathLike | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        format: str,
+        root: str | os.PathLike | None = None,
+        *,
+        ignore: Sequence[str] = (),
+    ):
         if format not in FORMATS:
             raise UserError(f"the format must be one of {', '.join(FORMATS)}, got {format!r}")
-        self._records, self._format = JsonRecords(path), format
+        self._records, self._format, self._ignore = JsonRecords(path), format, tuple(ignore)
         self.name = self._records.name
         self._root = os.fspath(root) if root is not None else beside(path)
 
@@ -153,14 +180,36 @@ class JsonConversations:
 
     def __getitem__(self, index: int) -> RawConversation:
         record, where = self._records[index], self._records.where(index)
-        name = record.get("id", record.get("example_id", f"{self.name}:{self._records.number(index)}"))
-        if not isinstance(name, str | int) or not str(name).strip():
+        name = record.pop("id" if "id" in record else "example_id", f"{self.name}:{self._records.number(index)}")
+        if type(name) not in (str, int) or not str(name).strip():
             raise BadRecord(f"{where}: 'id' must be a text that is not empty, found {name!r}")
-        messages = FORMATS[self._format](_Reader(record, f"{where} (id {name})", self._root))
-        caption = messages[0].content if self._format == "generation" else ""
-        return RawConversation(str(name), messages, caption)
+        try:
+            return self._conversation(record, str(name), _Place(f"{where} (id {name})", self._root))
+        except BadRecord as error:
+            raise BadRecord(str(error), str(name)) from error
 
     def fingerprint(self) -> dict[str, Any]:
         """By content, not by folder. The sound files themselves are not hashed."""
-        records = self._records
-        return {"kind": self._format, "name": self.name, "sha256": records.sha256, "count": len(self)}
+        return {
+            "kind": self._format,
+            "name": self.name,
+            "sha256": self._records.sha256,
+            "count": len(self),
+            "ignore": list(self._ignore),
+        }
+
+    def _conversation(self, record: dict[str, Any], name: str, place: _Place) -> RawConversation:
+        model, read = FORMATS[self._format]
+        ignored = take(record, self._ignore)
+        record = {field: value for field, value in record.items() if value is not None or field not in FIELDS}
+        fields = parse(model, record, place.where, _ENTRIES)
+        messages = tuple(read(fields, place))
+        turns = [turn for value in dict(fields).values() if isinstance(value, list) for turn in value]
+        extra = fields.extra | {
+            name: value for turn in turns if isinstance(turn, Fields) for name, value in turn.extra.items()
+        }
+        if any(message.modality != Modality.TEXT for message in messages):
+            refuse_unknown_segments(extra, place.where)
+        several = isinstance(fields, _Understanding) and isinstance(fields.sound, list) and len(fields.sound) > 1
+        unused = (*ignored, *extra, *(("duration",) if several and fields.duration is not None else ()))
+        return RawConversation(name, messages, getattr(fields, "caption", ""), unused=unused)
