@@ -1,8 +1,6 @@
-"""Sounds kept inside other files: Parquet as on the Hugging Face hub, tar files as WebDataset names them."""
+"""Sounds kept inside Parquet and Arrow files, as on the Hugging Face hub and as `datasets` saves them."""
 
 import io
-import json
-import tarfile
 
 import numpy as np
 import pytest
@@ -84,53 +82,10 @@ def test_what_is_wrong_with_a_row_names_it(hub):
         HubSounds(hub, 16000)
 
 
-LONG = "a/" + "very" * 40 + "/long"
-
-
-@pytest.fixture(params=[tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def tars(request, tmp_path):
-    """Two tar files; one sample has no text, one a damaged sound, one JSON, one a name too long for a header."""
-    members = [
-        [("0.flac", encoded(0)), ("0.txt", b"noise 0"), ("0.cls", b"7"), ("1.flac", encoded(1)), ("2.wav", b"RIFF")],
-        [("2.txt", b"noise 2")],
-        [("d/3.json", json.dumps({"text": "noise 3", "x": 1}).encode()), ("d/3.flac", encoded(3))],
-        [(f"{LONG}.seg.flac", encoded(4)), (f"{LONG}.seg.txt", b"noise 4")],
-    ]
-    for number, group in enumerate((members[0] + members[1], members[2] + members[3])):
-        with tarfile.open(tmp_path / f"set-{number}.tar", "w", format=request.param) as tar:
-            for name, content in group:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return tmp_path
-
-
-def test_tar_members_of_one_key_are_a_sound(tars):
-    sounds = WebDatasetSounds(tars / "set-*.tar", 16000)
-    assert isinstance(sounds, SoundSource) and len(sounds) == 4 and sounds.name == "set-0"
-    for place, (key, index) in {0: ("0", 0), 2: ("d/3", 3), 3: (LONG, 4)}.items():
-        assert (sounds[place].id, sounds[place].caption) == (key, f"noise {index}")
-        np.testing.assert_array_equal(sounds[place].wav, decoded(index))
-    with pytest.raises(BadRecord, match="set-0.tar sample 2: not a readable sound file"):
-        sounds[1]
-    with pytest.raises(BadRecord, match="sample d/3: expected a text that is not empty, found None"):
-        WebDatasetSounds(tars / "set-1.tar", 16000, caption="title")[0]
-
-
-def test_damaged_and_missing_tars_are_one_sentence(tars):
-    with pytest.raises(UserError, match="there is no such tar file"):
-        WebDatasetSounds(tars / "none-*.tar", 16000)
-    (tars / "set-0.tar").write_bytes(b"x" * 2000)
-    with pytest.raises(UserError, match="set-0.tar: not a readable tar file"):
-        WebDatasetSounds(tars / "set-0.tar", 16000)
-
-
-def test_both_are_read_from_urls_too(hub, tars):
+def test_parquet_is_read_from_urls_too(hub):
     memory = pytest.importorskip("fsspec").filesystem("memory")
-    place = tars.name  # all tests share this file system
+    place = hub.parent.name  # all tests share this file system
     memory.put(str(hub), f"/{place}/raw", recursive=True)
-    for tar in ("set-0.tar", "set-1.tar"):
-        memory.put(str(tars / tar), f"/{place}/tars/{tar}")
     rows = HubSounds(f"memory://{place}/raw", 16000)
     assert len(rows) == 12 and rows.fingerprint() == HubSounds(hub, 16000).fingerprint()
     for index in (0, 3, 11):  # 3 lies in a file beside
@@ -138,13 +93,8 @@ def test_both_are_read_from_urls_too(hub, tars):
     assert len(HubSounds(f"memory://{place}/raw/data/train-00001.parquet", 16000)) == 6
     with pytest.raises(UserError, match="none.parquet: not a readable data file"):
         HubSounds(f"memory://{place}/none.parquet", 16000)
-    samples = WebDatasetSounds(f"memory://{place}/tars/set-*.tar", 16000)
-    assert samples.fingerprint() == WebDatasetSounds(tars / "set-*.tar", 16000).fingerprint()
-    np.testing.assert_array_equal(samples[3].wav, decoded(4))
     with pytest.raises(UserError, match="memory://none: holds no data set"):
         HubSounds("memory://none", 16000)
-    with pytest.raises(UserError, match=r"memory://none-\*.tar: there is no such tar file"):
-        WebDatasetSounds("memory://none-*.tar", 16000)
 
 
 def test_a_url_that_nothing_installed_opens_is_one_sentence():
@@ -167,9 +117,7 @@ def test_a_file_that_is_named_is_read_whatever_its_name(hub, name):
     assert len(HubSounds(hub / "data" / name, 16000)) == 6
 
 
-def test_both_become_datasets(hub, tars, parts, tmp_path):
-    for name, sounds in {"hub": HubSounds(hub, 16000), "tar": WebDatasetSounds(tars / "set-*.tar", 16000)}.items():
-        source = CaptionedConversations(sounds, "caption_to_audio")
-        info = prepare_fake(source, parts, tmp_path / f"{name}-out", max_bad_fraction=0.5)
-        assert info.records == {"hub": 10, "tar": 3}[name]
-        assert open_records(info)[0].caption == "noise 0"
+def test_rows_become_a_dataset(hub, parts, tmp_path):
+    source = CaptionedConversations(HubSounds(hub, 16000), "caption_to_audio")
+    info = prepare_fake(source, parts, tmp_path / "out", max_bad_fraction=0.5)
+    assert info.records == 10 and open_records(info)[0].caption == "noise 0"
