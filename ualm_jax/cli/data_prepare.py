@@ -18,15 +18,16 @@ the same, byte for byte.
   ualm data prepare --source manifest --input sounds/tuxpaint.jsonl --task audio_to_caption --out data/stamps-heard
   ualm data prepare --source text --input math.jsonl --out data/math
   ualm data prepare --source understanding --input audio_skills.json --root /sounds --out data/skills
-  ualm data prepare --source hf --input clotho/ --caption-field text --out data/clotho
+  ualm data prepare --source hf --input clotho/ --split train --caption-field text --out data/clotho
   ualm data prepare --source webdataset --input 'shards/*.tar' --out data/web
   ualm data prepare --source manifest --input /data/all.jsonl --sounds-only --out /data/sounds
   ualm data prepare --source manifest --input /data/all.jsonl --sounds-only --out /data/sounds \\
       --beam runner=FlinkRunner flink_master=host:8081
 
 Sources. Captioned sounds, made into conversations of --task: soundscript (generated, captions are exact), manifest
-(JSONL of audio, caption and optional start, end, id), hf (Parquet or Arrow folder with an audio column), webdataset
-(tar files). Conversations as they are: text, understanding, generation, dialogue (docs/data.md shows each form).
+(JSONL of audio, caption and optional start, end, id), hf (folder of the hub or of save_to_disk with an audio column),
+webdataset (tar files). Conversations as they are: text, understanding, generation, dialogue (docs/data.md shows each
+form).
 """
 
 _CAPTIONED = ("soundscript", "manifest", "hf", "webdataset")
@@ -101,6 +102,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
     parser.add_argument("--root", metavar="DIR", help="where relative sound paths start; default: beside the file")
     parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="of a folder of hf with several; of soundscript, language 2: train, combination or phrasing, of which "
+        "training never sees the last two (default train)",
+    )
+    parser.add_argument(
+        "--ignore-fields",
+        nargs="+",
+        default=(),
+        metavar="FIELD",
+        help="fields or columns of which nothing is made although they may name a part of a sound",
+    )
+    parser.add_argument(
         "--tokenizer",
         type=pathlib.Path,
         metavar="DIR",
@@ -171,11 +185,6 @@ def _parser() -> argparse.ArgumentParser:
         help="2: captions say all that can be checked, and --task may also be describe, listen, question, text, "
         "enrich, dialogue or critique (docs/soundscript.md); default %(default)s",
     )
-    script.add_argument(
-        "--split",
-        choices=("train", "combination", "phrasing"),
-        help="of language 2: what training never sees is in the other two (default train)",
-    )
     return parser
 
 
@@ -189,15 +198,18 @@ def _source(args: argparse.Namespace, sample_rate: int):
 
     if args.source != "soundscript" and args.input is None:
         raise UserError(f"--source {args.source} needs --input PATH.")
+    if args.split is not None and args.source not in ("hf", "soundscript"):
+        raise UserError(f"--split is of hf and soundscript; a source of {args.source} has no splits.")
     if args.source in _CONVERSATIONS:
-        return JsonConversations(args.input, args.source, args.root)
+        return JsonConversations(args.input, args.source, args.root, ignore=args.ignore_fields)
     if args.source == "manifest":
-        sounds = Manifest(args.input, sample_rate, args.root)
+        sounds = Manifest(args.input, sample_rate, args.root, ignore=args.ignore_fields)
     elif args.source == "hf":
         columns = {"audio": args.audio_field, "caption": args.caption_field, "id": args.id_field}
-        sounds = HubSounds(args.input, sample_rate, **columns)
+        sounds = HubSounds(args.input, sample_rate, **columns, split=args.split, ignore=args.ignore_fields)
     elif args.source == "webdataset":
-        sounds = WebDatasetSounds(args.input, sample_rate, caption=args.caption_field)
+        fields = {"caption": args.caption_field, "ignore": args.ignore_fields}
+        sounds = WebDatasetSounds(args.input, sample_rate, **fields)
     else:
         return _soundscript(args, sample_rate)
     return CaptionedConversations(sounds, args.task, args.question)

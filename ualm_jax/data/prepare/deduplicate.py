@@ -73,4 +73,4 @@ def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
 
 def _reject(report: ShardReport, place: int, data: bytes, filter: str) -> Rejected:
     index, id = report.columns["index"][place], id_in(data)
-    return Rejected(id, index, filter, f"record {index} (id {id}): {_REASONS[filter]}")
+    return Rejected(id, index, filter, f"record {index + 1} (id {id}): {_REASONS[filter]}")

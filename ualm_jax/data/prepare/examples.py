@@ -69,7 +69,7 @@ class RawReader:
             if not _is_unicode("".join([raw.id, raw.caption, *texts])):
                 raise BadRecord("id or text holds half a surrogate pair, which is no text")
         except (BadRecord, BadAudio) as error:
-            return Rejected(raw.id, index, "", f"{self.source.name} record {index} (id {raw.id}): {error}")
+            return Rejected(raw.id, index, "", f"{self.source.name} record {index + 1} (id {raw.id}): {error}")
         return Ready(raw, index, tuple(contents), flags)
 
     def record(self, ready: Ready) -> tuple[Record, dict[str, str]]:
@@ -105,7 +105,7 @@ class RawReader:
         """What the first of the filters in `flags` that leaves it out says; None if none does."""
         for name, reason in flags.items():
             if name in self.filters.drop:
-                where = f"record {ready.index} (id {ready.raw.id})"
+                where = f"record {ready.index + 1} (id {ready.raw.id})"
                 return Rejected(ready.raw.id, ready.index, name, f"{where}: {reason}")
         return None
 
@@ -129,7 +129,7 @@ class RawReader:
         least = self.shape.hop if made else SHORTEST
         if len(wav) < least:
             raise BadRecord(f"{len(wav)} samples are too few, one frame takes {least}")
-        if made and (peak := float(np.abs(wav).max())) >= PEAK:
+        if (peak := float(np.abs(wav).max())) >= PEAK:  # of audio input, 16 bits would keep a square wave
             raise BadRecord(f"its peak is {peak:g}, full scale is 1; expected less than {PEAK:g}")
         return wav[: len(wav) // self.shape.hop * self.shape.hop] if made else wav
 
