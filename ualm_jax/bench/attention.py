@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> BenchResult:
     if not runs:
         raise UserError(notes[-1])
     if args.against == "torch":
-        from ualm_jax.bench import reference_torch
+        from ualm_jax.bench import reference_torch, reference_torch_attention
 
         notes.append(reference_torch.prepare())
-        theirs = reference_torch.Attention(host, segment_ids, args.dtype)
+        theirs = reference_torch_attention.Attention(host, segment_ids, args.dtype)
         outputs["torch sdpa"] = theirs.result().reshape(B, T, K, G, H)
         runs |= {("torch sdpa", "forward"): theirs.forward, ("torch sdpa", "forward + backward"): theirs.both}
     first, *others = outputs

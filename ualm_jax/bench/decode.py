@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> BenchResult:
         model = jax.jit(lambda: UALM(*config, nnx.Rngs(0)))()
         theirs = None
         if args.against == "torch":
-            from ualm_jax.bench import reference_torch
+            from ualm_jax.bench import reference_torch, reference_torch_decoding
 
             notes.append(reference_torch.prepare())
             theirs = reference_torch.Reference(config, jax.device_get(nnx.state(model, nnx.Param)))
@@ -68,8 +68,10 @@ def run(args: argparse.Namespace) -> BenchResult:
             first_call = {"ours": ours.program.seconds}
             if theirs is not None:
                 settings = dict(steps=args.steps, cfg_scale=_CFG_SCALE, temperature=_TEMPERATURE, top_k=_TOP_K)
-                runs["torch eager"] = reference_torch.Decoding(theirs, config, ours.tokens, **settings, compiled=False)
-                static = reference_torch.Decoding(theirs, config, ours.tokens, **settings, compiled=True)
+                runs["torch eager"] = reference_torch_decoding.Decoding(
+                    theirs, config, ours.tokens, **settings, compiled=False
+                )
+                static = reference_torch_decoding.Decoding(theirs, config, ours.tokens, **settings, compiled=True)
                 trouble, first_call["torch compiled"] = static.compile()
                 if trouble is None:
                     runs["torch compiled"] = static
@@ -218,7 +220,7 @@ def _check_loss(config: SizedModel, mesh: Mesh, model: UALM, theirs) -> None:
 
 def _check_tokens(config: SizedModel, mesh: Mesh, model: UALM, theirs, length: int) -> None:
     """That both sides sample alike: the likeliest tokens of a few steps, as the reference chooses them."""
-    from ualm_jax.bench import reference_torch
+    from ualm_jax.bench import reference_torch_decoding
 
     batch = mesh.shape["data"] * mesh.shape["fsdp"]
     prompts = _prompts(config, batch, length)
@@ -234,7 +236,7 @@ def _check_tokens(config: SizedModel, mesh: Mesh, model: UALM, theirs, length: i
     )
     tokens = np.stack([prompt.tokens for prompt in prompts])
     settings = dict(steps=_CHECKED_STEPS, cfg_scale=_CFG_SCALE, temperature=0.0, top_k=_TOP_K)
-    greedy = reference_torch.Decoding(theirs, config, tokens, **settings, compiled=False).run()
+    greedy = reference_torch_decoding.Decoding(theirs, config, tokens, **settings, compiled=False).run()
     for row, other in zip(np.asarray(ours), greedy, strict=True):
         ends = np.flatnonzero(np.isin(row[:, 0], (EOS, EOT)))
         until = ends[0] + 1 if len(ends) else len(row)

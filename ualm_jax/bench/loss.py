@@ -14,7 +14,7 @@ from ualm_jax.bench.program import compile_program
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import time_in_turn
-from ualm_jax.bench.train import check_same
+from ualm_jax.bench.train import TOLERANCE, check_same
 from ualm_jax.bench.workload import open_mesh, packed_batch
 from ualm_jax.models import flops
 from ualm_jax.models.cross_entropy import cross_entropy
@@ -45,8 +45,10 @@ def run(args: argparse.Namespace) -> BenchResult:
         theirs = reference_torch.Loss(host, config)
         losses["torch"], runs["torch"] = theirs.run(), theirs.run
     for loss in losses.values():
-        check_same("loss", losses["ours"], loss)
+        check_same("loss", losses["ours"], loss, TOLERANCE[args.dtype])
     timings = time_in_turn(runs, args.repeats)
+    if args.against == "torch":
+        more += theirs.parts.notes()
 
     work = flops.train_step(config.architecture, args.rows, args.length).heads
     floor, _, notes = machine.compute_floor(args.dtype, mesh.size)

@@ -2,25 +2,22 @@
 
 Written from the public UALM code's behaviour (NVIDIA/audio-intelligence, `models/ualm/lm/parallel.py`): Hugging Face's
 Qwen2, a position's embedding the sum of its streams', one shared head. Its loss gathers stream 0's states for the whole
-vocabulary and the other streams' sound for the codebooks' columns, by boolean masks. It samples with both branches of
-guidance in one batch, and computes the whole vocabulary for every stream at every step.
+vocabulary and the other streams' sound for the codebooks' columns, by boolean masks.
+How it samples: `reference_torch_decoding`; its attention: `reference_torch_attention`.
 """
 
 import importlib.util
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from flax import nnx
-from jaxtyping import Float, Int
 from torch.nn import functional as F
-from transformers import DynamicCache, Qwen2Config, Qwen2Model, StaticCache
+from transformers import Qwen2Config, Qwen2Model
 
 from ualm_jax.bench.sizes import SizedModel
 from ualm_jax.models.hf_names import hf_tensors, reference, to_hf
 from ualm_jax.tokens.types import Batch
-from ualm_jax.tokens.vocabulary import AUDIO, EOS, EOT
 from ualm_jax.train.optimizer import OptimizerConfig
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,6 +72,7 @@ class Reference(torch.nn.Module):
         return self.model(inputs_embeds=embedded, position_ids=positions, use_cache=False).last_hidden_state
 
     def loss(self, tokens: torch.Tensor, weights: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+        """The sum over all positions, as `next_token_loss`."""
         states = self.streams(self.hidden(tokens, positions)[:, :-1])
         return next_token_loss(states, self.lm_head.weight, self.audio_start, tokens[:, 1:], weights[:, 1:])
 
@@ -82,7 +80,10 @@ class Reference(torch.nn.Module):
 def next_token_loss(
     states: torch.Tensor, head: torch.Tensor, audio_start: int, targets: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Of states [B, T, S, D], a head [V, D], the tokens that follow and their weights [B, T, S]."""
+    """Weighted sum, of states [B, T, S, D], a head [V, D], the tokens that follow and their weights [B, T, S].
+
+    The loss is this divided by `count` of the weights.
+    """
     first = torch.zeros_like(targets, dtype=torch.bool)
     first[:, :, 0] = True
     sound = ~first & (targets >= audio_start)
@@ -92,7 +93,36 @@ def next_token_loss(
     logits = states[sound] @ head[audio_start:].T
     of_sound = F.cross_entropy(logits, targets[sound] - audio_start, reduction="none")
     losses = losses.masked_scatter(sound, of_sound.float())
-    return (losses * weights).sum() / (weights[:, :, 0] != 0).sum()
+    return (losses * weights).sum()
+
+
+def count(weights: torch.Tensor) -> torch.Tensor:
+    """Positions that a loss is divided by: those whose first stream counts."""
+    return (weights[:, :, 0] != 0).sum()
+
+
+class Parts:
+    """A batch's rows in equal parts, one after the other: all at once where that fits torch's memory, else fewer."""
+
+    def __init__(self, rows: int):
+        self._rows = self.size = rows
+
+    def add_up(self, work: Callable[[slice], float], forget: Callable[[], None]) -> float:
+        """Sum of what `work` returns for each part; `forget` undoes what it has done when memory runs out."""
+        while True:
+            try:
+                return sum(work(slice(first, first + self.size)) for first in range(0, self._rows, self.size))
+            except torch.OutOfMemoryError:
+                if self.size == 1:
+                    raise
+            forget()
+            torch.cuda.empty_cache()
+            self.size = -(-self.size // 2)
+
+    def notes(self) -> tuple[str, ...]:
+        if self.size == self._rows:
+            return ()
+        return (f"torch takes the {self._rows} rows {self.size} at a time: it has no memory for more of them at once",)
 
 
 class Training:
@@ -108,10 +138,13 @@ class Training:
         self._tokens = torch.from_numpy(batch.tokens).long().to(DEVICE)
         self._weights = torch.from_numpy(batch.loss_weights).to(DEVICE)
         self._positions = torch.from_numpy(batch.positions).long().to(DEVICE) if packed else None
+        self._count = count(self._weights[:, 1:])
+        self.parts = Parts(len(batch.tokens))
         self._params = list(self.model.parameters())
         self._masters = self._params
         if config.execution.compute_dtype != "float32":
-            self._masters = [param.detach().float().requires_grad_() for param in self._params]
+            weights = _weights(config, params)  # as they were before they were rounded
+            self._masters = [weights[name].to(DEVICE).requires_grad_() for name, _ in self.model.named_parameters()]
         self._clip = optimizer.clip_norm
         self._optimizer = torch.optim.AdamW(
             self._masters,
@@ -124,8 +157,7 @@ class Training:
 
     def step(self) -> tuple[float, float]:
         """Loss and norm of its gradient before it is clipped."""
-        loss = self.model.loss(self._tokens, self._weights, self._positions)
-        loss.backward()
+        loss = self.parts.add_up(self._add_gradients, self.model.zero_grad)
         if self._masters is not self._params:
             for master, param in zip(self._masters, self._params, strict=True):
                 master.grad = param.grad.float()
@@ -137,92 +169,13 @@ class Training:
             with torch.no_grad():
                 torch._foreach_copy_(self._params, self._masters)
         synchronize()
-        return loss.item(), norm.item()
+        return loss, norm.item()
 
-
-class Decoding:
-    """The reference's sampling loop for prompts [B, P, S] of equal length; every run is `steps` steps long.
-
-    The end of a row is looked for, as the reference does, but does not stop the loop. compiled: a static cache and
-    `torch.compile` of the whole step instead of a growing cache and eager calls.
-    """
-
-    def __init__(
-        self,
-        model: Reference,
-        config: SizedModel,
-        prompts: Int[np.ndarray, "B P S"],
-        *,
-        steps: int,
-        cfg_scale: float,
-        temperature: float,
-        top_k: int,
-        compiled: bool,
-    ):
-        self._model, self._mask = model.eval(), _forbidden(config)
-        self._prompts = torch.from_numpy(prompts).long().to(DEVICE)
-        self._steps, self._scale, self._temperature, self._top_k = steps, cfg_scale, temperature, top_k
-        self._cache, self._next = None, self._step
-        if compiled:
-            self._cache = StaticCache(config=model.model.config, max_cache_len=prompts.shape[1] + steps)
-            self._next = torch.compile(self._step, mode="reduce-overhead" if DEVICE == "cuda" else None)
-
-    def compile(self) -> tuple[str | None, float]:
-        """What went wrong with the first run, if anything did (no C++ compiler, say), and the seconds it took."""
-        start = time.perf_counter()
-        try:
-            self.run()
-        except Exception as error:
-            return (str(error).strip() or type(error).__name__).splitlines()[0], time.perf_counter() - start
-        return None, time.perf_counter() - start
-
-    @torch.no_grad()
-    def prefill(self) -> DynamicCache | StaticCache:
-        """Both branches' caches: prompts first, then as many rows of zeros.
-
-        Eager, the logits of every position and stream are computed too, as the reference does.
-        """
-        if self._cache is not None:
-            self._cache.reset()
-        both = torch.cat([self._prompts, torch.zeros_like(self._prompts)])
-        cache = DynamicCache(config=self._model.model.config) if self._cache is None else self._cache
-        output = self._model.model(inputs_embeds=self._model.embed(both), past_key_values=cache, use_cache=True)
-        if self._cache is None:
-            self._model.lm_head(self._model.streams(output.last_hidden_state))
-        synchronize()
-        return cache
-
-    @torch.no_grad()
-    def run(self) -> Int[np.ndarray, "B M S"]:
-        """Prefill and all steps; the sampled unified ids."""
-        cache = self.prefill()
-        B, _, S = self._prompts.shape
-        tokens = torch.zeros((B, 1, S), dtype=torch.long, device=DEVICE)
-        tokens[:, 0, 0] = AUDIO
-        ended = torch.zeros(B, dtype=torch.bool, device=DEVICE)
-        rows = []
-        for _ in range(self._steps):
-            tokens = self._next(tokens, cache).clone()
-            rows.append(tokens)
-            ended |= (tokens[:, 0, 0] == EOS) | (tokens[:, 0, 0] == EOT)
-            if bool(ended.all()):  # the reference would stop here; looking waits for the device, as it does there
-                continue
-        return torch.cat(rows, dim=1).cpu().numpy()
-
-    def _step(self, tokens: torch.Tensor, cache: DynamicCache | StaticCache) -> torch.Tensor:
-        model = self._model
-        embedded = model.embed(tokens.tile(2, 1, 1))
-        hidden = model.model(inputs_embeds=embedded, past_key_values=cache, use_cache=True).last_hidden_state
-        logits = model.lm_head(model.streams(hidden)).masked_fill(self._mask, float("-inf"))
-        cond, uncond = logits.chunk(2)
-        logits = cond * self._scale + uncond * (1 - self._scale)
-        logits = logits.masked_fill(self._mask, float("-inf"))
-        if self._temperature == 0:
-            return logits.argmax(-1)
-        best, indices = torch.topk(logits, self._top_k)
-        chances = torch.softmax(best / self._temperature, dim=-1)
-        chosen = torch.multinomial(chances.flatten(end_dim=-2), num_samples=1).view(chances[..., :1].shape)
-        return torch.gather(indices, -1, chosen).squeeze(-1)
+    def _add_gradients(self, rows: slice) -> float:
+        positions = None if self._positions is None else self._positions[rows]
+        loss = self.model.loss(self._tokens[rows], self._weights[rows], positions) / self._count
+        loss.backward()
+        return loss.item()
 
 
 class Loss:
@@ -238,15 +191,26 @@ class Loss:
         self._targets = torch.tensor(arrays["targets"], dtype=torch.long, device=DEVICE)
         self._weights = torch.tensor(arrays["weights"], device=DEVICE)
         self._audio_start = config.architecture.vocabulary.audio_start
+        self._count = count(self._weights)
+        self.parts = Parts(len(self._targets))
         self._held = torch.cuda.memory_allocated() if DEVICE == "cuda" else 0
 
     def run(self) -> float:
-        hidden, head, stream_emb = self._leaves
-        states = _streams(hidden, stream_emb)
-        loss = next_token_loss(states, head, self._audio_start, self._targets, self._weights)
-        torch.autograd.grad(loss, self._leaves)
+        self._forget()
+        loss = self.parts.add_up(self._add_gradients, self._forget)
         synchronize()
+        return loss
+
+    def _add_gradients(self, rows: slice) -> float:
+        hidden, head, stream_emb = self._leaves
+        states = _streams(hidden[rows], stream_emb)
+        loss = next_token_loss(states, head, self._audio_start, self._targets[rows], self._weights[rows]) / self._count
+        loss.backward()
         return loss.item()
+
+    def _forget(self) -> None:
+        for leaf in self._leaves:
+            leaf.grad = None
 
     def temporaries(self) -> int | None:
         """Bytes beyond the inputs; None where torch does not count."""
@@ -254,46 +218,11 @@ class Loss:
         return None if peak is None else peak - self._held
 
 
-class Attention:
-    """`scaled_dot_product_attention` on packed documents, which takes a mask for them."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], segment_ids: Int[np.ndarray, "B T"], dtype: str):
-        B, T, K, G, H = arrays[0].shape
-        shapes = (B, T, K * G, H), (B, T, K, H), (B, T, K, H)
-        self._leaves = [
-            torch.tensor(array.reshape(shape), dtype=getattr(torch, dtype), device=DEVICE)
-            .transpose(1, 2)
-            .contiguous()
-            .requires_grad_()
-            for array, shape in zip(arrays, shapes, strict=True)
-        ]
-        ids = torch.from_numpy(segment_ids).to(DEVICE)
-        one = bool((ids == ids[:, :1]).all())
-        mask = (ids[:, None, :, None] == ids[:, None, None, :]).tril()
-        self._how = {"is_causal": True} if one else {"attn_mask": mask}
-
-    def _attend(self) -> torch.Tensor:
-        return F.scaled_dot_product_attention(*self._leaves, **self._how, enable_gqa=True)
-
-    def forward(self) -> torch.Tensor:
-        with torch.no_grad():
-            out = self._attend()
-        synchronize()
-        return out
-
-    def result(self) -> Float[np.ndarray, "B T N H"]:
-        return self.forward().transpose(1, 2).float().cpu().numpy()
-
-    def both(self) -> None:
-        torch.autograd.grad(self._attend().float().sum(), self._leaves)
-        synchronize()
-
-
 def evaluate(model: Reference, batch: Batch) -> float:
     """Loss of rows that hold one document each."""
     with torch.no_grad():
         tokens, weights = torch.from_numpy(batch.tokens).long(), torch.from_numpy(batch.loss_weights)
-        return model.loss(tokens.to(DEVICE), weights.to(DEVICE), None).item()
+        return (model.loss(tokens.to(DEVICE), weights.to(DEVICE), None) / count(weights[:, 1:])).item()
 
 
 def synchronize() -> None:
@@ -317,17 +246,6 @@ def prepare() -> str:
 
 def _streams(hidden: torch.Tensor, stream_emb: torch.Tensor) -> torch.Tensor:
     return hidden.unsqueeze(2) + torch.cat([torch.zeros_like(stream_emb[:1]), stream_emb[1:]])
-
-
-def _forbidden(config: SizedModel) -> torch.Tensor:
-    """[1, 1, S, V], True where a stream may not emit: all but its own codebook, and for stream 0 eos and eot."""
-    vocabulary = config.architecture.vocabulary
-    mask = torch.ones(vocabulary.num_streams, vocabulary.size, dtype=torch.bool)
-    for stream in range(vocabulary.num_streams):
-        start = vocabulary.audio_pad(stream)
-        mask[stream, start : start + vocabulary.stream_size] = False
-    mask[0, [EOS, EOT]] = False
-    return mask[None, None].to(DEVICE)
 
 
 def _has_flash(config: SizedModel) -> bool:

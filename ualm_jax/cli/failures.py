@@ -48,6 +48,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return words.rstrip("."), 1
     if found := re.search(r"\[OS error (\d+): \w+ ([^\]]+)\]", words):
         return _failed_file(int(found[1]), found[2], re.findall(r'"(/[^"]+)"', words)[:1]), 1
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, in a benchmark
+        return f"out of memory: {words.splitlines()[0].rstrip('.')}; make the batch, the length or the model smaller", 1
     if "RESOURCE_EXHAUSTED" in words and type(error).__module__.startswith("jax"):
         size = re.search(r"allocat\w+ (\d+) ?(?:bytes|B)\b", words)
         wanted = f": {int(size[1]) / 1e9:,.1f} GB in one piece could not be had" if size else ""
