@@ -20,12 +20,13 @@ VERBS = {
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
+    "codec train": ("ualm_jax.cli.codec_train", "a codec of your own, from sounds"),
     "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
 }
-_RESUMED = ("data prepare", "data encode", "train")  # by the same command
+_RESUMED = ("data prepare", "data encode", "train", "codec train")  # by the same command
 
 
 def main() -> int:

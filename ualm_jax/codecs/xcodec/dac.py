@@ -25,26 +25,49 @@ def encoder_length(config: DacConfig, samples):
 def encode(
     params: dict, config: DacConfig, wav: Float[Array, "B N"], lengths: Int[Array, "B"] | None
 ) -> Float[Array, "B T D"]:
-    """Waveforms, zero beyond `lengths`, to acoustic features."""
-    x = conv(wav[:, :, None], **params["first"], padding=3)
-    for block, stride in zip(params["blocks"], config.downsampling_ratios, strict=True):
+    """Waveforms, zero beyond `lengths`, to acoustic features.
+
+    Of "blocks", any number at the front may be absent: then "first" takes their place (`linear_ends`).
+    """
+    strides = config.downsampling_ratios
+    absent = len(strides) - len(params["blocks"])
+    x = wav[:, :, None]
+    if absent:
+        x, lengths = _shortened(params["first"], x, lengths, strides[0])
+    else:
+        x = conv(x, **params["first"], padding=3)
+    for block, stride in zip(params["blocks"], strides[absent:], strict=True):
         x = _residual_units(block["units"], x, lengths)
-        padding = -(-stride // 2)
-        x = conv(masked(snake(x, block["alpha"]), lengths), **block["down"], stride=stride, padding=padding)
-        lengths = None if lengths is None else conv_length(lengths, 2 * stride, stride, padding)
+        x, lengths = _shortened(block["down"], masked(snake(x, block["alpha"]), lengths), lengths, stride)
     return conv(masked(snake(x, params["alpha"]), lengths), **params["last"], padding=1)
 
 
 def decode(
     params: dict, config: DacConfig, x: Float[Array, "B T D"], lengths: Int[Array, "B"] | None
 ) -> Float[Array, "B N"]:
-    """Acoustic features to waveforms of hop * T samples; samples beyond hop * length mean nothing."""
+    """Acoustic features to waveforms of hop * T samples; samples beyond hop * length mean nothing.
+
+    Of "blocks", the last may be absent: then "last" takes its place (`linear_ends`).
+    """
+    strides = config.upsampling_ratios
     x = conv(masked(x, lengths), **params["first"], padding=3)
-    for block, stride in zip(params["blocks"], config.upsampling_ratios, strict=True):
+    for block, stride in zip(params["blocks"], strides, strict=False):
         x = upsample(masked(snake(x, block["alpha"]), lengths), **block["up"], stride=stride)
         lengths = None if lengths is None else lengths * stride
         x = _residual_units(block["units"], x, lengths)
-    return conv(masked(snake(x, params["alpha"]), lengths), **params["last"], padding=3)[:, :, 0]
+    x = masked(snake(x, params["alpha"]), lengths)
+    if len(params["blocks"]) < len(strides):
+        return upsample(x, **params["last"], stride=strides[-1])[:, :, 0]
+    return conv(x, **params["last"], padding=3)[:, :, 0]
+
+
+def _shortened(
+    params: dict, x: Float[Array, "B T C"], lengths: Int[Array, "B"] | None, stride: int
+) -> tuple[Float[Array, "B S D"], Int[Array, "B"] | None]:
+    """A strided convolution with two strides of taps, and the lengths after it."""
+    padding = -(-stride // 2)
+    shorter = None if lengths is None else conv_length(lengths, 2 * stride, stride, padding)
+    return conv(x, **params, stride=stride, padding=padding), shorter
 
 
 def _residual_units(

@@ -1,0 +1,78 @@
+"""Losses, against formulas written down a second time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from helpers.sounds import sounds
+
+from ualm_jax.codecs import losses
+
+
+@pytest.fixture(scope="module")
+def pair():
+    found = sounds(0.5)
+    wanted = np.stack([found["melody"], found["clicks"], 0.05 * found["noise"]])
+    return wanted + 0.02 * np.random.default_rng(0).standard_normal(wanted.shape).astype(np.float32), wanted
+
+
+@pytest.mark.parametrize("window", [64, 256, 1024])
+def test_spectrograms_are_scipys(pair, window):
+    hann = scipy.signal.get_window("hann", window)
+    frames = scipy.signal.stft(
+        pair[1], window=hann, nperseg=window, noverlap=window - window // 4, boundary="zeros", padded=True
+    )[2]
+    theirs = np.abs(np.moveaxis(frames, 1, 2)) * hann.sum() / np.sqrt(np.sum(hann**2))
+    mine = np.asarray(losses.spectrogram(jnp.asarray(pair[1]), window))
+    count = min(mine.shape[1], theirs.shape[1])
+    assert count >= pair[1].shape[1] // (window // 4)
+    np.testing.assert_allclose(mine[:, :count], theirs[:, :count], atol=2e-5)
+
+
+def test_white_noise_has_its_rms_in_every_bin():
+    noise = 0.1 * np.random.default_rng(0).standard_normal((4, 16000)).astype(np.float32)
+    power = np.mean(np.asarray(losses.spectrogram(jnp.asarray(noise), 256)) ** 2, axis=(0, 1))
+    np.testing.assert_allclose(np.sqrt(power[2:-2]), 0.1, rtol=0.1)
+
+
+def test_the_waveform_loss_counts_each_clip_by_its_own_level(pair):
+    made, wanted = pair
+    absolute, squared = losses.waveform(*map(jnp.asarray, pair))
+    error = np.abs(made - wanted).astype(np.float64)
+    want = np.mean(error.sum(1) / (np.abs(wanted).sum(1) + 1e-3 * wanted.shape[1]))
+    assert absolute == pytest.approx(want, rel=1e-4)
+    want = np.mean((error**2).sum(1) / ((wanted.astype(np.float64) ** 2).sum(1) + 1e-6 * wanted.shape[1]))
+    assert squared == pytest.approx(want, rel=1e-4)
+
+
+def test_the_spectral_loss_counts_sounding_and_silent_frames_apart(pair):
+    made, wanted = pair
+    linear, log, silent = losses.spectral(*map(jnp.asarray, pair), (256,), 16000)
+    a, b = (np.asarray(losses.spectrogram(jnp.asarray(wav), 256), np.float64) for wav in pair)
+    assert linear == pytest.approx(np.mean(np.abs(a - b).sum((1, 2)) / (b.sum((1, 2)) + 1e-3 * b[0].size)), rel=1e-4)
+    density = 1 / (700 + np.fft.rfftfreq(256, 1 / 16000))
+    distance = np.average(np.abs(np.log(a + 1e-3) - np.log(b + 1e-3)), axis=2, weights=density)
+    power = (b**2).mean(2)
+    sounds_share = power / (power + 1e-6)
+    want = [
+        np.mean((share * distance).sum(1) / (share.sum(1) + 0.01 * share.shape[1]))
+        for share in (sounds_share, 1 - sounds_share)
+    ]
+    assert (float(log), float(silent)) == pytest.approx(want, rel=1e-3)
+
+
+def test_equal_sounds_cost_nothing(pair):
+    assert all(
+        float(value) < 1e-6
+        for value in (*losses.waveform(pair[1], pair[1]), *losses.spectral(pair[1], pair[1], (64,), 16000))
+    )
+
+
+def test_silence_has_finite_losses_and_gradients():
+    def cost(made, wanted):
+        return sum(losses.waveform(made, wanted)) + sum(losses.spectral(made, wanted, (1024, 64), 16000))
+
+    for wanted in (jnp.zeros((2, 4000)), jnp.ones((2, 4000))):
+        value, grad = jax.value_and_grad(cost)(jnp.zeros((2, 4000)), wanted)
+        assert np.isfinite(value) and np.isfinite(grad).all()

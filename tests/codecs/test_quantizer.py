@@ -1,0 +1,118 @@
+"""The residual quantiser while it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from ualm_jax.codecs.xcodec.quantizer import Codebooks, kmeans, moved, quantize_learning
+from ualm_jax.codecs.xcodec.rvq import dequantize, quantize
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+
+BOOKS, SIZE, WIDTH, ROWS, FRAMES = 3, 8, 5, 8, 6
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def given():
+    rng = np.random.default_rng(0)
+    embed = rng.standard_normal((BOOKS, SIZE, WIDTH)).astype(np.float32) * np.float32([1, 0.5, 0.25])[:, None, None]
+    return jnp.asarray(embed), jnp.asarray(rng.standard_normal((ROWS, FRAMES, WIDTH)), jnp.float32)
+
+
+def test_the_codes_are_those_of_a_codec_in_use(given):
+    embed, x = given
+    found = quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY)
+    np.testing.assert_array_equal(found.codes, quantize(embed, x))
+    np.testing.assert_allclose(found.vectors, dequantize(embed, found.codes), atol=1e-6)
+
+
+def test_gradients_pass_straight_through_to_the_vectors_and_not_to_the_codebooks(given):
+    embed, x = given
+    weights = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+
+    def total(embed, x):
+        return jnp.sum(weights * quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY).vectors)
+
+    to_embed, to_x = jax.grad(total, (0, 1))(embed, x)
+    np.testing.assert_array_equal(to_x, weights)
+    np.testing.assert_array_equal(to_embed, 0)
+
+
+def test_commitment_pulls_each_vector_towards_the_codewords_it_chose(given):
+    embed, x = given
+    found = quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY)
+    left, squares = np.asarray(x), 0.0
+    for q in range(BOOKS):
+        left = left - np.asarray(embed)[q][np.asarray(found.codes)[:, :, q]]
+        squares += np.sum(left**2)
+    assert found.commitment == pytest.approx(squares / (ROWS * FRAMES * BOOKS * WIDTH), rel=1e-5)
+    pull = jax.grad(lambda x: quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY).commitment)(x)
+    nearer = quantize_learning(embed, x - 0.1 * pull, jnp.full(ROWS, BOOKS), KEY)
+    assert nearer.commitment < found.commitment
+
+
+def test_a_row_that_uses_few_codebooks_teaches_the_others_nothing(given):
+    embed, x = given
+    layers = jnp.array([1, 2, 3, 1, 2, 3, 1, 2])
+    found = quantize_learning(embed, x, layers, KEY)
+    for row, number in enumerate(layers):
+        want = dequantize(embed[:number], found.codes[row : row + 1, :, :number])[0]
+        np.testing.assert_allclose(found.vectors[row], want, atol=1e-6)
+    np.testing.assert_array_equal(
+        found.counts.sum(1), FRAMES * np.array([np.sum(np.asarray(layers) > q) for q in range(BOOKS)])
+    )
+    np.testing.assert_allclose(found.sums[0].sum(0), x.sum((0, 1)), rtol=1e-4, atol=1e-4)
+
+
+def test_codebooks_move_to_the_mean_of_what_chose_them(given):
+    embed, x = given
+    found = quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY)
+    chosen = np.asarray(found.codes)[:, :, 0].ravel()
+    after = moved(Codebooks(embed, embed * 0.0, jnp.zeros((BOOKS, SIZE))), found, decay=0.0, dead_below=0.0)
+    for code in np.unique(chosen):
+        np.testing.assert_allclose(
+            after.embed[0, code], np.asarray(x).reshape(-1, WIDTH)[chosen == code].mean(0), rtol=1e-3
+        )
+    slow = moved(Codebooks(embed, embed * 4.0, jnp.full((BOOKS, SIZE), 4.0)), found, decay=0.9, dead_below=0.0)
+    want = (0.9 * 4 * embed + 0.1 * found.sums) / (0.9 * 4 + 0.1 * found.counts)[..., None]
+    np.testing.assert_allclose(slow.embed, want, rtol=1e-4)
+
+
+def test_a_dead_code_comes_to_life_where_a_vector_is(given):
+    embed, x = given
+    far = embed.at[0, 3].set(100.0)
+    books = Codebooks(far, far, jnp.ones((BOOKS, SIZE)).at[0, 3].set(1e-4))
+    after = moved(books, quantize_learning(far, x, jnp.full(ROWS, BOOKS), KEY), decay=0.99, dead_below=0.1)
+    distances = np.linalg.norm(np.asarray(x).reshape(-1, WIDTH) - np.asarray(after.embed[0, 3]), axis=1)
+    assert distances.min() < 1e-3
+    assert after.cluster_size[0, 3] == pytest.approx(float(after.cluster_size[0].mean()), rel=0.2)
+
+
+def test_kmeans_finds_clusters_and_each_book_leaves_less():
+    rng = np.random.default_rng(2)
+    centres = 10 * rng.standard_normal((SIZE, WIDTH))
+    frames = (centres[rng.integers(SIZE, size=4000)] + rng.standard_normal((4000, WIDTH))).astype(np.float32)
+    books, left = kmeans(jnp.asarray(frames), BOOKS, 4 * SIZE, 20, KEY)
+    nearest = np.linalg.norm(centres[:, None] - np.asarray(books.embed[0])[None], axis=2).min(1)
+    assert nearest.max() < 2
+    assert left[0] < 0.02 and np.all(np.diff(left) < 0)
+
+
+def test_eight_devices_learn_what_one_learns(given):
+    embed, x = given
+    layers = jnp.array([1, 2, 3, 3, 2, 3, 1, 2])
+    alone = quantize_learning(embed, x, layers, KEY)
+    with jax.set_mesh(make_mesh(MeshConfig(data=4, fsdp=2), jax.devices()[:8])):
+        spread = jax.jit(
+            jax.shard_map(
+                lambda embed, x, layers: quantize_learning(embed, x, layers, KEY, ("data", "fsdp"))[3:],
+                in_specs=(PartitionSpec(), PartitionSpec(("data", "fsdp")), PartitionSpec(("data", "fsdp"))),
+                out_specs=PartitionSpec(),
+                check_vma=False,
+            )
+        )(*(np.asarray(a) for a in (embed, x, layers)))
+        spread = jax.device_get(spread)
+    for mine, theirs in zip(alone[3:], spread, strict=True):
+        np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5)

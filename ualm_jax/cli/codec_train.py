@@ -1,0 +1,43 @@
+"""`ualm codec train`: a codec from a config file."""
+
+import argparse
+import pathlib
+
+_DESCRIPTION = """\
+Trains a codec. The work folder receives checkpoints, metrics.jsonl, TensorBoard files and the codec itself, as a
+folder that `ualm data tokenize --codec` and `transformers` open. If it holds a checkpoint, the run goes on from there,
+bit for bit. Ctrl-C and SIGTERM save first.
+
+  ualm codec train --config configs/codec_small.py --workdir runs/codec
+  ualm codec train --config configs/codec_small.py --workdir runs/codec --config.data.folder=sounds/
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm codec train",
+        description=_DESCRIPTION,
+        epilog="Any field of the config can be overridden: --config.train.steps=50 --config.data.batch_size=8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/codec_small.py")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where the run lives")
+    parser.add_argument("--devices", type=int, metavar="N", help="pretend to be N CPU devices, to try a mesh")
+    args, overrides = parser.parse_known_args(argv)
+    for override in overrides:
+        if not override.startswith("--config."):
+            parser.error(f"unknown argument {override}; fields are set as --config.group.field=value")
+
+    from ualm_jax.cli.config_file import load_config
+    from ualm_jax.mapping import from_mapping
+    from ualm_jax.parallel.startup import start
+    from ualm_jax.train.codec_config import CodecRunConfig
+
+    config = from_mapping(CodecRunConfig, load_config(args.config, overrides).to_dict())
+    start(cpu_devices=args.devices)
+
+    from ualm_jax.train.codec import train_codec
+
+    train_codec(config, args.workdir)
+    return 0

@@ -1,0 +1,130 @@
+"""Networks that tell decoded sound from real: multi-period and multi-resolution spectrogram discriminators.
+
+Periods as in HiFi-GAN (Kong et al. 2020), complex spectrograms in bands as in DAC (Kumar et al. 2023). The second kind
+stands where BigVGAN-v2 has its sub-band constant-Q discriminator: both look at bands at several resolutions.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ualm_jax.errors import UserError
+
+_BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # bounds, in shares of the spectrum
+_PERIOD_STRIDES = (3, 3, 3, 1)
+_SLOPE = 0.1  # of the leaky rectifier
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """periods: samples at which waveforms are folded. windows: of the spectrograms, in samples. width: channels of the
+    first layer; those of periods double with each layer up to 16 times as many.
+    """
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    windows: tuple[int, ...] = (2048, 1024, 512)
+    width: int = 32
+
+    def __post_init__(self):
+        if not self.periods and not self.windows:
+            raise UserError("discriminators.periods and discriminators.windows are both empty; name at least one")
+        if self.width < 1 or min((*self.periods, *self.windows)) < 2:
+            raise UserError("discriminators: width must be positive, periods and windows at least 2")
+
+
+def init_discriminators(config: DiscriminatorConfig, channels: int, seed: int) -> dict:
+    """Parameters for waveforms of `channels` channels: numpy arrays, the same on every machine."""
+    draws = np.random.default_rng(seed)
+
+    def conv(height: int, breadth: int, into: int, out: int) -> dict:
+        bound = 1.0 / np.sqrt(height * breadth * into)
+        return {
+            "kernel": draws.uniform(-bound, bound, (height, breadth, into, out)).astype(np.float32),
+            "bias": np.zeros(out, np.float32),
+        }
+
+    def period() -> list[dict]:
+        widths = [channels, *(config.width * min(2**i, 16) for i in range(len(_PERIOD_STRIDES)))]
+        layers = [conv(5, 1, a, b) for a, b in zip(widths, widths[1:], strict=False)]
+        return [*layers, conv(3, 1, widths[-1], 1)]
+
+    def band() -> list[dict]:
+        into, width = 2 * channels, config.width
+        return [
+            conv(3, 9, into, width),
+            *(conv(3, 9, width, width) for _ in range(2)),
+            conv(3, 3, width, width),
+            conv(3, 3, width, 1),
+        ]
+
+    return {
+        "periods": [period() for _ in config.periods],
+        "spectrograms": [[band() for _ in _BANDS[1:]] for _ in config.windows],
+    }
+
+
+def discriminate(params: dict, config: DiscriminatorConfig, wav: Float[Array, "B N C"]) -> list[list[Array]]:
+    """Of every discriminator: what its layers say, the last of them the verdict (1 real, 0 made)."""
+    found = [_period(layers, wav, p) for layers, p in zip(params["periods"], config.periods, strict=True)]
+    for bands, window in zip(params["spectrograms"], config.windows, strict=True):
+        spectrum = _complex_spectrogram(wav, window)
+        bounds = [round(b * spectrum.shape[2]) for b in _BANDS]
+        for layers, first, stop in zip(bands, bounds, bounds[1:], strict=False):
+            found.append(_band(layers, spectrum[:, :, first:stop]))
+    return found
+
+
+def _period(layers: list[dict], wav: Float[Array, "B N C"], period: int) -> list[Array]:
+    batch, samples, channels = wav.shape
+    x = jnp.pad(wav, ((0, 0), (0, -samples % period), (0, 0)), mode="reflect")
+    x = x.reshape(batch, -1, period, channels)
+    found = []
+    for layer, stride in zip(layers[:-1], _PERIOD_STRIDES, strict=True):
+        x = jax.nn.leaky_relu(_conv2d(x, layer, (stride, 1)), _SLOPE)
+        found.append(x)
+    return [*found, _conv2d(x, layers[-1], (1, 1))]
+
+
+def _band(layers: list[dict], x: Float[Array, "B T F C"]) -> list[Array]:
+    found = []
+    for i, layer in enumerate(layers[:-1]):
+        x = jax.nn.leaky_relu(_conv2d(x, layer, (1, 2 if 0 < i < 3 else 1)), _SLOPE)
+        found.append(x)
+    return [*found, _conv2d(x, layers[-1], (1, 1))]
+
+
+def _conv2d(x: Float[Array, "B H W C"], layer: dict, strides: tuple[int, int]) -> Float[Array, "B H W D"]:
+    padding = [(size // 2, size // 2) for size in layer["kernel"].shape[:2]]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, layer["kernel"], strides, padding, dimension_numbers=numbers) + layer["bias"]
+
+
+def _complex_spectrogram(wav: Float[Array, "B N C"], window: int) -> Float[Array, "B T F C2"]:
+    """Real and imaginary parts, of windows a quarter of their length apart, beside each other as channels."""
+    batch, samples, channels = wav.shape
+    hop = window // 4
+    x = jnp.pad(wav, ((0, 0), (window // 2, window // 2 + -samples % hop), (0, 0)))
+    blocks = jnp.moveaxis(x, 2, 1).reshape(batch, channels, -1, hop)
+    count = blocks.shape[2] - 3
+    frames = jnp.concatenate([blocks[:, :, i : i + count] for i in range(4)], axis=-1)
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    spectrum = jnp.fft.rfft(frames * (hann / np.sqrt(np.sum(hann**2))))
+    return jnp.moveaxis(jnp.concatenate([spectrum.real, spectrum.imag], axis=1), 1, 3)
+
+
+def verdict_loss(found: list[list[Array]], real: bool) -> Float[Array, ""]:
+    """Least squares (Mao et al. 2017): mean squared distance of the verdicts from 1 (real) or 0."""
+    return sum(jnp.mean((layers[-1] - float(real)) ** 2) for layers in found) / len(found)
+
+
+def feature_matching(made: list[list[Array]], real: list[list[Array]]) -> Float[Array, ""]:
+    """Mean absolute difference of all layers but the verdicts, each by the mean magnitude it has on real sound."""
+    terms = [
+        jnp.mean(jnp.abs(a - b)) / (jnp.mean(jnp.abs(b)) + 1e-4)
+        for mine, theirs in zip(made, real, strict=True)
+        for a, b in zip(mine[:-1], theirs[:-1], strict=True)
+    ]
+    return sum(terms) / len(terms)

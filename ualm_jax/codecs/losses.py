@@ -1,0 +1,59 @@
+"""What a decoded sound costs: distances between waveforms, differentiable, averaged over clips."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+SILENCE = 1e-3  # RMS of full scale, -60 dB: below it differences count no more
+_FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
+
+
+def spectrogram(wav: Float[Array, "B N"], window: int) -> Float[Array, "B T F"]:
+    """Magnitudes of windows of `window` samples (periodic Hann), a quarter of that apart, zeros around the clip.
+
+    Divided by the root of the window's energy: white noise of RMS r has magnitudes about r in every bin.
+    """
+    hop = window // 4
+    blocks = -(-wav.shape[1] // hop)
+    padded = jnp.pad(wav, ((0, 0), (window // 2, window // 2 + blocks * hop - wav.shape[1]))).reshape(len(wav), -1, hop)
+    frames = jnp.concatenate([padded[:, i : i + blocks + 1] for i in range(4)], axis=-1)
+    hann = np.hanning(window + 1)[:-1].astype(np.float32)
+    spectrum = jnp.fft.rfft(frames * (hann / np.sqrt(np.sum(hann**2))))
+    return jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
+
+
+def spectral(
+    made: Float[Array, "B N"], wanted: Float[Array, "B N"], windows: tuple[int, ...], sample_rate: int
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Multi-resolution STFT distances (Yamamoto et al. 2020, "Parallel WaveGAN"): (linear, logarithmic, silent).
+
+    Linear: sum of absolute differences by the sum of magnitudes, clip by clip, so that a soft clip counts like a loud
+    one. Logarithmic: mean absolute difference of logarithms, floored at SILENCE, of frames where the wanted sound is,
+    so that a click between pauses counts like a long tone; bins count as densely as they lie on the mel scale, so that
+    a bass drum counts like a cymbal. Silent: the same of the other frames.
+    """
+    linear = log = silent = 0.0
+    for window in windows:
+        a, b = spectrogram(made, window), spectrogram(wanted, window)
+        linear += jnp.mean(jnp.sum(jnp.abs(a - b), (1, 2)) / (jnp.sum(b, (1, 2)) + SILENCE * b[0].size))
+        distance = jnp.abs(jnp.log(a + SILENCE) - jnp.log(b + SILENCE)) @ _mel_density(window, sample_rate)
+        power = jnp.mean(b**2, 2)
+        sounding = power / (power + SILENCE**2)
+        frames = b.shape[1]
+        log += jnp.mean(jnp.sum(sounding * distance, 1) / (jnp.sum(sounding, 1) + _FEWEST * frames))
+        silent += jnp.mean(jnp.sum((1 - sounding) * distance, 1) / (jnp.sum(1 - sounding, 1) + _FEWEST * frames))
+    return linear / len(windows), log / len(windows), silent / len(windows)
+
+
+def _mel_density(window: int, sample_rate: int) -> Float[np.ndarray, " F"]:
+    """Weights of the bins of a spectrum, 1 in all: the derivative of the mel scale, 1 / (700 Hz + frequency)."""
+    weights = 1.0 / (700.0 + np.arange(window // 2 + 1) * sample_rate / window)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def waveform(made: Float[Array, "B N"], wanted: Float[Array, "B N"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(absolute, squared) error by the clip's own magnitude and energy."""
+    error, samples = made - wanted, wanted.shape[1]
+    absolute = jnp.sum(jnp.abs(error), 1) / (jnp.sum(jnp.abs(wanted), 1) + SILENCE * samples)
+    squared = jnp.sum(error**2, 1) / (jnp.sum(wanted**2, 1) + SILENCE**2 * samples)
+    return jnp.mean(absolute), jnp.mean(squared)

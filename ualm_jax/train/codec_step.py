@@ -1,0 +1,148 @@
+"""The codec as a generator: an autoencoder first, then with codes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
+
+from ualm_jax.codecs import losses
+from ualm_jax.codecs.xcodec.quantizer import Codebooks, kmeans, moved, quantize_learning
+from ualm_jax.codecs.xcodec.trainable import SMALLEST_ALPHA, Trainable
+from ualm_jax.train.codec_config import CodecLossConfig, CodecRunConfig, QuantizerConfig
+from ualm_jax.train.gan import AXES, GanState, Made, gathered, make_gan_step
+from ualm_jax.train.optimizer import make_optimizer
+
+_WIDEST = 3.0  # of a feature, while there are no codes: what lies beyond costs
+_WIDTH_COST = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecGenerator:
+    """Waveforms to themselves. `rest` of the state are the codebooks; with `codes` they are used and learn."""
+
+    trainable: Trainable
+    loss: CodecLossConfig
+    quantizer: QuantizerConfig
+    codes: bool
+
+    def make(self, params: Any, rest: Codebooks, batch: dict[str, Array], key: Array) -> Made:
+        """batch: {"wav": [B, N]}."""
+        wav = batch["wav"]
+        vectors = self.trainable.vectors(params, wav)
+        if not self.codes:
+            beyond = jnp.mean(jax.nn.relu(jnp.abs(vectors) - _WIDEST) ** 2)
+            made = self.trainable.waveform(params, vectors)
+            return Made(made[..., None], wav[..., None], _WIDTH_COST * beyond, {}, None)
+        pick, layers = jax.random.split(key)
+        found = quantize_learning(rest.embed, vectors, self._layers(layers, len(wav)), pick, AXES)
+        share = found.counts / jnp.maximum(found.counts.sum(1, keepdims=True), 1.0)
+        metrics = {
+            "commitment": found.commitment,
+            "perplexity": jnp.exp(-jnp.sum(share * jnp.log(share + 1e-9), 1)),
+        }
+        made = self.trainable.waveform(params, found.vectors)
+        return Made(made[..., None], wav[..., None], self.loss.commitment * found.commitment, metrics, found)
+
+    def _layers(self, key: Array, rows: int) -> Array:
+        """How many codebooks each of this device's rows uses; drawn for all rows, so that meshes do not matter."""
+        books, total = self.trainable.config.num_quantizers, rows * jax.lax.axis_size(AXES)
+        which, number = jax.random.split(key)
+        fewer = jax.random.bernoulli(which, self.quantizer.dropout, (total,))
+        layers = jnp.where(fewer, jax.random.randint(number, (total,), 1, books + 1), books)
+        return jax.lax.dynamic_slice_in_dim(layers, jax.lax.axis_index(AXES) * rows, rows)
+
+    def reconstruction(
+        self, made: Float[Array, "B N 1"], wanted: Float[Array, "B N 1"]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The weighted sum of `losses`, and its parts."""
+        made, wanted = made[..., 0], wanted[..., 0]
+        absolute, squared = losses.waveform(made, wanted)
+        linear, log, silent = losses.spectral(made, wanted, self.loss.windows, self.trainable.config.sample_rate)
+        parts = {"absolute": absolute, "squared": squared, "linear": linear, "log": log, "silent": silent}
+        return sum(getattr(self.loss, name) * value for name, value in parts.items()), parts
+
+    def learn(self, rest: Codebooks, found: Any) -> Codebooks:
+        """The codebooks after a batch."""
+        return moved(rest, found, self.quantizer.decay, self.quantizer.dead_below) if self.codes else rest
+
+    def allowed(self, params: Any) -> Any:
+        """Snakes divide by their alpha: those of the trained layers stay away from zero."""
+        return self.trainable.with_alphas(params, lambda alpha: jnp.maximum(alpha, SMALLEST_ALPHA))
+
+
+class CodecStep:
+    """(state, batch) to (state, metrics): by its number a step is one of the autoencoder's, one with codes, or one with
+    discriminators too. Between the first and the second the codebooks are made.
+
+    sounds: number -> waveforms [B, N] on the mesh, of which the codebooks are made.
+    """
+
+    def __init__(self, config: CodecRunConfig, trainable: Trainable, sounds: Callable[[int], Array], step: int):
+        self._config, self._trainable, self._sounds, self._number = config, trainable, sounds, step
+        optimizer, judges_optimizer = make_optimizer(config.optimizer), make_optimizer(config.judges_optimizer)
+
+        def phase(codes: bool, adversarial: bool):
+            return make_gan_step(
+                CodecGenerator(trainable, config.loss, config.quantizer, codes),
+                optimizer,
+                config.adversarial if adversarial else None,
+                judges_optimizer,
+                seed=config.train.seed,
+                averaging=config.train.averaging,
+            )
+
+        self._autoencoder, self._coded, self._judged = phase(False, False), phase(True, False), phase(True, True)
+
+    def __call__(self, state: GanState, batch: dict[str, Array]) -> tuple[GanState, dict[str, Array]]:
+        begin, judged = self._config.quantizer.begin, self._config.adversarial.begin
+        if self._number == begin:
+            state = state._replace(rest=self._codebooks(state.params))
+        if self._number < begin:
+            step = self._autoencoder
+        elif judged is None or self._number < judged:
+            step = self._coded
+        else:
+            step = self._judged
+        self._number += 1
+        return step(state, batch)
+
+    def _codebooks(self, params: Any) -> Codebooks:
+        """By k-means, of the vectors of `kmeans_frames` frames."""
+        quantizer, codec = self._config.quantizer, self._trainable.config
+        rows = PartitionSpec(AXES, None, None)
+        vectors = jax.jit(
+            lambda params, wav: jax.reshard(
+                jax.shard_map(
+                    self._trainable.vectors,
+                    in_specs=(PartitionSpec(), PartitionSpec(AXES, None)),
+                    out_specs=rows,
+                    check_vma=False,
+                )(gathered(params), wav),
+                PartitionSpec(),
+            ).reshape(-1, codec.hidden_size)
+        )
+        frames, number = [], 0
+        while sum(map(len, frames)) < quantizer.kmeans_frames:
+            frames.append(vectors(params, self._sounds(number)))
+            number += 1
+        key = jax.random.key(self._config.train.seed)
+        make = jax.shard_map(
+            lambda frames, key: kmeans(frames, codec.num_quantizers, codec.codebook_size, quantizer.kmeans_rounds, key)[
+                0
+            ],
+            in_specs=(PartitionSpec(), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
+        return jax.jit(make)(jnp.concatenate(frames)[: quantizer.kmeans_frames], key)
+
+
+def empty_codebooks(trainable: Trainable) -> Codebooks:
+    """What stands in the state before there are codes."""
+    config = trainable.config
+    shape = (config.num_quantizers, config.codebook_size, config.hidden_size)
+    return Codebooks(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[:2]))
