@@ -1,7 +1,7 @@
 """A codec of 1.8 M parameters for SoundScript: minutes on a GPU, hours on two cores.
 
 ualm codec train --config configs/codec_small.py --workdir runs/codec
-ualm codec eval runs/codec/codec
+ualm codec train ... --config.data.batch_size=12 --config.data.frames=24   on two cores
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +29,8 @@ def get_config() -> ConfigDict:
                 "workers": 0,
                 "threads": 2,
                 "seed": 0,
-                "batch_size": 16,
-                "frames": 24,
+                "batch_size": 32,
+                "frames": 48,
                 "gain_db": (-6.0, 3.0),
             },
             "loss": {

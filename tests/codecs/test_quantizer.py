@@ -112,7 +112,7 @@ def test_eight_devices_learn_what_one_learns(given):
                 out_specs=PartitionSpec(),
                 check_vma=False,
             )
-        )(*(np.asarray(a) for a in (embed, x, layers)))
+        )(np.asarray(embed), *(jax.device_put(np.asarray(a), PartitionSpec(("data", "fsdp"))) for a in (x, layers)))
         spread = jax.device_get(spread)
     for mine, theirs in zip(alone[3:], spread, strict=True):
         np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-5)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from helpers import xcodec_oracle
 from helpers.sounds import sounds
+from transformers import XcodecConfig as TheirConfig
+from transformers.models.xcodec.modeling_xcodec import XcodecResidualVectorQuantization
 
-from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig
+from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig, bandwidths
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.principal import init_principal
@@ -17,7 +19,7 @@ from ualm_jax.codecs.xcodec.trainable import NO_SEMANTICS, Trainable
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 
 SMALL = XCodecConfig(
-    target_bandwidths=(0.2, 0.4, 0.6),
+    target_bandwidths=bandwidths(3, 16, 320),
     codebook_size=16,
     acoustic=DacConfig(
         encoder_hidden_size=4,
@@ -43,7 +45,7 @@ def trained(request, tmp_path_factory):
     # Parameters as no initialisation leaves them: all biases and snakes differ.
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: leaf + 0.02 * rng.standard_normal(leaf.shape).astype(np.float32),
+        lambda leaf: jnp.asarray(leaf + 0.02 * rng.standard_normal(leaf.shape), jnp.float32),
         network.narrowed(init_random(network.config, 1)),
     )
     vectors = network.vectors(params, jnp.asarray(wavs))
@@ -86,6 +88,17 @@ def test_training_goes_on_from_the_stored_codec(trained):
     jax.tree.map(np.testing.assert_array_equal, network.narrowed(full), jax.tree.map(np.asarray, params))
 
 
+@pytest.mark.parametrize("size", [16, 64, 100, 128, 1024])
+def test_every_bandwidth_pays_for_its_codebooks_here_and_in_transformers(size):
+    given = bandwidths(12, size, 320)
+    for number, bandwidth in enumerate(given, start=1):
+        config = XCodecConfig(target_bandwidths=given[:number], codebook_size=size)
+        assert config.num_quantizers == number
+        theirs = TheirConfig(target_bandwidths=list(given[:number]), codebook_size=size)
+        quantizer = XcodecResidualVectorQuantization(theirs)
+        assert theirs.num_quantizers == quantizer.get_num_quantizers_for_bandwidth(bandwidth) == number
+
+
 def test_without_a_semantic_branch_the_stored_one_contributes_nothing():
     network = NETWORKS["whole"]
     full = network.widened(network.narrowed(init_random(SMALL, 0)), jnp.zeros((3, 16, 16)))
@@ -106,6 +119,7 @@ def test_principal_components_pass_sound_from_the_first_step_on():
     wavs = np.stack([wav for name, wav in sounds(1.0).items() if name in ("tone", "chord", "melody", "clicks")])
 
     def error(params):
+        params = jax.tree.map(jnp.asarray, params)
         made = network.waveform(params, network.vectors(params, jnp.asarray(wavs)))
         return float(np.sum((made - wavs) ** 2) / np.sum(wavs**2))
 

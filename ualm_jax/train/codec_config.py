@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from ualm_jax.codecs.xcodec.config import DacConfig, HubertConfig, XCodecConfig
+from ualm_jax.codecs.xcodec.config import DacConfig, HubertConfig, XCodecConfig, bandwidths
 from ualm_jax.codecs.xcodec.trainable import NO_SEMANTICS, Trainable
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig
@@ -38,16 +38,12 @@ class CodecShape:
             self.decoder_hidden_size,
             self.upsampling_ratios,
         )
-        rate = math.ceil(16000 / math.prod(self.downsampling_ratios))
-        bits = math.ceil(math.log2(self.codebook_size))
         config = XCodecConfig(
-            target_bandwidths=tuple(n * rate * bits / 1000 for n in range(1, self.num_codebooks + 1)),
+            target_bandwidths=bandwidths(self.num_codebooks, self.codebook_size, math.prod(self.downsampling_ratios)),
             codebook_size=self.codebook_size,
             acoustic=acoustic,
             semantic=HubertConfig() if self.semantic else NO_SEMANTICS,
         )
-        if config.num_quantizers != self.num_codebooks:
-            raise ValueError(f"{self.num_codebooks} codebooks come out as {config.num_quantizers}")
         return Trainable(config, self.linear_ends)
 
 

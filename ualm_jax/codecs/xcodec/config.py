@@ -130,6 +130,21 @@ class XCodecConfig:
         return int(1000 * self.target_bandwidths[-1] // (self.frame_rate * bits))
 
 
+def bandwidths(num_quantizers: int, codebook_size: int, hop: int, sample_rate: int = 16000) -> tuple[float, ...]:
+    """`target_bandwidths` of a codec with that many codebooks: what 1, 2, ... of them take, in kbit/s.
+
+    `transformers` divides by what one takes and cuts the quotient off, so each is the smallest number that survives it.
+    """
+    each = math.ceil(math.log2(codebook_size)) * math.ceil(sample_rate / hop) / 1000
+    found = []
+    for number in range(1, num_quantizers + 1):
+        bandwidth = number * each
+        while bandwidth / each < number or 1000 * bandwidth // (1000 * each) < number:
+            bandwidth = math.nextafter(bandwidth, math.inf)
+        found.append(bandwidth)
+    return tuple(found)
+
+
 def read_config(path: Path) -> XCodecConfig:
     """Read an HF `config.json`. Absent fields take HF's defaults; training-only fields are ignored.
 

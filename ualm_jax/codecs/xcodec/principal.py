@@ -13,11 +13,8 @@ from ualm_jax.codecs.xcodec.config import DacConfig
 from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.trainable import Trainable
 
-_UNIT_GAIN = 0.1  # of what residual units add, and of what free channels do
-_ALPHA, _UNIT_ALPHA = 0.005, 1.0  # of the snakes all sound passes (nearly linear), and of those inside residual units
-_WHITENING = 0.25  # 1 gives all components of a layer one deviation, 0 leaves them as they are
-_FIRST_WHITENING = 0.5  # of the first layer, where high notes are soft
-_FREE = 0.25  # of the channels of all other layers: random, for what is no linear transform (the level of a noise)
+_UNIT_GAIN = 0.1  # of what residual units add
+_ALPHA, _UNIT_ALPHA = 0.002, 1.0  # of the snakes all sound passes (nearly linear), and of those inside residual units
 _BLOCKS = 40_000  # as many as principal components are estimated of
 
 
@@ -54,19 +51,9 @@ def init_principal(trainable: Trainable, sounds: Float[np.ndarray, "B N"], seed:
         _, vectors = np.linalg.eigh(chosen.T @ chosen)
         components = np.zeros((flat.shape[1], width))
         components[:, : min(width, flat.shape[1])] = vectors[:, ::-1][:, :width]
-        kept = width - round(_FREE * width) if down is not encoder["first"] else width
-        components[:, kept:] = draws.standard_normal((len(components), width - kept)) / np.sqrt(len(components))
-        deviations = np.sqrt(np.mean((flat @ components) ** 2, axis=0))
-        scale = np.maximum(deviations, 1e-3 * deviations.max()) ** -(
-            _FIRST_WHITENING if down is encoder["first"] else _WHITENING
-        )
-        scale[kept:] = 1 / np.maximum(deviations[kept:], 1e-3 * deviations.max())
-        scale /= np.sqrt(np.mean((deviations * scale) ** 2))
+        scale = 1.0 / np.sqrt(np.mean((flat @ components) ** 2))
         kernel = components.reshape(2 * stride, -1, width) * window[:, :, None]
-        down["kernel"][:] = kernel * scale
-        kernel = kernel / scale
-        kernel[:, :, kept:] *= _UNIT_GAIN
-        up["kernel"][:] = kernel.transpose(0, 2, 1)
+        down["kernel"][:], up["kernel"][:] = kernel * scale, (kernel / scale).transpose(0, 2, 1)
         x = (flat @ (components * scale)).reshape(len(x), -1, width)
     width = config.hidden_size
     flat = x.reshape(-1, x.shape[2])
