@@ -5,12 +5,13 @@ python tools/plot_run.py runs/tiny loss.png
 
 import json
 import pathlib
-import sys
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+
+from ualm_jax.cli.arguments import Parser, input_directory, output_file
 
 
 def plot_run(workdir: pathlib.Path, out: pathlib.Path) -> None:
@@ -38,4 +39,10 @@ def plot_run(workdir: pathlib.Path, out: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    plot_run(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    parser = Parser("plot_run.py", description=__doc__)
+    parser.add_argument("workdir", type=input_directory, metavar="WORKDIR", help="of `ualm train`")
+    parser.add_argument("out", type=output_file(".png"), metavar="FILE.png", help="the picture to make")
+    args = parser.parse_args()
+    if not (args.workdir / "metrics.jsonl").is_file():
+        parser.error(f"{args.workdir} has no metrics.jsonl: expected the --workdir of `ualm train`")
+    plot_run(args.workdir, args.out)

@@ -1,0 +1,76 @@
+"""`tools/demo.py` touches nothing that it has not made, and keeps what it has made."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ualm_jax.errors import UserError
+
+TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    spec = importlib.util.spec_from_file_location("demo", TOOLS / "demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_folder_of_someone_else_is_left_as_it_is(tmp_path):
+    (tmp_path / "thesis.txt").write_text("thesis")
+    done = subprocess.run([sys.executable, TOOLS / "demo.py", "--out", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "thesis.txt").read_text() == "thesis"
+
+
+def test_a_second_run_keeps_data_and_training_and_prints_commands_that_can_be_pasted(
+    demo, tmp_path, monkeypatch, capfd
+):
+    out = tmp_path / "the demo"
+    with pytest.raises(UserError):
+        (tmp_path / "file").touch()
+        demo.claim(tmp_path)
+    demo.claim(out)
+    (out / "data").mkdir()
+    (out / "data" / "dataset.json").touch()
+    (out / "run" / "checkpoints" / "100").mkdir(parents=True)
+    called = []
+    monkeypatch.setattr(demo, "ualm", lambda *words, **options: called.append((words, options)))
+    for name in ("plot_run", "save_spectrogram_png", "read_audio"):
+        monkeypatch.setattr(demo, name, lambda *_, **__: None)
+    demo.demo(out)
+    (train, options), (generate, _) = called
+    assert train[0].startswith("train ") and options == {} and generate[0].startswith("generate ")
+    assert (out / "run" / "checkpoints" / "100").is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(demo.subprocess, "Popen", Finished)
+    demo.ualm("generate --workdir", out / "run", "--prompt", [demo.PROMPT])
+    assert capfd.readouterr().out.splitlines()[-1] == (
+        f"$ ualm generate --workdir '{out / 'run'}' --prompt 'Three short clicks, then a low tone.'"
+    )
+
+
+class Finished:
+    stdout, returncode = (), 0
+
+    def __init__(self, command, **_):
+        assert "--prompt" in command
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_a_picture_without_a_run_is_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, TOOLS / "plot_run.py", tmp_path, tmp_path / "loss.png"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no metrics.jsonl" in done.stderr
