@@ -25,8 +25,9 @@ VERBS = {
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
+    "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
-_RESUMED = ("data prepare", "data encode", "train", "codec train")  # by the same command
+_RESUMED = ("data prepare", "data encode", "train", "codec train", "eval soundscript")  # by the same command
 
 
 def main() -> int:

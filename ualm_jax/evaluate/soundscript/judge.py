@@ -7,6 +7,7 @@ pitch     every pitch is within a quarter tone of what was asked for; the ends o
 duration  every duration is within 60 ms or a fifth
 gap       every pause between an event and the next is within 60 ms or a fifth
 loudness  what was called louder is louder, by 3 dB at least
+overlap   what should sound while the first event does begins within it
 
 A track that nothing was asked of is None. Pitches, durations and gaps are looked at where events can be paired; an
 event that has no partner is a fault of every track that asks something of it.
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 
 from ualm_jax.data.raw.soundscript import Event, Scene
 
-TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness")
+TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness", "overlap")
 PITCH_CENTS, SWEEP_CENTS = 50.0, 200.0
 SECONDS, SHARE = 0.06, 0.2
 LOUDER_DB = 3.0
@@ -32,6 +33,8 @@ class Claim:
 
     label: see Event.label. pitch_hz, end_pitch_hz: lowest and highest. seconds: duration. gap: seconds of silence after
     the event before, whose nominal end counts where it is struck or plucked. level: those of a higher one are louder.
+    over: whether it sounds while the first event does. lasts: its nominal seconds, which count where its end cannot be
+    heard.
     """
 
     label: str
@@ -40,6 +43,8 @@ class Claim:
     seconds: float | None = None
     gap: float | None = None
     level: float | None = None
+    over: bool = False
+    lasts: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +77,15 @@ def exact_claims(scene: Scene) -> tuple[Claim, ...]:
                 seconds=event.duration if event.kind in SUSTAINED else None,
                 gap=None if before is None else event.start - before.end,
                 level=event.loudness_db,
+                lasts=event.duration,
             )
         )
         before = event
     return tuple(claims)
 
 
-def judge(heard: Sequence[Event], claims: Sequence[Claim], nominal: Sequence[float]) -> Verdict:
-    """heard: of hear.hear. nominal: seconds that each claimed event lasts by its scene, for gaps after struck ones."""
+def judge(heard: Sequence[Event], claims: Sequence[Claim]) -> Verdict:
+    """heard: of hear.hear."""
     labels = [event.label for event in heard]
     asked = [claim.label for claim in claims]
     pairs = _align(asked, labels)
@@ -95,7 +101,7 @@ def judge(heard: Sequence[Event], claims: Sequence[Claim], nominal: Sequence[flo
             durations.append((event.duration - claim.seconds, claim.seconds))
         if claim.gap is not None and i - 1 in partner:
             last = partner[i - 1]
-            seconds = last.duration if last.kind in SUSTAINED else nominal[i - 1]
+            seconds = last.duration if last.kind in SUSTAINED else claims[i - 1].lasts
             gaps.append((event.start - last.start - seconds - claim.gap, claim.gap))
     wanted = {
         "pitch": sum((claim.pitch_hz is not None) + (claim.end_pitch_hz is not None) for claim in claims),
@@ -109,6 +115,7 @@ def judge(heard: Sequence[Event], claims: Sequence[Claim], nominal: Sequence[flo
         "order": _runs(labels) == _runs(asked),
         **{name: (sum(found[name]) == number if number else None) for name, number in wanted.items()},
         "loudness": _loudness(claims, partner),
+        "overlap": _overlap(claims, partner),
     }
     return Verdict(
         tracks=tracks,
@@ -121,7 +128,7 @@ def judge(heard: Sequence[Event], claims: Sequence[Claim], nominal: Sequence[flo
 
 def judge_scene(heard: Sequence[Event], scene: Scene) -> Verdict:
     """Whether all of a scene was heard as it is: what tells a codec's faults. The scene has no backdrop."""
-    return judge(heard, exact_claims(scene), [event.duration for event in scene.events])
+    return judge(heard, exact_claims(scene))
 
 
 def _cents(found: float, wanted: tuple[float, float]) -> float:
@@ -151,21 +158,30 @@ def _loudness(claims: Sequence[Claim], partner: dict[int, Event]) -> bool | None
     )
 
 
+def _overlap(claims: Sequence[Claim], partner: dict[int, Event]) -> bool | None:
+    over = [i for i, claim in enumerate(claims) if claim.over]
+    if not over:
+        return None
+    below = partner.get(0)
+    return below is not None and all(i in partner and below.start < partner[i].start < below.end for i in over)
+
+
 def _align(asked: Sequence[str], heard: Sequence[str]) -> list[tuple[int | None, int | None]]:
     """Pairs of indices with the fewest missing, extra and mistaken events (edit distance)."""
     cost = [[i + j if i * j == 0 else 0 for j in range(len(heard) + 1)] for i in range(len(asked) + 1)]
     for i, j in itertools.product(range(1, len(asked) + 1), range(1, len(heard) + 1)):
         mistaken = cost[i - 1][j - 1] + (asked[i - 1] != heard[j - 1])
         cost[i][j] = min(mistaken, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
+    # From the end; of paths that cost the same, the one whose missing and extra events come last.
     i, j, pairs = len(asked), len(heard), []
     while i or j:
-        if i and j and cost[i][j] == cost[i - 1][j - 1] + (asked[i - 1] != heard[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
+        if j and cost[i][j] == cost[i][j - 1] + 1:
+            j -= 1
+            pairs.append((None, j))
         elif i and cost[i][j] == cost[i - 1][j] + 1:
             i -= 1
             pairs.append((i, None))
         else:
-            j -= 1
-            pairs.append((None, j))
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
     return pairs[::-1]
