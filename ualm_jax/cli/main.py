@@ -25,6 +25,7 @@ VERBS = {
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sound from a caption"),
+    "eval answers": ("ualm_jax.cli.eval_answers", "does a model say what is true of sounds and captions?"),
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
 _RESUMED = ("data prepare", "data encode", "train", "codec train", "eval soundscript")  # by the same command
