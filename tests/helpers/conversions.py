@@ -1,6 +1,8 @@
 """Folders of weights as others leave them."""
 
+import contextlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -33,21 +35,66 @@ def save_omni(directory):
     return tower
 
 
-def save_run(converted, workdir):
-    """What training leaves in its --workdir, with the parameters of a converted checkpoint."""
-    import orbax.checkpoint as ocp
+class _NoBatches:
+    """Stands where it stood."""
 
+    def _never(self, *_):
+        raise NotImplementedError
+
+    __next__ = progress = record_names = close = _never
+
+    def get_state(self):
+        return {"sources": {}}
+
+    def set_state(self, state):
+        assert state == self.get_state()
+
+
+def save_run(converted, workdir, steps=(7,)):
+    """What training leaves in its --workdir, with the parameters of a converted checkpoint at every step."""
     from helpers.configs_of_runs import run_config
     from ualm_jax.mapping import to_mapping
+    from ualm_jax.parallel.mesh import MeshConfig, make_mesh
     from ualm_jax.train.init_from import initial_params
     from ualm_jax.train.optimizer import make_optimizer
     from ualm_jax.train.step import state_from
     from ualm_jax.weights.opener import open_weights
 
-    config = run_config(open_weights(converted).architecture)
-    params = initial_params(converted, config.model, config.execution, jax.sharding.get_mesh())
+    weights = open_weights(converted)
+    config = run_config(weights.architecture)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    params = initial_params(converted, config.model, config.execution, mesh)
     workdir.mkdir()
+    for name, part in weights.parts.items():
+        shutil.copytree(part, workdir / name)
     (workdir / "config.json").write_text(json.dumps(to_mapping(config)))
-    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("state",)) as manager:
+    with jax.set_mesh(mesh):
         state = state_from(params, make_optimizer(config.optimizer))
-        manager.save(7, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
+    checkpoints = checkpoints_of(workdir, config.model)
+    for step in steps:
+        checkpoints.save(step, state, _NoBatches(), force=True)
+    checkpoints.close()
+
+
+def checkpoints_of(workdir, architecture):
+    from ualm_jax.mapping import to_mapping
+    from ualm_jax.train.checkpoint import Checkpoints
+
+    identity = {"model": to_mapping(architecture)}
+    return Checkpoints(workdir / "checkpoints", every=1, keep=5, identity=identity)
+
+
+def restore_run(workdir, architecture):
+    """The newest state of what `save_run` left, as training restores it."""
+    from flax import nnx
+
+    from helpers.configs_of_runs import run_config
+    from ualm_jax.models.config import Execution
+    from ualm_jax.models.ualm import UALM
+    from ualm_jax.train.optimizer import make_optimizer
+    from ualm_jax.train.step import abstract_state
+
+    optimizer = make_optimizer(run_config(architecture).optimizer)
+    abstract = abstract_state(lambda: UALM(architecture, Execution(), nnx.Rngs(0)), optimizer)
+    with contextlib.closing(checkpoints_of(workdir, architecture)) as checkpoints:
+        return checkpoints.restore(abstract, _NoBatches(), jax.sharding.get_mesh())

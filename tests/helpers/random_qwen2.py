@@ -16,13 +16,15 @@ TINY = DecoderConfig(num_layers=2, width=32, num_heads=4, num_kv_heads=2, mlp_di
 TEXT_SIZE = 96
 
 
-def save_tiny(directory: pathlib.Path, *, tied: bool = False, dtype: str = "float32", **saving) -> pathlib.Path:
+def save_tiny(
+    directory: pathlib.Path, *, tied: bool = False, dtype: str = "float32", text_size: int = TEXT_SIZE, **saving
+) -> pathlib.Path:
     """A model of 2 layers that transformers made and saved. saving: arguments of its `save_pretrained`."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**qwen2_values(TINY, TEXT_SIZE, tied=tied, dtype=dtype, kept={})))
+    model = Qwen2ForCausalLM(Qwen2Config(**qwen2_values(TINY, text_size, tied=tied, dtype=dtype, kept={})))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     model.to(getattr(torch, dtype)).save_pretrained(directory, **saving)

@@ -1,7 +1,6 @@
 """What lies beside converted weights, for programs (`ualm.json`) and people (`README.md`); and the folder itself."""
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +14,8 @@ import ualm_jax
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.config import Architecture
-from ualm_jax.weights.converted import CARD, FORMAT
+from ualm_jax.weights.checksums import sha256, sha256_of
+from ualm_jax.weights.converted import CARD, FORMAT, checked_files
 
 
 @contextlib.contextmanager
@@ -51,11 +51,6 @@ class Hashes:
         return {name: future.result() for name, future in self._futures.items()}
 
 
-def sha256(file: pathlib.Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def write_card(
     directory: pathlib.Path,
     *,
@@ -89,6 +84,7 @@ def write_card(
         vocabulary = architecture.vocabulary
         card["vocabulary"] = {"size": vocabulary.size, "intervals": vocabulary.intervals()}
         card["parameters"] = architecture.num_params()
+    card["files"] = sha256_of(directory, checked_files(directory))
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
     (directory / "README.md").write_text(_readme(card, directory))
 

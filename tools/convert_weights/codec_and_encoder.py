@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable
 
 from ualm_jax.codecs.xcodec.config import read_config
-from ualm_jax.convert_weights.card import Hashes, sha256, write_card, written_whole
+from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.parts import check_codec, part_directory, write_codec, write_encoder
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.weights.audio_tower import encoder_shapes, open_tower, read_encoder_config
+from ualm_jax.weights.checksums import sha256
 from ualm_jax.weights.hf_folder import open_directory
 from ualm_jax.weights.tensor_files import TensorFiles
 

@@ -66,9 +66,5 @@ def copy_tokenizer(source: pathlib.Path, out: pathlib.Path, text_size: int) -> N
             shutil.copyfile(file, out / file.name)
 
 
-def has_tokenizer(directory: pathlib.Path) -> bool:
-    return (directory / "tokenizer_config.json").is_file()
-
-
 def _table(tensors: TensorFiles) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return {name: (info.shape, info.dtype) for name, info in tensors.tensors.items()}

@@ -11,11 +11,12 @@ import numpy as np
 from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.ours_to_hf import hf_dtypes, read_hf, tables_equal
-from ualm_jax.convert_weights.parts import copy_tokenizer, has_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write_codec, write_encoder
 from ualm_jax.convert_weights.safetensors_files import SHARD_BYTES, write_safetensors
 from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.hf_names import QWEN2, QWEN2_EXTENDED
+from ualm_jax.tokens.tokenizer import is_tokenizer
 from ualm_jax.weights.audio_tower import encoder_shapes, read_encoder_config
 from ualm_jax.weights.hf_config import qwen2_values
 from ualm_jax.weights.hf_folder import open_directory
@@ -47,7 +48,7 @@ def import_qwen2(
         extension = dataclasses.replace(extension, **sizes)
     feature_width = None if encoder_dir is None else read_encoder_config(encoder_dir / "config.json").output_width
     model = plan_qwen2(source, extension, feature_width)
-    tokenizer_dir = tokenizer or (source if has_tokenizer(source) else None)
+    tokenizer_dir = tokenizer or (source if is_tokenizer(source) else None)
     with written_whole(out) as partial, Hashes(model.files.files) as hashes:
         if tokenizer_dir is not None:
             copy_tokenizer(tokenizer_dir, partial / "tokenizer", model.architecture.vocabulary.text_size)

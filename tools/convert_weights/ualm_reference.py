@@ -8,12 +8,13 @@ import numpy as np
 from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.ours_to_hf import read_hf
-from ualm_jax.convert_weights.parts import copy_tokenizer, has_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write_codec, write_encoder
 from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.config import Architecture
 from ualm_jax.models.hf_names import ADAPTER, STREAMS, hf_shapes, reference
+from ualm_jax.tokens.tokenizer import is_tokenizer
 from ualm_jax.tokens.vocabulary import NUM_SPECIAL, Vocabulary
 from ualm_jax.weights.audio_tower import encoder_shapes, read_encoder_config
 from ualm_jax.weights.hf_config import read_qwen2
@@ -97,7 +98,7 @@ def import_reference(
     """
     model = Plan(source, base)
     with written_whole(out) as partial, Hashes([model.file]) as hashes:
-        if has_tokenizer(base):
+        if is_tokenizer(base):
             copy_tokenizer(base, partial / "tokenizer", model.architecture.vocabulary.text_size)
         notes = dict(model.kept)
         if model.codec.tensors:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from ualm_jax.convert_weights.card import sha256
 from ualm_jax.convert_weights.codec_and_encoder import KINDS
 from ualm_jax.convert_weights.ours_to_hf import read_hf, tables_equal
 from ualm_jax.convert_weights.ualm_reference import CODEC, HANDLERS, find_states
@@ -17,6 +16,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.hf_names import Format, hf_shapes, reference
 from ualm_jax.weights.audio_tower import encoder_shapes, open_tower, read_encoder_config
+from ualm_jax.weights.checksums import sha256
 from ualm_jax.weights.converted import read_card
 from ualm_jax.weights.hf_config import read_qwen2
 from ualm_jax.weights.hf_folder import open_directory

@@ -1,22 +1,29 @@
 """Checkpoints of state and data iterator together, written asynchronously by Orbax.
 
-A checkpoint is renamed into place when it is whole, so a killed run always finds the last complete one.
+A checkpoint is renamed into place when it is whole, its checksums inside, so a killed run always finds the last
+complete one, and whoever reads it can tell that it is what was saved (`weights/run_folder.py`).
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
 from ualm_jax.train.batches import Batches
-from ualm_jax.weights.restore import on_mesh
+from ualm_jax.weights.checksums import files_below, sha256_of, write_sums
+from ualm_jax.weights.restore import on_mesh, unreadable
+from ualm_jax.weights.run_folder import PARTS, SUMS, check_step, damaged, saved_steps
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `directory`.
+    """The checkpoints of one run, in `directory`, which lies in its work folder.
 
     identity: what a checkpoint must agree with to be continued: the model, optimiser and data configuration.
     """
@@ -30,11 +37,18 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 save_interval_steps=every, max_to_keep=keep, enable_async_checkpointing=True
             ),
-            item_names=("state", "data", "identity"),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "data": ocp.JsonCheckpointHandler(),
+                "identity": ocp.JsonCheckpointHandler(),
+                "checksums": _Checksums(),  # the last: it is made when the others are finished
+            },
         )
 
     def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+        """Of the checkpoints on disk, whole or not."""
+        steps = saved_steps(self._directory.parent)
+        return steps[-1] if steps else None
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint shall be made at `step`."""
@@ -50,6 +64,7 @@ class Checkpoints:
                 state=ocp.args.StandardSave(state),
                 data=ocp.args.JsonSave(data.get_state()),
                 identity=ocp.args.JsonSave(self._identity),
+                checksums=_ChecksumsSave(),
             ),
             force=force,
         )
@@ -57,22 +72,33 @@ class Checkpoints:
     def restore(self, abstract: Any, data: Batches, mesh: Mesh) -> Any:
         """The newest state, laid out as `abstract` says on `mesh`; moves `data` to where it was saved.
 
-        Raises UserError for a checkpoint of another configuration.
+        Raises UserError for a checkpoint of another configuration, or one that is damaged.
         """
         step = self.latest_step()
+        self._check(step)
         self._check_identity(step)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(on_mesh(abstract, mesh)),
-                data=ocp.args.JsonRestore(),
-            ),
+        restored = self._restore(
+            step, state=ocp.args.StandardRestore(on_mesh(abstract, mesh)), data=ocp.args.JsonRestore()
         )
         data.set_state(restored["data"])
         return restored["state"]
 
+    def _check(self, step: int) -> None:
+        """Compares checksums, each process those of its share of the files."""
+        problem = None
+        try:
+            check_step(self._directory.parent, step, part=jax.process_index(), parts=jax.process_count())
+        except UserError as error:
+            problem = error
+        if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(problem is not None)).any():
+            problem = problem or UserError(
+                f"Checkpoint {self._directory / str(step)} is damaged; the process that found it says more."
+            )
+        if problem is not None:
+            raise problem
+
     def _check_identity(self, step: int) -> None:
-        saved = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))["identity"]
+        saved = self._restore(step, identity=ocp.args.JsonRestore())["identity"]
         for name, value in _flatten(self._identity).items():
             found = _flatten(saved).get(name)
             if found != value:
@@ -81,12 +107,49 @@ class Checkpoints:
                     f"has {value!r}; set it back or choose another --workdir."
                 )
 
+    def _restore(self, step: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # of version 0.1, which has no checksums
+            reason = unreadable(error)
+            if reason is None:
+                raise
+            raise damaged(self._directory.parent, step, reason) from error
+
     def wait(self) -> None:
         """Until all that was begun is on disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
         self._manager.close()
+
+
+class _Checksums(ocp.CheckpointHandler):
+    """The item of a checkpoint that holds SHA-256 of the others, and of what the run's weights were trained with."""
+
+    def __init__(self):
+        self._parts: dict[str, str] | None = None
+
+    def save(self, directory, args=None) -> None:
+        """Nothing is there to be summed yet: the other items are written in the background."""
+
+    def restore(self, directory, args=None) -> None:
+        """Readers compare files, see `weights/run_folder.py`."""
+
+    def finalize(self, directory) -> None:
+        """Called by one process, when all have written and the items before this one have their names."""
+        directory = pathlib.Path(directory)
+        step, run = directory.parent, directory.parents[2]
+        if self._parts is None:  # tokenizer, codec and encoder never change in a run
+            self._parts = sha256_of(step, files_below(*(run / part for part in PARTS)))
+        items = [entry for entry in step.iterdir() if entry.is_dir() and entry != directory]
+        write_sums(directory / pathlib.Path(SUMS).name, self._parts | sha256_of(step, files_below(*items)))
+
+
+@ocp.args.register_with_handler(_Checksums, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _ChecksumsSave(ocp.args.CheckpointArgs):
+    pass
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,15 +16,14 @@ from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution, read_model
 from ualm_jax.models.hf_names import our_shapes
 from ualm_jax.models.ualm import UALM, abstract_model
+from ualm_jax.tokens.tokenizer import is_tokenizer
 from ualm_jax.weights.arrays import ArrayStore
-from ualm_jax.weights.converted import CARD, read_card
+from ualm_jax.weights.converted import CARD, check_files, read_card
 from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
-from ualm_jax.weights.run_folder import newest_step, read_config
-
-PARTS = ("tokenizer", "codec", "encoder")
+from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +125,7 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
         raise UserError(f"{path} is not the --workdir of a run, so it has no step {step} to choose.")
     if (path / CARD).is_file():
         card = read_card(path)
+        check_files(path, card)
         if "model" not in card:
             return Weights(path, parts=parts)
         return _Converted(path, *read_model(card["model"]), parts=parts, notes=card["source"])
@@ -133,10 +133,9 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
 
 
 def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
-    config = read_config(path)
-    step = newest_step(path) if step is None else step
-    model = config["model"] | config.get("execution", {})
-    return _Run(path, *read_model(model), step, parts)
+    step = choose_step(path, step)
+    check_step(path, step)
+    return _Run(path, *read_run(path, step), step, parts)
 
 
 def _open_hugging_face(path: pathlib.Path) -> Weights:
@@ -146,10 +145,10 @@ def _open_hugging_face(path: pathlib.Path) -> Weights:
         )
     values = read_json(path / "config.json")
     if "train" in values:  # a run that has saved nothing yet
-        newest_step(path)
+        choose_step(path, None)
     kind = values.get("model_type")
     if kind == "qwen2":
         plan = plan_qwen2(path)
-        parts = {"tokenizer": path} if (path / "tokenizer_config.json").is_file() else {}
+        parts = {"tokenizer": path} if is_tokenizer(path) else {}
         return _Qwen2(path, plan.architecture, Execution(param_dtype=plan.param_dtype), parts=parts, plan=plan)
     return Weights(path, parts={"codec" if kind == "xcodec" else "encoder": path})

@@ -23,8 +23,20 @@ def restore_arrays(directory: pathlib.Path, abstract: Any, mesh: Mesh) -> Any:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             return checkpointer.restore(directory.absolute(), args=arguments)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{directory}: its arrays cannot be read ({first_line(error)}).") from error
+    except Exception as error:
+        reason = unreadable(error)
+        if reason is None:
+            raise
+        raise UserError(f"{directory}: its arrays cannot be read ({reason}).") from error
+
+
+def unreadable(error: Exception) -> str | None:
+    """What is wrong with files that Orbax failed to read; None where the error is another, such as a lack of memory."""
+    if type(error) is not Exception and not isinstance(error, ValueError | KeyError | TypeError | OSError):
+        return None
+    while error.__cause__ is not None:  # Orbax wraps what tensorstore says
+        error = error.__cause__
+    return first_line(error)
 
 
 def on_mesh(abstract: Any, mesh: Mesh) -> Any:

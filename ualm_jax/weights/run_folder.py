@@ -1,23 +1,98 @@
-"""The work folder of a training run, as readers of its weights see it."""
+"""The work folder of a training run, as its readers see it, and the proof that a checkpoint is what was saved.
 
+DIR/config.json                       how it is trained: what the last start asked for
+DIR/tokenizer/, codec/, encoder/      what its weights were trained with
+DIR/checkpoints/STEP/state/           parameters and optimiser, as Orbax stores them
+DIR/checkpoints/STEP/data/, identity/ where the data stands; the architecture, and what else may not change
+DIR/checkpoints/STEP/checksums/SHA256SUMS   of all these but config.json: `cd STEP; sha256sum -c checksums/SHA256SUMS`
+"""
+
+import json
+import logging
 import pathlib
 from typing import Any
 
 from ualm_jax.errors import UserError
+from ualm_jax.models.config import Architecture, Execution, read_model, split_model
+from ualm_jax.weights.checksums import first_change, read_sums
 from ualm_jax.weights.hf_folder import read_json
 
+PARTS = ("tokenizer", "codec", "encoder")
+SUMS = "checksums/SHA256SUMS"
+_METADATA = "_CHECKPOINT_METADATA"  # Orbax writes it into every checkpoint
+log = logging.getLogger(__name__)
 
-def newest_step(workdir: pathlib.Path) -> int:
-    """Step of the newest finished checkpoint. Raises UserError where there is none."""
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """Steps whose folders lie in `checkpoints`, whole or not, in order."""
     directory = workdir / "checkpoints"
-    steps = [int(entry.name) for entry in directory.iterdir() if entry.name.isdigit()] if directory.is_dir() else []
+    if not directory.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+
+def choose_step(workdir: pathlib.Path, step: int | None) -> int:
+    """`step` if it is there, or the newest. Raises UserError where there is none."""
+    steps = saved_steps(workdir)
     if not steps:
-        raise UserError(f"{directory} holds no finished checkpoint; train first, or give another --workdir.")
-    return max(steps)
+        raise UserError(f"{workdir / 'checkpoints'} holds no finished checkpoint; train first, or give another folder.")
+    if step is not None and step not in steps:
+        raise UserError(f"{workdir} has no checkpoint of step {step}, only of {', '.join(map(str, steps))}.")
+    return steps[-1] if step is None else step
 
 
-def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """Its config.json. Raises UserError where `workdir` holds none."""
-    if not (workdir / "config.json").is_file():
-        raise UserError(f"{workdir} is not the --workdir of a training run: it has no config.json.")
-    return read_json(workdir / "config.json")
+def check_step(workdir: pathlib.Path, step: int, *, part: int = 0, parts: int = 1) -> None:
+    """Raises UserError where a checkpoint, or what it was trained with, is not as it was saved.
+
+    part, parts: which of so many equal shares of its files is read here, where several processes share the work.
+    """
+    problem = _damage(workdir, step, part, parts)
+    if problem is not None:
+        raise damaged(workdir, step, problem)
+
+
+def damaged(workdir: pathlib.Path, step: int, problem: str) -> UserError:
+    """The sentence about a checkpoint that cannot be used, with the newest one that can."""
+    others = (other for other in reversed(saved_steps(workdir)) if other != step)
+    whole = next((other for other in others if _damage(workdir, other, 0, 1) is None), None)
+    advice = "no other checkpoint here is whole"
+    if whole is not None:
+        advice = f"the newest whole one is {whole}: read it with --step {whole}"
+        if whole < step:
+            advice += f", or remove {step} to train on from {whole}"
+    return UserError(f"Checkpoint {workdir / 'checkpoints' / str(step)} is damaged, {problem}; {advice}.")
+
+
+def read_run(workdir: pathlib.Path, step: int) -> tuple[Architecture, Execution]:
+    """The architecture that a checkpoint was saved with, and how the last start computed it."""
+    config, saved = read_json(workdir / "config.json"), _read_identity(workdir, step)
+    try:
+        stored = split_model(config["model"])[1] | config.get("execution", {})
+        return read_model(saved | stored)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{workdir / 'config.json'}: is not the configuration of a run ({error!r}).") from None
+
+
+def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
+    return read_json(workdir / "checkpoints" / str(step) / "identity" / "metadata")["model"]
+
+
+def _damage(workdir: pathlib.Path, step: int, part: int, parts: int) -> str | None:
+    """What is wrong with a checkpoint; None where nothing is known to be."""
+    folder = workdir / "checkpoints" / str(step)
+    try:
+        items = json.loads((folder / _METADATA).read_text())["item_handlers"]
+    except FileNotFoundError:
+        return f"it has no {_METADATA}, so it was not saved by a run"
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{_METADATA} cannot be read"
+    if not (folder / SUMS).is_file():
+        if "checksums" in items:
+            return f"{SUMS} is missing"
+        log.warning("%s has no checksums, as version 0.1 saved it: it is read unchecked", folder)
+        return None
+    try:
+        sums = sorted(read_sums(folder / SUMS).items())
+    except UserError:
+        return f"{SUMS} cannot be read"
+    return first_change(folder, dict(sums[part::parts]))

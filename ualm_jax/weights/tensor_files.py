@@ -108,7 +108,8 @@ def is_finite(value: Shaped[np.ndarray, "..."]) -> bool:
 
 def first_line(error: Exception) -> str:
     """What an error of another library says, short enough for a sentence."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(" [source locations")[0].rstrip(".")[:200]
 
 
 class _SafetensorsFile:
