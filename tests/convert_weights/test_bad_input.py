@@ -9,6 +9,7 @@ import torch
 from helpers import random_qwen2
 from safetensors.numpy import load_file, save_file
 
+from ualm_jax.cli.main import run
 from ualm_jax.convert_weights.codec_and_encoder import import_encoder, import_xcodec
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.ualm_reference import STATES, find_states, import_reference
@@ -139,7 +140,8 @@ def test_no_weights(source, tmp_path):
 
 def test_an_existing_folder_is_not_written_over(source, tmp_path):
     (tmp_path / "there").mkdir()
-    refuses(source, tmp_path / "there", "there exists already")
+    (tmp_path / "there" / "thesis.txt").write_text("years of work")
+    refuses(source, tmp_path / "there", "there: exists already and is not empty")
 
 
 def test_a_pickle_that_wants_to_run_code(tmp_path, golden_dir):
@@ -206,8 +208,52 @@ def test_no_audio_tower(tmp_path, golden_dir):
 
 
 def test_a_conversion_that_is_stopped_leaves_nothing(source, tmp_path):
-    def stop(size):
+    def stop(done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_qwen2(source, tmp_path / "out", extension=SMALL, advance=stop)
+        import_qwen2(source, tmp_path / "out", extension=SMALL, progress=stop)
+
+
+def test_a_folder_in_the_way_of_the_partial_one_is_not_emptied(source, tmp_path):
+    (tmp_path / "here.partial").mkdir()
+    (tmp_path / "here.partial" / "thesis.txt").write_text("years of work")
+    refuses(source, tmp_path / "here", "here.partial is in the way, and no conversion made it")
+    assert (tmp_path / "here.partial" / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_a_killed_conversion_left_is_replaced(source, tmp_path):
+    left = tmp_path / "here.partial"
+    (left / "params").mkdir(parents=True)
+    (left / "lock").write_text("process 1 on another host")
+    (left / "params" / "half").write_text("half")
+    import_qwen2(source, tmp_path / "here", extension=SMALL)
+    assert not left.exists() and not (tmp_path / "here" / "params" / "half").exists()
+    assert not (tmp_path / "here" / "lock").exists()
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--codebook-size", "0"], "--codebook-size: expected a whole number of at least 1, got 0"),
+        (["--num-codebooks", "-1"], "--num-codebooks: expected a whole number of at least 1, got -1"),
+        (["--seed", "-1"], "--seed: expected a whole number of at least 0, got -1"),
+        (["--std", "nan"], "--std: expected a number at least 0, got 'nan'"),
+        (["--out", "gs://bucket/x"], "--out: expected a path on this machine, got the URL gs://bucket/x"),
+        (["--out", "s3://bucket/x"], "--out: expected a path on this machine, got the URL s3://bucket/x"),
+        (["--out", "/proc/x"], "--out: /proc can not be written"),
+        (["--out", "/dev/null/x"], "--out: expected a folder, /dev/null is a file"),
+        (["--codec", "/no/such"], "--codec: there is no /no/such"),
+    ],
+)
+def test_what_cannot_be_is_said_before_work_begins(words, sentence, source, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(["convert", "qwen2", str(source), "--out", str(tmp_path / "out"), *words])
+    message = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and sentence in message and "\n" not in message
+
+
+def test_numbers_are_checked_without_the_command_line_too():
+    for wrong in ({"codebook_size": 0}, {"num_codebooks": -1}, {"seed": -1}, {"std": float("nan")}):
+        with pytest.raises(UserError, match="--.* must be "):
+            Extension(**wrong)

@@ -14,24 +14,36 @@ import ualm_jax
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.config import Architecture
+from ualm_jax.outputs import check_new_folder, lock
 from ualm_jax.weights.checksums import sha256, sha256_of
 from ualm_jax.weights.converted import CARD, FORMAT, checked_files
 
 
 @contextlib.contextmanager
 def written_whole(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder beside `out`, renamed to it when all went well and removed when not."""
-    if out.exists():
-        raise UserError(f"{out} exists already; remove it or choose another --out.")
+    """The new folder OUT.partial, renamed to `out` when all went well and removed when not.
+
+    Raises UserError where `out` cannot be made, or another conversion writes it.
+    """
+    out = check_new_folder(out)
     partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    left_behind = partial.exists()
+    if left_behind and not (partial / "lock").is_file():
+        raise UserError(f"{partial} is in the way, and no conversion made it; move it, or choose another --out.")
+    partial.mkdir(parents=True, exist_ok=True)
+    with lock(partial):
+        try:
+            for entry in partial.iterdir() if left_behind else ():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name != "lock":
+                    entry.unlink()
+            yield partial
+            (partial / "lock").unlink()
+            os.replace(partial, out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 class Hashes:

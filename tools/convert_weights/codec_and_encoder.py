@@ -3,11 +3,11 @@
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
 
 from ualm_jax.codecs.xcodec.config import read_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.parts import check_codec, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.weights.audio_tower import encoder_shapes, open_tower, read_encoder_config
@@ -18,18 +18,16 @@ from ualm_jax.weights.tensor_files import TensorFiles
 KINDS = {"omni-audio": "OmniConfig", "af-whisper": "AFWhisperConfig"}
 
 
-def import_xcodec(source: pathlib.Path, out: pathlib.Path) -> int:
+def import_xcodec(source: pathlib.Path, out: pathlib.Path, *, progress: Progress = silent) -> int:
     """OUT/codec from an X-codec directory, its tensors checked and kept. Returns the bytes written."""
     files = open_directory(source)
     with written_whole(out) as partial, Hashes(files.files) as hashes:
-        write_codec(partial / "codec", source / "config.json", files)
+        write_codec(partial / "codec", source / "config.json", files, progress)
         write_card(partial, kind="codec", importer="xcodec", source=source, hashes=hashes.result())
     return _size(files)
 
 
-def import_encoder(
-    importer: str, source: pathlib.Path, out: pathlib.Path, *, advance: Callable[[int], None] = lambda size: None
-) -> int:
+def import_encoder(importer: str, source: pathlib.Path, out: pathlib.Path, *, progress: Progress = silent) -> int:
     """OUT/encoder from a whole model, of which only the tower's tensors are read. Returns the bytes written."""
     config = read_encoder_config(source / "config.json")
     if type(config).__name__ != KINDS[importer]:
@@ -37,7 +35,7 @@ def import_encoder(
     files = open_tower(source)
     files.check(encoder_shapes(config), source, unread=UNUSED)
     with written_whole(out) as partial:
-        write_encoder(partial / "encoder", source / "config.json", files, advance)
+        write_encoder(partial / "encoder", source / "config.json", files, progress)
         # Of what was written: a whole model's shards hold far more than its tower.
         hashes = {f"encoder/{file.name}": sha256(file) for file in sorted((partial / "encoder").glob("*.safetensors"))}
         notes = {"prefix": files.prefix}

@@ -6,12 +6,12 @@ They are frozen and used through readers of that layout, so their tensors are ch
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
 
 import numpy as np
 
 from ualm_jax.codecs.xcodec.config import XCodecConfig, read_config
 from ualm_jax.codecs.xcodec.weights import params_from_tensors
+from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.safetensors_files import write_safetensors
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.tokenizer import load_tokenizer
@@ -31,25 +31,27 @@ def check_codec(config: XCodecConfig, tensors: TensorFiles) -> None:
     params_from_tensors({name: tensors.read(name) for name in tensors.tensors}, config, where)
 
 
-def write_codec(out: pathlib.Path, config_file: pathlib.Path, tensors: TensorFiles) -> None:
+def write_codec(
+    out: pathlib.Path, config_file: pathlib.Path, tensors: TensorFiles, progress: Progress = silent
+) -> None:
     """`out` as `XCodec.from_directory` and `transformers` read it; all tensors as they came."""
     check_codec(read_config(config_file), tensors)
     out.mkdir()
     shutil.copyfile(config_file, out / "config.json")
-    write_safetensors(out, _table(tensors), tensors.read, shard_bytes=1 << 62)
+    write_safetensors(out, _table(tensors), tensors.read, shard_bytes=1 << 62, progress=progress)
 
 
 def write_encoder(
     out: pathlib.Path,
     config_file: pathlib.Path,
     tensors: TensorFiles,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> None:
     """`out` with the encoder's own section of the configuration, and its tensors as they came."""
     out.mkdir()
     values = audio_section(read_json(config_file))
     (out / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    write_safetensors(out, _table(tensors), tensors.read, advance=advance)
+    write_safetensors(out, _table(tensors), tensors.read, progress=progress)
 
 
 def copy_tokenizer(source: pathlib.Path, out: pathlib.Path, text_size: int) -> None:

@@ -1,10 +1,9 @@
 """Qwen2 as Hugging Face stores it: a text model becomes a UALM, and a UALM's decoder becomes a text model."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +11,16 @@ from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.ours_to_hf import hf_dtypes, read_hf, tables_equal
 from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.safetensors_files import SHARD_BYTES, write_safetensors
 from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.hf_names import QWEN2, QWEN2_EXTENDED
 from ualm_jax.tokens.tokenizer import is_tokenizer
+from ualm_jax.tokens.vocabulary import EOS, EOT
 from ualm_jax.weights.audio_tower import encoder_shapes, read_encoder_config
 from ualm_jax.weights.hf_config import qwen2_values
-from ualm_jax.weights.hf_folder import open_directory
+from ualm_jax.weights.hf_folder import open_directory, write_json
 from ualm_jax.weights.hf_qwen2 import DEFAULT_EXTENSION, Extension, plan_qwen2
 from ualm_jax.weights.opener import Weights
 
@@ -32,7 +33,7 @@ def import_qwen2(
     encoder: pathlib.Path | None = None,
     tokenizer: pathlib.Path | None = None,
     extension: Extension = DEFAULT_EXTENSION,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> int:
     """A UALM on a text model: its rows are copied, what it lacks is drawn. Returns the bytes written.
 
@@ -59,7 +60,7 @@ def import_qwen2(
             shapes = encoder_shapes(read_encoder_config(encoder_dir / "config.json"))
             tensors.check(shapes, encoder_dir, unread=UNUSED)
             write_encoder(partial / "encoder", encoder_dir / "config.json", tensors)
-        write_arrays(partial / "params", model.infos, model.pieces, advance)
+        write_arrays(partial / "params", model.infos, model.pieces, progress)
         notes = {"tied": model.form.head is None, "seed": extension.seed, "std": extension.std, **model.kept}
         write_card(
             partial,
@@ -80,7 +81,7 @@ def export_hf(
     *,
     vocabulary: str = "text",
     shard_bytes: int = SHARD_BYTES,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> int:
     """A Qwen2ForCausalLM directory. Returns the bytes written.
 
@@ -99,22 +100,42 @@ def export_hf(
             tensors,
             lambda name: read_hf(form, architecture, store, name),
             shard_bytes=shard_bytes,
-            advance=advance,
+            progress=progress,
         )
         first, last = form.rows(architecture.vocabulary)
-        kept = {k: v for k, v in weights.notes.get("config", {}).items() if vocabulary == "text" or "token" not in k}
+        config, generation = _carried(weights, extended=vocabulary == "extended")
         values = qwen2_values(
             architecture.decoder,
             last - first,
             tied=form.head is None,
             dtype=store.dtype("embed").name,
-            kept=kept,
+            kept=config,
         )
-        (partial / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+        write_json(partial / "config.json", values)
+        if generation:
+            write_json(partial / "generation_config.json", generation)
         tokenizer = weights.parts.get("tokenizer")
         if vocabulary == "extended":
             ids = {"size": architecture.vocabulary.size, "intervals": architecture.vocabulary.intervals()}
-            (partial / "vocabulary.json").write_text(json.dumps(ids, indent=2) + "\n")
+            write_json(partial / "vocabulary.json", ids)
         elif tokenizer is not None:
             shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
     return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in tensors.values())
+
+
+def _carried(weights: Weights, *, extended: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of config.json and generation_config.json that came with the text model, or with what a run began with.
+
+    extended: token ids are those of the whole vocabulary, and its own tokens end a text too.
+    """
+    config, generation = (dict(weights.notes.get(name, {})) for name in ("config", "generation_config"))
+    if not extended:
+        return config, generation
+    start = weights.architecture.vocabulary.text_start
+    for fields in (config, generation):
+        for name, ids in fields.items():
+            if name.endswith("token_id") and ids is not None:
+                fields[name] = [start + one for one in ids] if isinstance(ids, list) else start + ids
+        ends = fields.get("eos_token_id") or []
+        fields["eos_token_id"] = [EOS, EOT, *(ends if isinstance(ends, list) else [ends])]
+    return config, generation

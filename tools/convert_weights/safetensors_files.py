@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Shaped
 from safetensors.numpy import save_file
 
+from ualm_jax.convert_weights.progress import Progress, silent
+
 SHARD_BYTES = 2 << 30
 
 
@@ -18,7 +20,7 @@ def write_safetensors(
     read: Callable[[str], Shaped[np.ndarray, "..."]],
     *,
     shard_bytes: int = SHARD_BYTES,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> None:
     """Writes `tensors` (shape and dtype by name), read one shard at a time, as model.safetensors or as shards.
 
@@ -33,14 +35,15 @@ def write_safetensors(
             held = 0
         shards[-1].append(name)
         held += size
-    weight_map = {}
+    weight_map, done, total = {}, 0, sum(sizes.values())
     for number, names in enumerate(shards, start=1):
         whole = len(shards) == 1
         file = "model.safetensors" if whole else f"model-{number:05}-of-{len(shards):05}.safetensors"
         values = {name: np.ascontiguousarray(read(name)) for name in names}
         save_file(values, directory / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
-        advance(sum(value.nbytes for value in values.values()))
+        done += sum(value.nbytes for value in values.values())
+        progress(done, total)
     if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -1,14 +1,15 @@
 """The reference's checkpoints: DeepSpeed's mp_rank_00_model_states.pt, with decoder, adapter, codec and encoder."""
 
+import math
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 
 from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
-from ualm_jax.convert_weights.ours_to_hf import read_hf
+from ualm_jax.convert_weights.ours_to_hf import hf_dtypes, read_hf
 from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
@@ -88,7 +89,7 @@ def import_reference(
     base: pathlib.Path,
     codec: pathlib.Path | None = None,
     encoder: pathlib.Path | None = None,
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> int:
     """A UALM from a reference checkpoint. Returns the bytes written.
 
@@ -110,7 +111,7 @@ def import_reference(
             model.encoder.check(encoder_shapes(read_encoder_config(config_file)), model.file, unread=UNUSED)
             write_encoder(partial / "encoder", config_file, model.encoder)
             notes["encoder_prefix"] = model.encoder.prefix
-        write_arrays(partial / "params", model.infos, model.pieces, advance)
+        write_arrays(partial / "params", model.infos, model.pieces, progress)
         write_card(
             partial,
             kind="ualm",
@@ -151,7 +152,9 @@ def _import_codec(model: Plan, codec: pathlib.Path | None, out: pathlib.Path) ->
     return dtypes.pop().name
 
 
-def export_reference(weights: Weights, out: pathlib.Path, *, codec: pathlib.Path | None = None) -> int:
+def export_reference(
+    weights: Weights, out: pathlib.Path, *, codec: pathlib.Path | None = None, progress: Progress = silent
+) -> int:
     """OUT/global_stepN/mp_rank_00_model_states.pt and OUT/latest, as DeepSpeed writes them. Returns the bytes written.
 
     codec: an X-codec with the tensors that only training uses, where the checkpoint's own lacks them.
@@ -161,7 +164,14 @@ def export_reference(weights: Weights, out: pathlib.Path, *, codec: pathlib.Path
     except ImportError:
         raise UserError("torch is needed to write this format; `pip install '.[torch]'`.") from None
     architecture, form, store = weights.architecture, reference(weights.architecture), weights.arrays()
-    state = {name: _torch(read_hf(form, architecture, store, name)) for name in hf_shapes(form, architecture)}
+    sizes = {
+        name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in hf_dtypes(form, architecture, store).items()
+    }
+    state, done = {}, 0
+    for name, size in sizes.items():
+        state[name] = _torch(read_hf(form, architecture, store, name))
+        done += size
+        progress(done, sum(sizes.values()))
     directory = part_directory(codec, "codec") if codec is not None else weights.parts.get("codec")
     if directory is not None:
         state |= _part(directory, CODEC, np.dtype(weights.notes.get("codec_dtype", "float32")))

@@ -7,12 +7,13 @@ import collections
 import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.weights.arrays import ArrayInfo, Piece
 
 IN_FLIGHT_BYTES = 256 << 20  # values whose writes have not ended; a larger one goes alone
@@ -22,15 +23,16 @@ def write_arrays(
     directory: pathlib.Path,
     arrays: Mapping[str, ArrayInfo],
     pieces: Iterable[Piece],
-    advance: Callable[[int], None] = lambda size: None,
+    progress: Progress = silent,
 ) -> None:
-    """Writes `pieces` in their order into a new `directory`; `advance` hears of the bytes of each.
+    """Writes `pieces` in their order into a new `directory`.
 
     Raises ValueError where a piece does not fit its array, or the pieces do not fill the arrays.
     """
     stores = {path: _create(directory / path, info) for path, info in arrays.items()}
     left = {path: math.prod(info.shape) for path, info in arrays.items()}
     pending: collections.deque = collections.deque()  # of (write, bytes), the oldest first
+    done, total = 0, sum(math.prod(info.shape) * info.dtype.itemsize for info in arrays.values())
     try:
         for piece in pieces:
             value, info = np.ascontiguousarray(piece.make()), arrays[piece.path]
@@ -43,7 +45,8 @@ def write_arrays(
                 pending.popleft()[0].result()
             pending.append((target.write(value, can_reference_source_data_indefinitely=True), value.nbytes))
             left[piece.path] -= value.size
-            advance(value.nbytes)
+            done += value.nbytes
+            progress(done, total)
     finally:
         for write, _ in pending:  # also after an error: nothing may still be written where the caller cleans up
             write.result()

@@ -3,7 +3,12 @@
 import argparse
 import pathlib
 import resource
+import sys
 import time
+
+from ualm_jax.cli.arguments import Parser, input_directory, integer, local_path, number, output_directory
+from ualm_jax.errors import UserError
+from ualm_jax.outputs import check_new_folder
 
 _DESCRIPTION = """\
 Turns foreign weights into a checkpoint that training, generation and `ualm_jax.load` begin with, and back.
@@ -25,25 +30,26 @@ def main(argv: list[str]) -> int:
     return args.run(args)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ualm convert", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser("ualm convert", description=_DESCRIPTION)
     verbs = parser.add_subparsers(required=True, metavar="FORMAT")
 
     qwen2 = _importer(verbs, "qwen2", "a Qwen2 / Qwen2.5 text model; its vocabulary is extended", _qwen2)
-    qwen2.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="X-codec to lay beside it; sets codebooks")
-    qwen2.add_argument("--encoder", type=pathlib.Path, metavar="DIR", help="audio encoder to lay beside it")
-    qwen2.add_argument("--tokenizer", type=pathlib.Path, metavar="DIR", help="default: the one in SRC")
-    qwen2.add_argument("--codebook-size", type=int, default=1024, help="without --codec (default %(default)s)")
-    qwen2.add_argument("--num-codebooks", type=int, default=8, help="without --codec (default %(default)s)")
-    qwen2.add_argument("--seed", type=int, default=0, help="of the new rows (default %(default)s)")
-    qwen2.add_argument("--std", type=float, default=0.02, help="of the new rows (default %(default)s)")
+    qwen2.add_argument("--codec", type=input_directory, metavar="DIR", help="X-codec to lay beside it; sets codebooks")
+    qwen2.add_argument("--encoder", type=input_directory, metavar="DIR", help="audio encoder to lay beside it")
+    qwen2.add_argument("--tokenizer", type=input_directory, metavar="DIR", help="default: the one in SRC")
+    count, default = integer(at_least=1), "(default %(default)s)"
+    qwen2.add_argument("--codebook-size", type=count, default=1024, help=f"without --codec {default}")
+    qwen2.add_argument("--num-codebooks", type=count, default=8, help=f"without --codec {default}")
+    qwen2.add_argument("--seed", type=integer(at_least=0), default=0, help=f"of the new rows {default}")
+    qwen2.add_argument("--std", type=number(at_least=0), default=0.02, help=f"of the new rows {default}")
 
     reference = _importer(verbs, "ualm-reference", "a checkpoint of the UALM reference (DeepSpeed)", _reference)
-    reference.add_argument("--base", type=pathlib.Path, required=True, metavar="DIR", help="the Qwen2 it began with")
-    reference.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="the X-codec it was trained with")
-    reference.add_argument("--encoder", type=pathlib.Path, metavar="DIR", help="the audio encoder it was trained with")
+    reference.add_argument("--base", type=input_directory, required=True, metavar="DIR", help="the Qwen2 it began with")
+    reference.add_argument("--codec", type=input_directory, metavar="DIR", help="the X-codec it was trained with")
+    reference.add_argument(
+        "--encoder", type=input_directory, metavar="DIR", help="the audio encoder it was trained with"
+    )
 
     _importer(verbs, "xcodec", "an X-codec", _xcodec)
     _importer(verbs, "omni-audio", "the audio tower of Qwen2.5-Omni, out of the whole model", _encoder("omni-audio"))
@@ -52,24 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     export = verbs.add_parser("export", help="back to a foreign format, from a converted checkpoint or a run")
     export.add_argument("format", choices=("hf", "ualm-reference", "xcodec"))
     _paths(export, "converted checkpoint or --workdir of a run")
-    export.add_argument("--step", type=int, metavar="N", help="of a run; default: its newest checkpoint")
+    export.add_argument(
+        "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
+    )
     export.add_argument(
         "--vocabulary",
         choices=("text", "extended"),
         default="text",
-        help="hf: text rows only, or all of them and vocabulary.json (default %(default)s)",
+        help=f"hf: text rows only, or all of them and vocabulary.json {default}",
     )
     export.add_argument(
-        "--shard-gb", type=float, default=2.0, metavar="GB", help="hf: largest file (default %(default)s)"
+        "--shard-gb", type=number(above=0), default=2.0, metavar="GB", help=f"hf: largest file {default}"
     )
-    export.add_argument("--codec", type=pathlib.Path, metavar="DIR", help="ualm-reference: X-codec to put in")
+    export.add_argument("--codec", type=input_directory, metavar="DIR", help="ualm-reference: X-codec to put in")
     export.set_defaults(run=_export)
 
     verify = verbs.add_parser("verify", help="compare a conversion with its source; exit status 1 if it fails")
-    verify.add_argument("source", type=pathlib.Path, metavar="SRC")
-    verify.add_argument("converted", type=pathlib.Path, metavar="CONVERTED")
+    verify.add_argument("source", type=_there, metavar="SRC")
+    verify.add_argument("converted", type=input_directory, metavar="CONVERTED")
     verify.add_argument(
-        "--base", type=pathlib.Path, metavar="DIR", help="ualm-reference: the Qwen2 it began with, to compare sizes"
+        "--base", type=input_directory, metavar="DIR", help="ualm-reference: the Qwen2 it began with, to compare sizes"
     )
     verify.add_argument("--tensors-only", action="store_true", help="do not run the two models")
     verify.set_defaults(run=_verify)
@@ -84,8 +92,25 @@ def _importer(verbs, name: str, text: str, run) -> argparse.ArgumentParser:
 
 
 def _paths(parser: argparse.ArgumentParser, source: str) -> None:
-    parser.add_argument("source", type=pathlib.Path, metavar="SRC", help=source)
-    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the folder to make")
+    parser.add_argument("source", type=_there, metavar="SRC", help=source)
+    parser.add_argument("--out", required=True, type=_new_directory, metavar="DIR", help="the folder to make")
+
+
+def _there(value: str) -> pathlib.Path:
+    path = local_path(value)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no {path}")
+    return path
+
+
+def _new_directory(value: str) -> pathlib.Path:
+    """Type of a folder to make: checked before weights are read."""
+    path = output_directory(value)
+    try:
+        check_new_folder(path)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 def _qwen2(args: argparse.Namespace) -> int:
@@ -95,14 +120,14 @@ def _qwen2(args: argparse.Namespace) -> int:
     extension = Extension(args.codebook_size, args.num_codebooks, args.seed, args.std)
     return _timed(
         args.out,
-        lambda advance: import_qwen2(
+        lambda progress: import_qwen2(
             args.source,
             args.out,
             codec=args.codec,
             encoder=args.encoder,
             tokenizer=args.tokenizer,
             extension=extension,
-            advance=advance,
+            progress=progress,
         ),
     )
 
@@ -112,8 +137,8 @@ def _reference(args: argparse.Namespace) -> int:
 
     return _timed(
         args.out,
-        lambda advance: import_reference(
-            args.source, args.out, base=args.base, codec=args.codec, encoder=args.encoder, advance=advance
+        lambda progress: import_reference(
+            args.source, args.out, base=args.base, codec=args.codec, encoder=args.encoder, progress=progress
         ),
     )
 
@@ -121,14 +146,14 @@ def _reference(args: argparse.Namespace) -> int:
 def _xcodec(args: argparse.Namespace) -> int:
     from ualm_jax.convert_weights.codec_and_encoder import import_xcodec
 
-    return _timed(args.out, lambda advance: import_xcodec(args.source, args.out))
+    return _timed(args.out, lambda progress: import_xcodec(args.source, args.out, progress=progress))
 
 
 def _encoder(importer: str):
     def run(args: argparse.Namespace) -> int:
         from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 
-        return _timed(args.out, lambda advance: import_encoder(importer, args.source, args.out, advance=advance))
+        return _timed(args.out, lambda progress: import_encoder(importer, args.source, args.out, progress=progress))
 
     return run
 
@@ -140,15 +165,17 @@ def _export(args: argparse.Namespace) -> int:
     from ualm_jax.weights.opener import open_weights
 
     if args.format == "xcodec":
-        return _timed(args.out, lambda advance: export_xcodec(args.source, args.out))
+        return _timed(args.out, lambda progress: export_xcodec(args.source, args.out))
     weights = open_weights(args.source, args.step)
     if args.format == "ualm-reference":
-        return _timed(args.out, lambda advance: export_reference(weights, args.out, codec=args.codec))
+        return _timed(
+            args.out, lambda progress: export_reference(weights, args.out, codec=args.codec, progress=progress)
+        )
     shard_bytes = int(args.shard_gb * 1e9)
     return _timed(
         args.out,
-        lambda advance: export_hf(
-            weights, args.out, vocabulary=args.vocabulary, shard_bytes=shard_bytes, advance=advance
+        lambda progress: export_hf(
+            weights, args.out, vocabulary=args.vocabulary, shard_bytes=shard_bytes, progress=progress
         ),
     )
 
@@ -178,19 +205,41 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _timed(out: pathlib.Path, convert) -> int:
-    """Runs `convert` under a progress line, then says how much came how fast, and what memory it took."""
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TimeElapsedColumn, TransferSpeedColumn
-
-    columns = (SpinnerColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    """Runs `convert` under a progress bar, then says how much came how fast, and what memory it took."""
     start = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        size = convert(lambda written: progress.advance(task, written))
+    with _Progress() as progress:
+        size = convert(progress)
     seconds = time.perf_counter() - start
     size, peak = size / 1e9, _peak_memory() / 1e9
     print(f"{out}: {size:.3f} GB in {seconds:.1f} s ({size / seconds:.2f} GB/s), peak memory {peak:.2f} GB")
     return 0
+
+
+class _Progress:
+    """A bar on a terminal, a line every ten seconds elsewhere. Called with bytes done and bytes in all."""
+
+    def __init__(self):
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        console = Console(stderr=True)
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+        self._said = time.monotonic()
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+        if self._bar.disable and time.monotonic() - self._said > 10:
+            self._said = time.monotonic()
+            print(f"{done / 1e9:.2f} of {total / 1e9:.2f} GB", file=sys.stderr, flush=True)
 
 
 def _peak_memory() -> int:

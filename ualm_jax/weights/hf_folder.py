@@ -66,6 +66,11 @@ def read_json(path: pathlib.Path) -> dict:
     return values
 
 
+def write_json(path: pathlib.Path, values: dict) -> None:
+    """As Hugging Face's tools write it: indented, keys in order."""
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
 def _weight_map(index: pathlib.Path) -> dict[str, str]:
     """File of every tensor."""
     weight_map = read_json(index).get("weight_map")

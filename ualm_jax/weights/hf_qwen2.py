@@ -87,5 +87,5 @@ def _equal(files: TensorFiles, left: str, right: str) -> bool:
         return left not in files.tensors
     rows, width = files.tensors[left].shape
     step = max(1, CHUNK_BYTES // (4 * width))
-    blocks = (slice(start, start + step) for start in range(0, rows, step))
+    blocks = (slice(start, min(start + step, rows)) for start in range(0, rows, step))
     return all(np.array_equal(files.read(left, block), files.read(right, block)) for block in blocks)

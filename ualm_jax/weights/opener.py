@@ -23,7 +23,7 @@ from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
-from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_run
+from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_notes, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +135,7 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
 def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
     step = choose_step(path, step)
     check_step(path, step)
-    return _Run(path, *read_run(path, step), step, parts)
+    return _Run(path, *read_run(path, step), step, parts, read_notes(path))
 
 
 def _open_hugging_face(path: pathlib.Path) -> Weights:

@@ -2,6 +2,7 @@
 
 DIR/config.json                       how it is trained: what the last start asked for
 DIR/tokenizer/, codec/, encoder/      what its weights were trained with
+DIR/source.json                       where it began with other weights: what an export of these needs
 DIR/checkpoints/STEP/state/           parameters and optimiser, as Orbax stores them
 DIR/checkpoints/STEP/data/, identity/ where the data stands; the architecture, and what else may not change
 DIR/checkpoints/STEP/checksums/SHA256SUMS   of all these but config.json: `cd STEP; sha256sum -c checksums/SHA256SUMS`
@@ -15,10 +16,11 @@ from typing import Any
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution, read_model, split_model
 from ualm_jax.weights.checksums import first_change, read_sums
-from ualm_jax.weights.hf_folder import read_json
+from ualm_jax.weights.hf_folder import read_json, write_json
 
 PARTS = ("tokenizer", "codec", "encoder")
 SUMS = "checksums/SHA256SUMS"
+_NOTES = "source.json"
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax writes it into every checkpoint
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,21 @@ def read_run(workdir: pathlib.Path, step: int) -> tuple[Architecture, Execution]
         return read_model(saved | stored)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{workdir / 'config.json'}: is not the configuration of a run ({error!r}).") from None
+
+
+def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
+    """What an export needs beside the weights: as it came with those that the run began with.
+
+    A run that began with random weights has seen no positions beyond its sequences.
+    """
+    if (workdir / _NOTES).is_file():
+        return read_json(workdir / _NOTES)
+    return {"config": {"max_position_embeddings": read_json(workdir / "config.json")["data"]["seq_len"]}}
+
+
+def write_notes(workdir: pathlib.Path, notes: dict[str, Any]) -> None:
+    """Keeps the notes of the weights that a run begins with."""
+    write_json(workdir / _NOTES, notes)
 
 
 def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
