@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=(1, 2),
         default=1,
         help="2: captions say all that can be checked, and --task may also be describe, listen, question, text, "
-        "enrich, dialogue or critique (docs/soundscript.md); default %(default)s",
+        "enrich, dialogue, critique or imagine (docs/soundscript.md); default %(default)s",
     )
     return parser
 

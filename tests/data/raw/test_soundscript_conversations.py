@@ -10,7 +10,7 @@ from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
 from ualm_jax.data.raw.soundscript.flaws import FLAWS, flawed
 from ualm_jax.data.raw.soundscript.phrase import plain
 from ualm_jax.data.raw.soundscript.questions import ask, is_right, rework
-from ualm_jax.data.raw.soundscript.rich import by_ear, rich_caption
+from ualm_jax.data.raw.soundscript.rich import by_ear, plan_of_rich, rich_caption
 from ualm_jax.data.raw.soundscript.words import save_tokenizer, unknown_words
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.rich_caption import compare, parse
@@ -123,6 +123,29 @@ def test_a_rich_caption_tells_plans_apart():
     written = {rich_caption(plan).write() for plan in plans}
     assert len(written) == len(plans)
     assert all(parse(text).write() == text for text in written)
+
+
+def test_a_rich_caption_becomes_the_plan_again():
+    plans = {SOUNDS.script(index).plan for index in range(1000)}
+    assert all(plan_of_rich(parse(rich_caption(plan).write())) == plan for plan in plans)
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        ("click = two", "click = seven"),
+        ("at c4", "at h4"),
+        ("one, long", "one, long, short"),
+        ("kick = one, loud", "kick = long"),
+        ("click, then tone", "tone, then click"),
+        ("then after a pause kick.", "then kick, later."),
+        ("kick", "dog"),
+        ("kick", "second kick"),
+    ],
+)
+def test_a_rich_caption_of_no_plan_is_none(words, others):
+    text = rich_caption(THREE).write()
+    assert words in text and plan_of_rich(parse(text.replace(words, others))) is None
 
 
 def test_levels_are_not_told_by_ear():

@@ -41,6 +41,13 @@ def test_a_rich_caption_is_right_however_it_is_laid_out():
     assert not right(question, question.answer.replace("= one", "= three").replace("= two", "= one"))
 
 
+def test_an_open_prompt_accepts_any_answer_to_it():
+    alarm = next(each for each in questions("imagine", "train", 60) if each.kind == "alarm")
+    assert right(alarm, "Keywords: tone\nLayout: tone.\nDescription: tone = three, short, at b5.")
+    assert not right(alarm, "Keywords: tone\nLayout: tone.\nDescription: tone = one, short, at b5.")
+    assert not right(alarm, "Keywords: bell\nLayout: bell.\nDescription: bell = three.")
+
+
 def test_shares_are_counted_kind_by_kind():
     asked = questions("question", "train", 60)
     said = [each.answer if each.kind == "count" else "nothing" for each in asked]

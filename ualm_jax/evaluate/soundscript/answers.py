@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from ualm_jax.data.raw.soundscript import SoundScript2, render
+from ualm_jax.data.raw.soundscript.abstract import PROMPTS
 from ualm_jax.data.raw.soundscript.conversations import TASKS, ScriptConversations
 from ualm_jax.data.raw.soundscript.questions import is_right
+from ualm_jax.data.raw.soundscript.rich import plan_of_rich
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import RATE
 from ualm_jax.evaluate.soundscript.tally import Share
@@ -18,12 +20,12 @@ from ualm_jax.generate.segment import generate
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.layout import build_prompt
-from ualm_jax.tokens.rich_caption import BadRichCaption, compare, parse
+from ualm_jax.tokens.rich_caption import BadRichCaption, parse
 from ualm_jax.tokens.tokenizer import Tokenizer
 from ualm_jax.tokens.types import Message, Modality, Role
 
 SEED = 1_000_003  # of items that are judged: not one that a dataset is made with
-_RICH = ("listen", "enrich", "dialogue")  # tasks whose answers are rich captions
+_RICH = ("listen", "enrich", "dialogue", "imagine")  # tasks whose answers are rich captions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,14 +58,17 @@ def questions(task: str, split: str, count: int) -> list[Question]:
 
 
 def right(question: Question, answer: str) -> bool:
-    """Whether an answer is true. Of rich captions what they say counts, not how."""
+    """Whether an answer is true. Of rich captions what they say counts, not how; an open prompt accepts many."""
     if question.task not in _RICH:
         return is_right(answer, question.answer)
     try:
-        wanted, said = parse(question.answer), parse(answer)
+        said = plan_of_rich(parse(answer))
     except BadRichCaption:
         return False
-    return not compare(wanted, said) and is_right(said.layout, wanted.layout)
+    if question.task == "imagine":
+        accepts = next(prompt.accepts for prompt in PROMPTS if prompt.name == question.kind)
+        return said is not None and accepts(said)
+    return said == plan_of_rich(parse(question.answer))
 
 
 def shares(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Share]:

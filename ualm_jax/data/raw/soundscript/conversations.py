@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ualm_jax.data.raw.conversation import RawConversation, RawMessage, Waveform, sound_message
+from ualm_jax.data.raw.soundscript.abstract import draw_prompt
 from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
 from ualm_jax.data.raw.soundscript.flaws import flawed
 from ualm_jax.data.raw.soundscript.invent import realise
@@ -95,6 +96,12 @@ def criticise(script: Scripted, rng: np.random.Generator) -> Item | None:
     return Item(name, CRITICISE.format(rich_caption(wanted).write()), difference.sentence(), found)
 
 
+def imagine(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """An open prompt; a rich caption of something that answers it, then the sound."""
+    prompt, said, plan = draw_prompt(rng, held_out=script.split != "train")
+    return Item(prompt.name, PLAN_FIRST.format(f"{said}."), rich_caption(plan).write(), plan)
+
+
 # What is said, and whether the sound is heard, made or absent.
 TASKS: dict[str, tuple[Callable[[Scripted, np.random.Generator], Item | None], str]] = {
     "describe": (describe, "heard"),
@@ -104,6 +111,7 @@ TASKS: dict[str, tuple[Callable[[Scripted, np.random.Generator], Item | None], s
     "enrich": (enrich, "made"),
     "dialogue": (converse, "made"),
     "critique": (criticise, "heard"),
+    "imagine": (imagine, "made"),
 }
 
 

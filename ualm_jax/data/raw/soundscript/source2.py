@@ -19,11 +19,12 @@ SPLITS = ("train", "combination", "phrasing")
 
 @dataclasses.dataclass(frozen=True)
 class Scripted:
-    """A plan, a sentence that says all of it, and a scene that keeps it."""
+    """A plan, a sentence that says all of it, and a scene that keeps it. split: of the source."""
 
     plan: Plan
     caption: str
     scene: Scene
+    split: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,4 +84,4 @@ class SoundScript2:
                 continue
             caption = phrase(plan, rng, held_out=self.split == "phrasing")
             if caption is not None:
-                return Scripted(plan, caption, realise(plan, rng))
+                return Scripted(plan, caption, realise(plan, rng), self.split)
