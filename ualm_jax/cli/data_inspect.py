@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
+    from ualm_jax.cli.data_prepare import PARTS
     from ualm_jax.data.dataset.lengths import Lengths
     from ualm_jax.data.dataset.show import overview, save_lengths_png
     from ualm_jax.data.loading.config import DataConfig, SourceConfig
@@ -47,6 +48,9 @@ def main(argv: list[str]) -> int:
     positions = {info.name: known.positions() for info, known in zip(infos, lengths, strict=True)}
     console.print(overview(infos, [int(positions[info.name].sum()) for info in infos]))
     for info in infos:
+        if info.unused:
+            file = info.directory / "quarantine.jsonl"
+            console.print(f"{info.name}: not used: {info.unused} {PARTS}, named in {file}", soft_wrap=True)
         found = ", ".join(f"{name} {count}" for name, count in info.filters.items() if count)
         console.print(
             f"{info.name}: found by the filters: {found or 'nothing'}; longest {positions[info.name].max()} positions",

@@ -30,6 +30,7 @@ webdataset (tar files). Conversations as they are: text, understanding, generati
 form).
 """
 
+PARTS = "members, files, columns or fields of the source"  # of which nothing is made
 _CAPTIONED = ("soundscript", "manifest", "hf", "webdataset")
 _CONVERSATIONS = ("text", "understanding", "generation", "dialogue")
 
@@ -89,6 +90,8 @@ def print_summary(info, drop: tuple[str, ...]) -> None:
         f"input, longest {info.longest} positions{' without audio input' if info.heard_hours else ''}, "
         f"{info.quarantined} left out: {info.directory}"
     )
+    if info.unused:
+        print(f"Not used: {info.unused} {PARTS}, named in {info.directory / 'quarantine.jsonl'}")
     if found:
         print(f"Found by the filters ({', '.join(drop) or 'none'} left out): {found}")
 

@@ -42,6 +42,7 @@ class DatasetInfo:
     key: 16 hexadecimal digits that differ between datasets of different content, wherever they lie.
     vocabulary: the smallest one that holds all ids.
     records, quarantined: conversations stored, and left out. filters: how many each filter found (filters.py).
+    unused: members, files, columns and fields of the source of which nothing was made.
     audio_hours, heard_hours: target audio behind the stored codes, and audio input.
     text_tokens: ids of all texts. positions: of all conversations' token grids, encoder frames not counted.
     longest: positions of the longest conversation. sample_rate, frame_rate: of the codec.
@@ -66,6 +67,7 @@ class DatasetInfo:
     shard_records: tuple[int, ...]
     made_from: dict[str, Any]
     versions: dict[str, str]
+    unused: int = 0
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Int32, Int64
 from ualm_jax.data.dataset.records import id_in
 from ualm_jax.data.prepare.filters import duplicates
 from ualm_jax.data.prepare.partial import PartialDataset, Rejected, ShardReport
+from ualm_jax.data.raw.sound_source import LeftOut
 
 _REASONS = {
     "duplicate-caption": "an earlier conversation has the same caption",
@@ -22,7 +23,8 @@ class Tally:
 
     lengths: positions of each record. clips: 16 kHz samples of all clips, one after the other. clips_of: how many
     each record has. totals: "samples" behind the codes, "text_tokens", "bytes". shards: "name", "records" and "sha256"
-    of each. filters: how many records each found. rejected: in the order of the source.
+    of each. filters: how many records each found. rejected: in the order of the source. unused: what else of the source
+    nothing is made of.
     """
 
     lengths: Int32[np.ndarray, "R"]
@@ -32,6 +34,7 @@ class Tally:
     shards: list[dict]
     filters: dict[str, int]
     rejected: list[Rejected]
+    unused: list[LeftOut]
 
 
 def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
@@ -42,10 +45,11 @@ def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
     counts = [report.records for report in work.reports()]
     hashes = (value for report in work.reports() for value in report.columns["hash"])
     found = duplicates(hashes, sum(counts))
-    flagged, totals = Counter({filter: int(found.sum())}), Counter()
+    flagged, totals, unused = Counter({filter: int(found.sum())}), Counter(), Counter()
     lengths, clips, clips_of, shards, rejected = [], [], [], [], []
     for report, found_here in zip(work.reports(), np.split(found, np.cumsum(counts)[:-1]), strict=True):
         flagged.update(report.flagged)
+        unused.update(report.unused)
         rejected += report.rejected
         sha256, size = report.sha256, report.bytes
         keep = ~found_here if leave_out else np.ones(report.records, bool)
@@ -68,6 +72,7 @@ def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
         shards,
         dict(flagged),
         sorted(rejected, key=lambda each: each.index),
+        [LeftOut(f"field {name!r}", "nothing is made of this field", count) for name, count in sorted(unused.items())],
     )
 
 

@@ -27,7 +27,7 @@ def write_description(
 
     vocabulary: None before sounds are encoded. audio: what is known of the codec, with "sample_rate".
     """
-    work.write_quarantine(tally.rejected)
+    work.write_quarantine(tally.rejected, tally.unused)
     _write_array(work, LENGTHS, tally.lengths)
     _write_array(work, CLIPS, tally.clips)
     # Without clips there is nothing to look up.
@@ -40,6 +40,7 @@ def write_description(
         "counts": {
             "records": len(tally.lengths),
             "quarantined": len(tally.rejected),
+            "unused": sum(each.count for each in tally.unused),
             "filters": {name: tally.filters.get(name, 0) for name in FILTERS},
             "audio_hours": tally.totals["samples"] / audio["sample_rate"] / 3600,
             "heard_hours": int(tally.clips.sum(dtype=np.int64)) / SAMPLE_RATE / 3600,

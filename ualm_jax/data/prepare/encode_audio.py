@@ -88,6 +88,7 @@ def write_codes(
         tally,
         filters=dict(Counter(sounds.filters) + Counter(tally.filters)),
         rejected=sorted([*sounds.rejected, *tally.rejected], key=lambda each: each.index),
+        unused=list(sounds.not_used),
     )
     shutil.copytree(sounds.directory / "tokenizer", work.partial / "tokenizer", dirs_exist_ok=True)
     shutil.copytree(codec_dir, work.partial / "codec", dirs_exist_ok=True)

@@ -80,6 +80,7 @@ def prepare_sounds(source: ConversationSource, config: PrepareConfig, console: C
                 f"{source.name}: the filters leave nothing of it; {work.write_quarantine(tally.rejected)} says why: "
                 f"remove {work.partial} and let the filters pass more"
             )
+        tally = dataclasses.replace(tally, unused=[*source.left_out, *tally.unused])
         write_description(work, tally, None, dataclasses.asdict(config.shape))
     work.publish(out)
     return open_sounds(out)

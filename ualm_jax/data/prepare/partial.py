@@ -13,6 +13,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from ualm_jax.data.raw.sound_source import LeftOut
 from ualm_jax.errors import UserError
 
 _READ_TOGETHER = 64  # records
@@ -36,7 +37,8 @@ class Stored:
     """A record as it is stored, and what the finished dataset needs to know about it.
 
     index: in the source. length: positions without encoder frames. samples: behind its codes. text_tokens: ids of all
-    texts. clips: 16 kHz samples of each. hash: by which duplicates are found, None without target audio.
+    texts. clips: 16 kHz samples of each. hash: by which duplicates are found, None without target audio. unused: fields
+    of the raw record of which nothing is made.
     """
 
     data: bytes
@@ -46,6 +48,7 @@ class Stored:
     text_tokens: int
     clips: list[int]
     hash: int | None
+    unused: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ShardReport:
     """A written shard, before duplicates are looked for.
 
     flagged: how many records each filter found. rejected: records that are not in it. columns: the fields of `Stored`
-    except data, with the values of all records.
+    except data and unused, with the values of all records. unused: in how many records each unused field stood.
     """
 
     shard: int
@@ -62,6 +65,7 @@ class ShardReport:
     flagged: dict[str, int]
     rejected: list[Rejected]
     columns: dict[str, list]
+    unused: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -127,8 +131,8 @@ class PartialDataset:
     def write_shard(self, shard: int, outcomes: Iterable[tuple[tuple[str, ...], Stored | Rejected]]) -> ShardReport:
         """Write a shard and then its report. outcomes: of each record, with the filters that found it."""
         self._report(shard).unlink(missing_ok=True)
-        flagged, left_out = Counter(), []
-        columns = {field.name: [] for field in dataclasses.fields(Stored) if field.name != "data"}
+        flagged, unused, left_out = Counter(), Counter(), []
+        columns = {field.name: [] for field in dataclasses.fields(Stored) if field.name not in ("data", "unused")}
 
         def records() -> Iterator[bytes]:
             for filters, outcome in outcomes:
@@ -136,12 +140,14 @@ class PartialDataset:
                 if isinstance(outcome, Rejected):
                     left_out.append(outcome)
                     continue
+                unused.update(set(outcome.unused))
                 for name, values in columns.items():
                     values.append(getattr(outcome, name))
                 yield outcome.data
 
         sha256, size = _write_records(self.progress, self.progress / self.shard_name(shard), records())
-        report = ShardReport(shard, sha256, size, dict(sorted(flagged.items())), left_out, columns)
+        counts = dict(sorted(flagged.items())), left_out, columns, dict(sorted(unused.items()))
+        report = ShardReport(shard, sha256, size, *counts)
         self.write(f"progress/{shard:05d}.json", json.dumps(dataclasses.asdict(report)).encode())
         return report
 
@@ -179,8 +185,9 @@ class PartialDataset:
             os.fsync(file.fileno())
         os.replace(beside, self.partial / name)
 
-    def write_quarantine(self, rejected: Iterable[Rejected]) -> Path:
-        lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in rejected]
+    def write_quarantine(self, rejected: Iterable[Rejected], unused: Iterable[LeftOut] = ()) -> Path:
+        """One line of JSON each: records with their index, then what is no record with how many there are."""
+        lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in (*rejected, *unused)]
         self.write("quarantine.jsonl", "".join(lines).encode())
         return self.partial / "quarantine.jsonl"
 
@@ -218,8 +225,10 @@ def _compare(directory: Path, before: dict[str, Any], made_from: dict[str, Any])
         )
 
 
-def read_quarantine(path: Path) -> list[Rejected]:
-    return [Rejected(**json.loads(line)) for line in path.read_text().splitlines()]
+def read_quarantine(path: Path) -> tuple[list[Rejected], list[LeftOut]]:
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    records = [Rejected(**entry) for entry in entries if "index" in entry]
+    return records, [LeftOut(**entry) for entry in entries if "index" not in entry]
 
 
 def read_records(path: Path) -> Iterator[bytes]:

@@ -64,6 +64,7 @@ class ShardJob:
             text_tokens=sum(map(len, of[Modality.TEXT])),
             clips=of[Modality.CLIP],
             hash=condition_hash(ready.raw),
+            unused=ready.raw.unused,
         )
         return stored, too_long
 

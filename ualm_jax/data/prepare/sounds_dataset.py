@@ -13,12 +13,14 @@ from typing import Any
 from ualm_jax.data.dataset.folder import content_key, read_description
 from ualm_jax.data.prepare.codec_sound import CodecShape
 from ualm_jax.data.prepare.partial import Rejected, read_quarantine
+from ualm_jax.data.raw.sound_source import LeftOut
 from ualm_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundsInfo:
-    """As DatasetInfo. shape: of the codec that will encode the sounds. rejected: the records left out so far."""
+    """As DatasetInfo. shape: of the codec that will encode the sounds. rejected: the records left out so far.
+    not_used: what else of the source nothing is made of."""
 
     directory: Path
     key: str
@@ -32,10 +34,15 @@ class SoundsInfo:
     shard_records: tuple[int, ...]
     made_from: dict[str, Any]
     rejected: tuple[Rejected, ...]
+    not_used: tuple[LeftOut, ...]
 
     @property
     def quarantined(self) -> int:
         return len(self.rejected)
+
+    @property
+    def unused(self) -> int:
+        return sum(each.count for each in self.not_used)
 
     @functools.cached_property
     def _left_out(self) -> set[int]:
@@ -55,6 +62,7 @@ def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
     try:
         if content["vocabulary"] is not None:
             raise UserError(f"{directory}: its sounds are codes already; train on it as it is")
+        rejected, not_used = read_quarantine(directory / "quarantine.jsonl")
         return SoundsInfo(
             directory=directory,
             key=content_key(content),
@@ -66,7 +74,8 @@ def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
             shards=tuple(directory / shard["name"] for shard in content["shards"]),
             shard_records=tuple(shard["records"] for shard in content["shards"]),
             made_from=content["made_from"],
-            rejected=tuple(read_quarantine(directory / "quarantine.jsonl")),
+            rejected=tuple(rejected),
+            not_used=tuple(not_used),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{directory / 'dataset.json'}: damaged ({error!r}), prepare the dataset again") from error
