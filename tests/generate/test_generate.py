@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, decode, generate, structure
-from ualm_jax.generate.prompts import batch_prompts, bucket
+from ualm_jax.generate.prompts import batch_prompts, bucket, place
+from ualm_jax.generate.request import Request
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.delay import delay
@@ -238,10 +239,9 @@ def test_eight_devices_generate_what_one_does(golden_dir, prompts, together):
 
 
 def test_a_step_writes_its_slot_of_the_cache_and_copies_nothing(model, prompts):
-    from ualm_jax.generate.segment import _place, _settings
-
-    batch = _place(batch_prompts(prompts, [None] * len(prompts), guided=True, keep_role=True))
-    settings = _place(_settings([SHORT] * 4, ["audio"] * 4, [0, 1, 2, 3], False, VOCABULARY))
+    batch = place(batch_prompts(prompts, [None] * len(prompts), guided=True, keep_role=True))
+    settings = Request(prompts[0], SHORT).settings("audio", 64, VOCABULARY)
+    settings = place(jax.tree.map(lambda value: np.stack([value] * 4), settings))
     how = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
     program = decode.decode_segment.lower(model, batch, settings, **how).compile().as_text()
     cache = "f32[8,2,128,16]"

@@ -159,7 +159,7 @@ def test_nothing_compiles_after_the_first_evaluation_and_checkpoint(dataset, tmp
         assert run(command(dataset, tmp_path / "run", *evaluation, *options)) == 0
     messages = [record.getMessage() for record in caplog.records]
     compiled = [message.split(" with ")[0] for message in messages if message.startswith("Compiling ")]
-    for name in ("step", "decode_segment"):
+    for name in ("step", "decode"):
         assert sum(f"jit({name})" in message for message in compiled) >= 1, compiled
     second = next(i for i, message in enumerate(messages) if message.startswith("step 5/12"))
     assert not [message for message in messages[second:] if message.startswith("Compiling ")]

@@ -1,60 +1,114 @@
-"""Prefill and the decode loop: one compiled program for all prompts, settings and seeds of the same shape.
+"""The programs of generation: read prompts, put them into the cache, begin segments, decode some steps.
 
-Where guidance is on, the model's rows are R = 2 B: each prompt's conditional row and, next to it, its
-unconditional twin, so that both lie on the same device. Without it R = B.
+Only shapes make them compile. What a person may set, which slots are taken, and how many steps to make are arrays.
 """
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jaxtyping import Array, Bool, Float, Int
 
-from ualm_jax.generate import structure
-from ualm_jax.generate.sampling import draw, guide
+from ualm_jax.generate import slots as state
+from ualm_jax.generate.slots import Places, Settings, Slots, on_each_device
+from ualm_jax.generate.step import Work, advance
+from ualm_jax.generate.weights import Weights, make_weights, special_head
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_audio
 from ualm_jax.models.decoder import KVCache
-from ualm_jax.models.params import cast_floats
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import reshard, spec
 from ualm_jax.tokens.types import Batch
-from ualm_jax.tokens.vocabulary import EOS, EOT, NUM_SPECIAL
+from ualm_jax.tokens.vocabulary import NUM_SPECIAL
 
 
-class Settings(NamedTuple):
-    """Settings of each row; arrays, so that changing them compiles nothing.
+class Chunk(NamedTuple):
+    """What some steps made, whole on every device.
 
-    opening: the modality token that opens the segment. limit: steps at most. active: rows somebody wants.
+    count: steps that each slot made, its first ones in `tokens` and `logprobs` (see `step.Sampled`). live: slots that
+    go on.
     """
 
-    opening: Int[Array, " B"]
-    temperature: Float[Array, "B S"]
-    top_k: Int[Array, "B S"]
-    cfg_scale: Float[Array, " B"]
-    seed: UInt[Array, " B"]
-    min_frames: Int[Array, " B"]
-    max_frames: Int[Array, " B"]
-    limit: Int[Array, " B"]
-    active: Bool[Array, " B"]
+    tokens: Int[Array, "B N S"]
+    logprobs: Float[Array, "B N S"]
+    count: Int[Array, " B"]
+    live: Bool[Array, " B"]
 
 
-class DecodeState(NamedTuple):
-    """What the loop carries.
+@jax.jit
+def prefill(
+    weights: Weights, prompts: Batch, encoder: AudioEncoder | None = None, past: KVCache | None = None
+) -> tuple[KVCache, Float[Array, "B V"]]:
+    """Reads prompts, one sequence each, right-padded.
 
-    step: rows sampled so far. tokens: those rows, 0 where none is. last: the row to feed next.
-    cache: keys and values of all that was fed; the prompts fill its first slots.
-    frames: T of each audio, `structure.OPEN` until stream 0 has decided it. done: rows that have ended.
+    past: what the sequences hold already, if they are continued. Returns what they hold then, and what the model makes
+    of each special token as the next one, whole on every device.
     """
+    decoder = weights.model.decoder
+    x = weights.model.embed_batch(encode_audio(encoder, prompts))
+    lengths = jnp.sum(prompts.segment_ids, axis=1)
+    if past is None:
+        hidden, cache = decoder.prefill(weights.layers, x, lengths)
+    else:
+        hidden, cache = decoder.extend(weights.layers, x, lengths, past)
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]
+    hidden = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+    head = reshard(special_head(weights.model, range(NUM_SPECIAL)).astype(hidden.dtype), None, None)
+    return cache, reshard(jnp.tensordot(hidden, head, axes=1, preferred_element_type=jnp.float32), None, None)
 
-    step: Int[Array, ""]
-    tokens: Int[Array, "B M S"]
-    last: Int[Array, "B S"]
-    cache: KVCache
-    frames: Int[Array, " B"]
-    done: Bool[Array, " B"]
+
+insert = jax.jit(state.insert, donate_argnames="slots")
+start = jax.jit(state.start, donate_argnames="slots")
+take = jax.jit(state.take)
+empty_slots = jax.jit(state.empty_slots, static_argnames=("architecture", "dtype", "slots", "sequences", "capacity"))
+
+
+@functools.partial(jax.jit, donate_argnames="slots")
+def stop(slots: Slots, wanted: Bool[Array, " B"]) -> Slots:
+    """`slots` in which only those `wanted` go on."""
+    return slots._replace(live=slots.live & wanted)
+
+
+@functools.partial(jax.jit, static_argnames=("room", "work"), donate_argnames="slots")
+def decode(
+    weights: Weights,
+    slots: Slots,
+    steps: Int[Array, ""],
+    until_end: Bool[Array, ""],
+    *,
+    room: int,
+    work: Work | None = None,
+) -> tuple[Slots, Chunk]:
+    """Up to `steps` steps, `room` at most: fewer where no slot is live any more.
+
+    until_end: stop as soon as any slot has ended. work: see `step.advance`.
+    """
+    B, S = slots.last.shape
+    started = slots.live
+
+    def proceed(carry):
+        index, slots, *_ = carry
+        over = jnp.where(until_end, jnp.any(started & ~slots.live), False)
+        return (index < steps) & jnp.any(slots.live) & ~over
+
+    def body(carry):
+        index, slots, tokens, logprobs, count = carry
+        live = slots.live
+        slots, sampled = advance(weights, slots, work)
+
+        def put(array, new):
+            new = jnp.where(live[:, None], new, 0)[:, None]
+            return jax.lax.dynamic_update_slice_in_dim(array, new, index, axis=1)
+
+        return index + 1, slots, put(tokens, sampled.tokens), put(logprobs, sampled.logprobs), count + live
+
+    def zeros(dtype, *shape):
+        return jnp.zeros((B, *shape), dtype, out_sharding=spec("batch", *[None] * len(shape)))
+
+    begin = (jnp.int32(0), slots, zeros(jnp.int32, room, S), zeros(jnp.float32, room, S), zeros(jnp.int32))
+    _, slots, *made = jax.lax.while_loop(proceed, body, begin)
+    chunk = Chunk(*made, slots.live)
+    return slots, jax.tree.map(lambda array: reshard(array, *[None] * array.ndim), chunk)
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce", "greedy"))
@@ -70,132 +124,28 @@ def decode_segment(
     enforce: bool,
     greedy: bool,
 ) -> Int[Array, "B M S"]:
-    """The sampled rows [B, num_steps, S] of one segment, whole on every device.
+    """All of it as one program, for one segment per prompt: what can be timed, or compiled for another machine.
 
-    A row ends with eos or eot in stream 0, or without one at its limit; 0 after that.
-    text: text instead of audio. enforce: keep the delay structure. greedy: no row has a temperature.
+    prompts: where it is guided, each is followed by its unconditional twin. text: text instead of audio. enforce: keep
+    the delay structure. greedy: no temperature is above 0. Returns the sampled tokens, whole on every device: a segment
+    ends with eos or eot in stream 0, or without one at its limit, and is 0 after that.
     """
-    model = _with_weights_as_used(model)
-    x = model.embed_batch(encode_audio(encoder, prompts))
-    valid = prompts.segment_ids != 0
-    cache = model.decoder.prefill(x, prompts.positions, valid, x.shape[1] + num_steps)[1]
-    layers = model.decoder.unstacked()
-    lengths = jnp.sum(prompts.segment_ids, axis=1)
-    B, S = settings.temperature.shape
-    if text:
-        choose = functools.partial(_choose_text, model, settings, greedy)
-    else:
-        choose = functools.partial(_choose_audio, model, settings, _audio_heads(model), guided, enforce, greedy)
-
-    def proceed(state):
-        return (state.step < num_steps) & ~jnp.all(state.done)
-
-    def advance(state):
-        fed = _for_twins(state.last, guided)[:, None]
-        positions = (lengths + state.step)[:, None]
-        hidden, cache = model.decoder.decode(layers, model.embed_tokens(fed), positions, state.cache)
-        tokens, frames = choose(hidden[:, 0], state.step, state.frames)
-        tokens = jnp.where(state.done[:, None], 0, tokens)
-        ended = (tokens[:, 0] == EOS) | (tokens[:, 0] == EOT) | (state.step + 1 >= settings.limit)
-        all_tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, tokens[:, None], state.step, axis=1)
-        return DecodeState(state.step + 1, all_tokens, tokens, cache, frames, state.done | ended)
-
-    first = jnp.zeros((B, S), jnp.int32, out_sharding=spec("batch", None)).at[:, 0].set(settings.opening)
-    start = DecodeState(
-        step=jnp.int32(0),
-        tokens=jnp.zeros((B, num_steps, S), jnp.int32, out_sharding=spec("batch", None, None)),
-        last=first,
-        cache=cache,
-        frames=jnp.full((B,), structure.OPEN, jnp.int32, out_sharding=spec("batch")),
-        done=~settings.active,
-    )
-    return reshard(jax.lax.while_loop(proceed, advance, start).tokens, None, None, None)
+    weights = make_weights(model)
+    filled, _ = prefill(weights, prompts, encoder)
+    B, R = len(settings.limit), len(prompts.tokens)
+    capacity = prompts.tokens.shape[1] + num_steps
+    slots = empty_slots(model.architecture, model.execution.compute_dtype, B, R, capacity)
+    full = jnp.full((B,), True, out_sharding=spec("batch"))
+    settings = settings.with_defaults()._replace(text=full & text, enforce=full & enforce)
+    slots = slots._replace(cache=filled.with_room(num_steps))
+    places = on_each_device(functools.partial(_in_order, guided), Places(*[spec("batch")] * 3), settings.active)
+    slots = start(slots, settings, places)
+    work = Work(audio=not text, text=text, guided=guided, sampled=not greedy, filtered=False, scored=False)
+    return decode(weights, slots, num_steps, False, room=num_steps, work=work)[1].tokens
 
 
-def _with_weights_as_used(model: UALM) -> UALM:
-    """`model` with the layers' matrices and biases in the compute dtype: float32 ones would be read by every step."""
-    products = nnx.Any(nnx.PathContains("attention"), nnx.PathContains("mlp"))
-    scales = nnx.PathContains("scale")  # of 8-bit kernels, which are float32 until they have been multiplied
-    structure, used, rest = nnx.split(model, nnx.All(products, nnx.Not(scales)), ...)
-    return nnx.merge(structure, cast_floats(used, jnp.dtype(model.execution.compute_dtype)), rest)
-
-
-@jax.jit
-def special_logits(model: UALM, prompts: Batch, encoder: AudioEncoder | None = None) -> Float[Array, "B V"]:
-    """What the model makes of each special token as the first one after its prompt."""
-    hidden = model(encode_audio(encoder, prompts))
-    last = jnp.sum(prompts.segment_ids, axis=1) - 1
-    hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-    head = _special_head(model, range(NUM_SPECIAL)).astype(hidden.dtype)
-    return reshard(jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32), None, None)
-
-
-def _choose_audio(model, settings, heads, guided, enforce, greedy, hidden, step, frames):
-    """Next row of audio, and the frames it has."""
-    vocabulary = model.architecture.vocabulary
-    logits = _split_twins(_audio_logits(heads, hidden), guided)
-    logits = guide(*logits, settings.cfg_scale) if guided else logits[0]
-    if enforce:
-        bounds = settings.min_frames, settings.max_frames
-        allowed = structure.allowed_columns(step, frames, *bounds, vocabulary)
-    else:
-        allowed = structure.reference_columns(len(frames), vocabulary)
-    column = draw(logits, allowed, settings.temperature, settings.top_k, settings.seed, step, greedy)
-    stops = (column[:, 0] == 0) & (frames == structure.OPEN)
-    ids = jnp.asarray(structure.column_ids(vocabulary))
-    tokens = ids.at[jnp.arange(len(ids)), column].get(out_sharding=spec("batch", None))
-    return tokens, jnp.where(stops, step, frames)
-
-
-def _choose_text(model, settings, greedy, hidden, step, frames):
-    """Next row of text: an id in stream 0, nothing in the others."""
-    head = model.text_head.astype(hidden.dtype)
-    logits = jnp.einsum("bd,dv->bv", hidden, head, preferred_element_type=jnp.float32)
-    logits = reshard(logits, "batch", None)[:, None]
-    ids = jnp.arange(logits.shape[-1])
-    allowed = (ids >= NUM_SPECIAL) | (ids == EOS) | (ids == EOT)
-    temperature, top_k = settings.temperature[:, :1], settings.top_k[:, :1]
-    allowed = jnp.broadcast_to(allowed, logits.shape)
-    chosen = draw(logits, allowed, temperature, top_k, settings.seed, step, greedy)
-    return jnp.pad(chosen, ((0, 0), (0, model.architecture.vocabulary.num_streams - 1))), frames
-
-
-def _audio_heads(model: UALM) -> tuple[Float[Array, "D Q W"], Float[Array, "Q W"], Float[Array, "D E"]]:
-    """What makes logits of the columns of `structure`, once for the whole loop: the codebooks' columns, what each
-    stream's embedding adds to its own codebook's logits, and the end tokens' columns."""
-    dtype = jnp.dtype(model.execution.compute_dtype)
-    codebooks = reshard(model.audio_head.astype(dtype), None, "codebooks", None)
-    own = jnp.arange(codebooks.shape[1])
-    bias = reshard(model.stream_bias(dtype), None, None, None).at[own, own].get(out_sharding=spec(None, None))
-    return codebooks, bias, _special_head(model, (EOS, EOT)).astype(dtype)
-
-
-def _special_head(model: UALM, tokens: Sequence[int]) -> Float[Array, "D E"]:
-    return model.text_head.at[:, jnp.array(tokens)].get(out_sharding=spec("embed", None))
-
-
-def _audio_logits(heads, hidden: Float[Array, "R D"]) -> Float[Array, "R S C"]:
-    """Each stream's logits of its own columns; only stream 0 has those of the end tokens, others have 0."""
-    codebooks, bias, ends = heads
-    # (h + e_s) W_s = h W_s + e_s W_s: one product for all streams, in which each weight is read once.
-    logits = jnp.einsum("bd,dqw->bqw", hidden, codebooks, preferred_element_type=jnp.float32)
-    logits = reshard(logits, "batch", None, None) + bias
-    end = jnp.einsum("bd,de->be", hidden, ends, preferred_element_type=jnp.float32)[:, None]
-    end = jnp.pad(end, ((0, 0), (0, logits.shape[1] - 1), (0, 0)))
-    return jnp.concatenate([logits, end], axis=-1)
-
-
-def _for_twins(x: Array, guided: bool) -> Array:
-    """[B, ...] for the R rows of the model."""
-    if not guided:
-        return x
-    twice = jnp.broadcast_to(x[:, None], (len(x), 2, *x.shape[1:]))
-    return jnp.reshape(twice, (-1, *x.shape[1:]), out_sharding=spec("batch", *[None] * (x.ndim - 1)))
-
-
-def _split_twins(x: Array, guided: bool) -> tuple[Array, ...]:
-    """[R, ...] as the conditional rows [B, ...] and, if there are any, the unconditional ones."""
-    if not guided:
-        return (x,)
-    pairs = jnp.reshape(x, (-1, 2, *x.shape[1:]), out_sharding=spec("batch", *[None] * x.ndim))
-    return pairs[:, 0], pairs[:, 1]
+def _in_order(guided: bool, active: Bool[Array, " N"]) -> Places:
+    """Slot i has sequence i, or 2 i and its twin."""
+    index = jnp.arange(len(active))
+    cond = 2 * index if guided else index
+    return Places(index, cond, cond + guided)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.errors import UserError
@@ -13,11 +14,15 @@ from ualm_jax.errors import UserError
 class SamplingParams:
     """Settings of one answer. Defaults are the reference's (`inference.yaml`), 10 s of audio at most.
 
-    temperature, top_k: of audio, one number for all streams or one per stream. Temperature 0 takes the likeliest
-        token; top_k 0 draws from all, and tokens that tie with the k-th stay in.
-    cfg_scale: classifier-free guidance of audio, uncond + scale * (cond - uncond); 1 is none, and costs none.
+    temperature, top_k, top_p, min_p: of audio, one number for all streams or one per stream. Temperature 0 takes the
+        likeliest token. top_k 0 draws from all, and tokens that tie with the k-th stay in; top_p keeps the likeliest
+        that together have this share of the probability; min_p those at least so likely as this part of the likeliest.
+    cfg_scale: classifier-free guidance of audio, uncond + scale * (cond - uncond), one number or one per stream; 1 is
+        none, and costs none.
     min_frames, max_frames: bounds on the frames of audio; equal, they set the duration exactly.
-    text_temperature, text_top_k, max_tokens: of text, which is never guided; max_tokens counts the end token.
+    text_temperature, text_top_k, text_top_p, text_min_p, max_tokens: of text, which is never guided; max_tokens counts
+        the end token.
+    text_repetition_penalty: logits of tokens that the text holds already are divided by it (negative ones multiplied).
     seed: together with the prompt, it decides everything that is drawn.
     reference_behaviour: as the public UALM code samples, to compare with it: the unconditional context loses its
         role token, the delay structure is not enforced, and `<|speech|>` cannot be chosen.
@@ -25,25 +30,40 @@ class SamplingParams:
 
     temperature: float | tuple[float, ...] = 0.8
     top_k: int | tuple[int, ...] = 20
-    cfg_scale: float = 3.0
+    top_p: float | tuple[float, ...] = 1.0
+    min_p: float | tuple[float, ...] = 0.0
+    cfg_scale: float | tuple[float, ...] = 3.0
     min_frames: int = 1
     max_frames: int = 500
     text_temperature: float = 0.0
     text_top_k: int = 20
+    text_top_p: float = 1.0
+    text_min_p: float = 0.0
+    text_repetition_penalty: float = 1.0
     max_tokens: int = 1024
     seed: int = 0
     reference_behaviour: bool = False
 
     def __post_init__(self):
-        least = dict(temperature=0, top_k=0, cfg_scale=0, min_frames=1, text_temperature=0, text_top_k=0)
-        least |= dict(max_frames=self.min_frames, max_tokens=1, seed=0)
-        for name, bound in least.items():
+        for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            # Written so that NaN fails too.
-            if not all(entry >= bound for entry in (value if isinstance(value, tuple) else (value,))):
-                raise UserError(f"sampling.{name} must be at least {bound}, got {value}.")
-        if self.seed >= 2**32:
-            raise UserError(f"sampling.seed must be below 2**32, got {self.seed}.")
+            for entry in value if isinstance(value, tuple) else (value,):
+                # Written so that NaN fails too.
+                if not entry >= least:
+                    raise UserError(f"sampling.{name} must be at least {least}, got {value}.")
+                if not entry <= most:
+                    raise UserError(f"sampling.{name} must be at most {most:g}, got {value}.")
+        for name in ("top_p", "text_top_p", "text_repetition_penalty"):
+            value = getattr(self, name)
+            if not all(entry > 0 for entry in (value if isinstance(value, tuple) else (value,))):
+                raise UserError(f"sampling.{name} must be above 0, got {value}.")
+        if self.max_frames < self.min_frames:
+            raise UserError(f"sampling.max_frames must be at least {self.min_frames}, got {self.max_frames}.")
+
+    @property
+    def guided(self) -> bool:
+        """Whether audio is guided at all."""
+        return any(scale != 1 for scale in np.atleast_1d(self.cfg_scale))
 
     def per_stream(self, name: str, num_streams: int) -> tuple:
         """The setting `name`, once for each stream."""
@@ -55,12 +75,39 @@ class SamplingParams:
         return value
 
 
+# The largest that float32 can work with: beyond these, products become infinite.
+_BOUNDS = {
+    "temperature": (0, 1e6),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "cfg_scale": (0, 1e6),
+    "min_frames": (1, 2**24),
+    "max_frames": (1, 2**24),
+    "text_temperature": (0, 1e6),
+    "text_top_k": (0, 2**31 - 1),
+    "text_top_p": (0, 1),
+    "text_min_p": (0, 1),
+    "text_repetition_penalty": (0, 1e6),
+    "max_tokens": (1, 2**24),
+    "seed": (0, 2**32 - 1),
+}
+
+
 def guide(
-    cond: Float[Array, "B S C"], uncond: Float[Array, "B S C"], scale: Float[Array, " B"]
+    cond: Float[Array, "B S C"],
+    uncond: Float[Array, "B S C"],
+    scale: Float[Array, " B"] | Float[Array, "B S"],
 ) -> Float[Array, "B S C"]:
     """Classifier-free guidance as MusicGen and UALM define it. Mask afterwards: -inf minus -inf is NaN."""
-    scale = scale[:, None, None]
+    scale = jnp.expand_dims(scale, tuple(range(scale.ndim, 3)))
     return jnp.where(scale == 1, cond, uncond + scale * (cond - uncond))
+
+
+def penalize(logits: Float[Array, "B V"], seen: Bool[Array, "B V"], penalty: Float[Array, " B"]) -> Float[Array, "B V"]:
+    """Logits of what was seen divided by the penalty, negative ones multiplied by it (Keskar et al. 2019, CTRL)."""
+    penalty = penalty[:, None]
+    return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def draw(
@@ -69,25 +116,34 @@ def draw(
     temperature: Float[Array, "B S"],
     top_k: Int[Array, "B S"],
     seed: UInt[Array, " B"],
-    step: Int[Array, ""],
+    step: Int[Array, ""] | Int[Array, " B"],
     greedy: bool = False,
+    top_p: Float[Array, "B S"] | None = None,
+    min_p: Float[Array, "B S"] | None = None,
 ) -> Int[Array, "B S"]:
     """One allowed column per row and stream, in float32.
 
     A row's draw depends on its own logits, settings, seed and step, not on the rows beside it. greedy: no temperature
-    is above 0, which saves the noise for a whole text vocabulary and the search for its k-th largest.
+    is above 0, which saves the noise for a whole text vocabulary and the search for its k-th largest. Filters come in
+    the order of Hugging Face transformers: temperature, top-k, top-p of what top-k left, min-p.
     """
     logits = jnp.where(allowed, logits, -jnp.inf)
     if greedy:
         return first_largest(logits)
+    # Or the searches below would compute the logits anew for every bit of their answer.
+    logits = jax.lax.optimization_barrier(logits)
     width = logits.shape[-1]
     kept = kth_largest(logits, jnp.where(top_k == 0, width, jnp.minimum(top_k, width)))
-    noise = jax.vmap(lambda seed: _gumbel(seed, step, logits.shape[1:]))(seed)
     # From the largest one down: however small the temperature, that one stays finite.
     below = logits - jnp.max(logits, axis=-1, keepdims=True)
-    noisy = below / jnp.where(temperature > 0, temperature, 1)[..., None] + noise
-    noisy = jnp.where(logits >= kept[..., None], noisy, -jnp.inf)
-    return first_largest(jnp.where(temperature[..., None] > 0, noisy, logits))
+    scaled = below / jnp.where(temperature > 0, temperature, 1)[..., None]
+    scaled = jnp.where(logits >= kept[..., None], scaled, -jnp.inf)
+    if top_p is not None:
+        scaled = jnp.where(scaled >= nucleus_floor(scaled, top_p)[..., None], scaled, -jnp.inf)
+    if min_p is not None:
+        scaled = jnp.where(scaled >= jnp.log(min_p)[..., None], scaled, -jnp.inf)
+    noise = jax.vmap(lambda seed, step: _gumbel(seed, step, logits.shape[1:]))(seed, jnp.broadcast_to(step, seed.shape))
+    return first_largest(jnp.where(temperature[..., None] > 0, scaled + noise, logits))
 
 
 def first_largest(x: Float[Array, "*rows C"]) -> Int[Array, "*rows"]:
@@ -98,20 +154,36 @@ def first_largest(x: Float[Array, "*rows C"]) -> Int[Array, "*rows"]:
 
 
 def kth_largest(x: Float[Array, "*rows C"], k: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """The k-th largest of each row, 1 <= k <= C, in float32.
+    """The k-th largest of each row, 1 <= k <= C, in float32: what at least k entries reach."""
+    return _largest(x, lambda reached: jnp.sum(reached, axis=-1) >= k[..., None])
 
-    Two bits of the answer at a time, by counting: k need not be known when this is compiled, as for `top_k`,
-    and a row of a vocabulary is not sorted for the sake of one of its entries.
+
+def nucleus_floor(x: Float[Array, "*rows C"], p: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """The least logit of the likeliest columns that have a share of p of the probability; -inf where p is 1."""
+    share = jax.nn.softmax(x, axis=-1)
+    # Of what the shares add up to, which rounding may leave below 1.
+    wanted = p * jnp.sum(share, axis=-1)
+    found = _largest(
+        x, lambda reached: jnp.sum(jnp.where(reached, share[..., None, :], 0), axis=-1) >= wanted[..., None]
+    )
+    return jnp.where(p < 1, found, -jnp.inf)
+
+
+def _largest(x: Float[Array, "*rows C"], enough) -> Float[Array, "*rows"]:
+    """The largest float t of each row for which `enough` holds of the entries x >= t, given as [*rows, candidates, C].
+
+    Two bits of the answer at a time: a row of a vocabulary is not sorted for the sake of one of its entries, and what
+    is enough need not be known when this is compiled.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     sign = jnp.uint32(1 << 31)
     ordered = jnp.where(bits >= sign, ~bits, bits | sign)  # as unsigned integers, in the order of the floats
-    found = jnp.zeros(k.shape, jnp.uint32)
+    found = jnp.zeros(x.shape[:-1], jnp.uint32)
     for shift in range(30, -1, -2):
         candidates = found[..., None] | (jnp.arange(1, 4, dtype=jnp.uint32) << shift)
-        at_least = jnp.sum(ordered[..., None, :] >= candidates[..., None], axis=-1)
-        # Counts fall as candidates grow, so the number that still reach k is the digit.
-        digit = jnp.sum(at_least >= k[..., None], axis=-1).astype(jnp.uint32)
+        holds = enough(ordered[..., None, :] >= candidates[..., None])
+        # It holds the less the larger the candidate, so the number for which it does is the digit.
+        digit = jnp.sum(holds, axis=-1).astype(jnp.uint32)
         found = found | (digit << shift)
     return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 

@@ -25,7 +25,7 @@ def column_ids(vocabulary: Vocabulary) -> Int[np.ndarray, "S C"]:
 
 
 def allowed_columns(
-    step: Int[Array, ""],
+    step: Int[Array, ""] | Int[Array, " B"],
     frames: Int[Array, " B"],
     min_frames: Int[Array, " B"],
     max_frames: Int[Array, " B"],
@@ -34,7 +34,8 @@ def allowed_columns(
     """Columns that keep the structure; `frames` is T where stream 0 has decided it, else OPEN."""
     Q = vocabulary.num_codebooks
     stream = jnp.arange(Q)
-    frame = step - stream
+    step = jnp.broadcast_to(step, frames.shape)
+    frame = step[:, None] - stream
     code = (frame >= 0) & (frame < jnp.minimum(frames, max_frames)[:, None])
     may_stop = (step >= min_frames)[:, None]
     if Q == 1:  # no delay: the end token itself decides T

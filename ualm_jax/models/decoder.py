@@ -12,29 +12,32 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import DecoderConfig
 from ualm_jax.models.linear import linear
-from ualm_jax.parallel.sharding import spec
+from ualm_jax.parallel.sharding import reshard, spec
 
 _INIT_STD = 0.02
 
 
 class KVCache(NamedTuple):
-    """Keys and values, an array for each layer, in slots that are filled from the left.
+    """Keys and values of sequences, an array for each layer; T is how many positions there is room for.
 
-    Heads stand before slots, so that what a head reads lies together.
-    valid: slots that hold something a later position may see.
-    length: slots filled so far; the same for all rows, a row's own positions are kept by the caller.
+    Heads stand before positions, so that what a head reads lies together.
+    length: positions that each sequence holds, from 0 on; what is stored beyond them means nothing.
     """
 
     k: tuple[Float[Array, "B K T H"], ...]
     v: tuple[Float[Array, "B K T H"], ...]
-    valid: Bool[Array, "B T"]
-    length: Int[Array, ""]
+    length: Int[Array, " B"]
+
+    def with_room(self, free: int) -> "KVCache":
+        """With room for so many more positions."""
+        pad = ((0, 0), (0, 0), (0, free), (0, 0))
+        return KVCache(*(tuple(jnp.pad(layer, pad) for layer in part) for part in (self.k, self.v)), self.length)
 
 
 def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) -> Float[Array, "... D"]:
@@ -176,61 +179,63 @@ class Decoder(nnx.Module):
         x, _ = jax.lax.scan(step, x, self.layers)
         return rms_norm(x, self.norm[...], self.config.norm_eps)
 
-    def prefill(
-        self,
-        x: Float[Array, "B T D"],
-        positions: Int[Array, "B T"],
-        valid: Bool[Array, "B T"],
-        num_slots: int,
-    ) -> tuple[Float[Array, "B T D"], KVCache]:
-        """Reads right-padded prompts and returns their hidden states and a cache of `num_slots` slots."""
-        cos, sin = self._rope(positions)
-        attention = AttentionSpec(segment_ids=valid.astype(jnp.int32))
-
-        def step(x, layer):
-            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), (k, v)))
-
-        x, (k, v) = jax.lax.scan(step, x, self.layers)
-        free = num_slots - x.shape[1]
-        k, v = (
-            tuple(jnp.pad(layer.swapaxes(1, 2), ((0, 0), (0, 0), (0, free), (0, 0))) for layer in kept)
-            for kept in (k, v)
-        )
-        cache = KVCache(k, v, jnp.pad(valid, ((0, 0), (0, free))), jnp.int32(x.shape[1]))
-        return rms_norm(x, self.norm[...], self.config.norm_eps), cache
-
     def unstacked(self) -> list[Layer]:
-        """Every layer by itself: what a loop of `decode` reads, made once before it."""
+        """Every layer by itself: what `prefill` and `decode` read, made once before them.
+
+        They do not scan the stack: a step of decoding is short of memory bandwidth, and taking a layer out of the stack
+        would read and write its weights once more.
+        """
         structure, stacked = nnx.split(self.layers)
         return [
             nnx.merge(structure, jax.tree.map(lambda array, index=index: array[index], stacked))
             for index in range(self.config.num_layers)
         ]
 
-    def decode(
-        self, layers: list[Layer], x: Float[Array, "B 1 D"], positions: Int[Array, "B 1"], cache: KVCache
-    ) -> tuple[Float[Array, "B 1 D"], KVCache]:
-        """One more position for every row, written into the next slot.
+    def prefill(
+        self, layers: list[Layer], x: Float[Array, "B T D"], lengths: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
+        """Reads right-padded prompts of these lengths: their hidden states, and a cache with room for T positions."""
+        index = jnp.arange(x.shape[1])
+        inside = reshard(index < lengths[:, None], "batch", None)
+        attention = AttentionSpec(segment_ids=inside.astype(jnp.int32))
 
-        layers: those of `unstacked`. They are not scanned: a step is short of memory bandwidth, and taking a layer out
-        of the stack would read and write its weights once more.
+        def attend_all(index, q, k, v):
+            return attend(q, k, v, attention, self.attention), (k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+        hidden, keys, values = self._run(layers, x, jnp.broadcast_to(index, x.shape[:2]), attend_all)
+        return hidden, KVCache(keys, values, lengths)
+
+    def extend(
+        self, layers: list[Layer], x: Float[Array, "B T D"], lengths: Int[Array, " B"], cache: KVCache
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
+        """Reads right-padded continuations of these lengths behind what `cache` holds of each sequence.
+
+        A sequence must have room for its `lengths` positions; padding that does not fit is left out.
         """
+        positions = cache.length[:, None] + jnp.arange(x.shape[1])
+
+        def attend_to_all_before(index, q, k, v):
+            attended, *kept = attend_cache(q, k, v, cache.k[index], cache.v[index], cache.length)
+            return attended, kept
+
+        hidden, keys, values = self._run(layers, x, positions, attend_to_all_before)
+        return hidden, KVCache(keys, values, cache.length + lengths)
+
+    def decode(
+        self, layers: list[Layer], x: Float[Array, "B 1 D"], cache: KVCache
+    ) -> tuple[Float[Array, "B 1 D"], KVCache]:
+        """One more position for every sequence."""
+        return self.extend(layers, x, jnp.ones_like(cache.length), cache)
+
+    def _run(self, layers, x, positions, attention):
+        """The layers one after the other; `attention(index, q, k, v)` also returns the keys and values to keep."""
         cos, sin = self._rope(positions)
-        valid = jax.lax.dynamic_update_slice_in_dim(
-            cache.valid, jnp.ones_like(cache.valid[:, :1]), cache.length, axis=1
-        )
-
-        def attention(keys, values, q, k, v):
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, k.swapaxes(1, 2), cache.length, axis=2)
-            values = jax.lax.dynamic_update_slice_in_dim(values, v.swapaxes(1, 2), cache.length, axis=2)
-            return attend_cache(q, keys, values, valid), (keys, values)
-
         kept = []
-        for layer, keys, values in zip(layers, cache.k, cache.v, strict=True):
-            x, pair = layer(x, cos, sin, functools.partial(attention, keys, values))
+        for index, layer in enumerate(layers):
+            x, pair = layer(x, cos, sin, functools.partial(attention, index))
             kept.append(pair)
         keys, values = zip(*kept, strict=True)
-        return rms_norm(x, self.norm[...], self.config.norm_eps), KVCache(keys, values, valid, cache.length + 1)
+        return rms_norm(x, self.norm[...], self.config.norm_eps), keys, values
 
     def _rope(self, positions):
         return rope_tables(positions, self.config.head_dim, self.config.rope_theta)

@@ -5,5 +5,5 @@ splash: the TPU kernel that comes with JAX. tokamax: GPU kernels of the tokamax 
 """
 
 from ualm_jax.models.attention.backend import attend as attend
+from ualm_jax.models.attention.cache import attend_cache as attend_cache
 from ualm_jax.models.attention.spec import AttentionSpec as AttentionSpec
-from ualm_jax.models.attention.xla import attend_cache as attend_cache

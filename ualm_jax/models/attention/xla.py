@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ualm_jax.models.attention.spec import AttentionSpec
 
@@ -23,21 +23,11 @@ def attend(
         T = q.shape[1]
         mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
     logits = jnp.einsum("btkgh,bskh->bktgs", q, k, preferred_element_type=jnp.float32)
-    attended = jnp.einsum("bktgs,bskh->bktgh", _softmax(logits, mask[:, None, :, None, :], q), v)
+    attended = jnp.einsum("bktgs,bskh->bktgh", softmax(logits, mask[:, None, :, None, :], q), v)
     return attended.swapaxes(1, 2)
 
 
-def attend_cache(
-    q: Float[Array, "B 1 K G H"],
-    k: Float[Array, "B K T H"],
-    v: Float[Array, "B K T H"],
-    valid: Bool[Array, "B T"],
-) -> Float[Array, "B 1 K G H"]:
-    """One new position against a cache; `valid` marks the slots that hold something it may see."""
-    logits = jnp.einsum("btkgh,bksh->bktgs", q, k, preferred_element_type=jnp.float32)
-    return jnp.einsum("bktgs,bksh->bktgh", _softmax(logits, valid[:, None, None, None, :], q), v).swapaxes(1, 2)
-
-
-def _softmax(logits, mask, q):
+def softmax(logits, mask, q):
+    """Weights of what `mask` allows, in float32; rounded to the dtype of `q`."""
     logits = jnp.where(mask, logits * q.shape[-1] ** -0.5, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(logits, axis=-1).astype(q.dtype)

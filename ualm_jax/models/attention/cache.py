@@ -1,0 +1,48 @@
+"""Attention of new positions to a cache of keys and values, which they join."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ualm_jax.models.attention.xla import softmax
+from ualm_jax.parallel.sharding import spec as sharding
+
+_QUERIES = ("batch", None, "kv_heads", None, None)
+_KEYS = ("batch", None, "kv_heads", None)
+_CACHE = ("batch", "kv_heads", None, None)
+
+
+def attend_cache(
+    q: Float[Array, "B N K G H"],
+    k: Float[Array, "B N K H"],
+    v: Float[Array, "B N K H"],
+    keys: Float[Array, "B K T H"],
+    values: Float[Array, "B K T H"],
+    length: Int[Array, " B"],
+) -> tuple[Float[Array, "B N K G H"], Float[Array, "B K T H"], Float[Array, "B K T H"]]:
+    """N new positions behind the `length` that each sequence has: what they attend to, and the cache with them in it.
+
+    Each sees itself and everything before it. Positions from T on are not stored, except that a single new one (N = 1)
+    takes the last place there is: a sequence that is full must not be continued.
+    """
+
+    def local(q, k, v, keys, values, length):
+        B, N = q.shape[:2]
+        T = keys.shape[2]
+        positions = length[:, None] + jnp.arange(N)
+        if N == 1:  # a scatter that may assume its indices costs a step on a CPU no more than one slice for all
+            positions = jnp.minimum(positions, T - 1)
+            how = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
+        else:
+            how = dict(mode="drop")
+        place = (jnp.arange(B)[:, None], slice(None), positions)
+        keys, values = keys.at[place].set(k, **how), values.at[place].set(v, **how)
+        mask = jnp.arange(T) <= positions[:, :, None]
+        logits = jnp.einsum("btkgh,bksh->bktgs", q, keys, preferred_element_type=jnp.float32)
+        weights = softmax(logits, mask[:, None, :, None, :], q)
+        return jnp.einsum("bktgs,bksh->bktgh", weights, values).swapaxes(1, 2), keys, values
+
+    axes = (_QUERIES, _KEYS, _KEYS, _CACHE, _CACHE, ("batch",))
+    specs = tuple(sharding(*names) for names in axes)
+    mapped = jax.shard_map(local, in_specs=specs, out_specs=(specs[0], *specs[3:5]), check_vma=False)
+    return mapped(*map(jax.reshard, (q, k, v, keys, values, length), specs))
