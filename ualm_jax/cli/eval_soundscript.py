@@ -66,23 +66,20 @@ def _judge(args: argparse.Namespace, chosen: list) -> None:
     from ualm_jax.evaluate.soundscript.tally import tally
 
     wavs = args.out / "wavs"
+    sounds = None if args.originals else _sounds(args, wavs, chosen)
+    codec = None if args.codec is None else _codec(args)
     name = _settle(args, wavs)
     reference = originals(chosen)
     tables = {
         "original sounds (ceiling)": tally([each.verdict for each in reference]),
         "shuffled captions (floor)": floor(reference),
     }
-    if args.codec is not None:
+    if codec is not None:
         from ualm_jax.evaluate.soundscript.model_sounds import through_codec
-        from ualm_jax.pretrained import load
 
-        codec = _part(load(args.codec), "codec")
         decoded = judge_sounds(chosen, through_codec(codec, chosen))
         tables["codec (ceiling)"] = tally([each.verdict for each in decoded])
-    if args.originals:
-        judged = reference
-    else:
-        judged = judge_sounds(chosen, _sounds(args, wavs, chosen))
+    judged = reference if sounds is None else judge_sounds(chosen, sounds)
     tables |= by_list(judged)
     (args.out / "report.html").write_text(to_html(name, tables, judged))
     (args.out / "report.json").write_text(json.dumps(to_json(name, tables, judged), indent=1) + "\n")
@@ -112,6 +109,7 @@ def _settle(args: argparse.Namespace, wavs: pathlib.Path) -> str:
 
 
 def _sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list):
+    """An iterator over the system's sounds. What a model needs has been read when it is returned."""
     from ualm_jax.evaluate.soundscript.systems import from_command, from_folder
 
     if args.wavs is not None:
@@ -141,8 +139,20 @@ def _model_sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list):
         seed=args.seed,
         max_frames=round(_LONGEST * codec.frame_rate),
     )
-    with jax.set_mesh(run.mesh):
-        yield from from_model(model, codec, tokenizer, params, wavs, chosen, args.batch_size)
+
+    def make():
+        with jax.set_mesh(run.mesh):
+            yield from from_model(model, codec, tokenizer, params, wavs, chosen, args.batch_size)
+
+    return make()
+
+
+def _codec(args: argparse.Namespace):
+    from ualm_jax.parallel.startup import start
+    from ualm_jax.pretrained import load
+
+    start()
+    return _part(load(args.codec), "codec")
 
 
 _LONGEST = 4.5  # seconds; no scene is longer than 4

@@ -166,3 +166,17 @@ def test_what_should_be_louder_must_be_louder():
     loud_first = [click(0.1, -18.0), tone(0.5, level=-30.0)]
     assert wrong(judged([click(0.1, -30.0), tone(0.5, level=-18.0)], loud_first)) == {"loudness"}
     assert wrong(judged([click(0.1, -25.0), tone(0.5, level=-25.0)], loud_first)) == {"loudness"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", [1, 2])
+def test_of_2000_originals_at_least_98_percent_are_fully_right(language):
+    source = SoundScript(3000, HELD_OUT_SEED + 1) if language == 1 else SoundScript2(3000, HELD_OUT_SEED + 1)
+    right = []
+    for sound in source:
+        scene = Scene.from_dict(sound.scene)
+        if scene.backdrop is None:
+            right.append(judge_scene(hear(sound.wav), scene).right)
+        if len(right) == 2000:
+            break
+    assert len(right) == 2000 and np.mean(right) >= 0.98
