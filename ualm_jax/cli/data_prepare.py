@@ -203,6 +203,8 @@ def _source(args: argparse.Namespace, sample_rate: int):
         raise UserError(f"--source {args.source} needs --input PATH.")
     if args.split is not None and args.source not in ("hf", "soundscript"):
         raise UserError(f"--split is of hf and soundscript; a source of {args.source} has no splits.")
+    if args.ignore_fields and args.source == "soundscript":
+        raise UserError("--ignore-fields is of recorded data; soundscript has no fields.")
     if args.source in _CONVERSATIONS:
         return JsonConversations(args.input, args.source, args.root, ignore=args.ignore_fields)
     if args.source == "manifest":

@@ -7,8 +7,10 @@ import pytest
 import soundfile
 from helpers.fake_sounds import prepare_fake
 
+from ualm_jax.audio.io import BadAudio
 from ualm_jax.data.dataset.folder import open_records
 from ualm_jax.data.raw.conversation import ConversationSource
+from ualm_jax.data.raw.files import FileSound
 from ualm_jax.data.raw.formats import JsonConversations
 from ualm_jax.data.raw.json_records import JsonRecords
 from ualm_jax.data.raw.sound_source import BadRecord
@@ -179,6 +181,8 @@ def test_urls_are_read_as_files_are(folder):
     (_, message) = JsonConversations("memory://set/raw.jsonl", "generation")[0].messages
     assert len(message.content.read(16000)) == 8000
     memory.rm("/set/a.wav")
+    with pytest.raises(BadAudio, match="nowhere://a.wav: can not be opened .*; URLs need `pip install"):
+        FileSound("nowhere://a.wav").read(16000)
     with pytest.raises(UserError, match="memory://set/a.wav: can not be opened"):
         message.content.read(16000)
 

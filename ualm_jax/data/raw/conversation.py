@@ -78,15 +78,15 @@ class ConversationSource(Protocol):
 
 
 def sound_message(role: Role, sound: Sound, audio_tag: str = "audio") -> RawMessage:
-    """Sound the assistant makes becomes codes, sound it hears stays continuous."""
+    """The assistant's sounds are target audio and become codes; those of others are audio input and stay sound."""
     return RawMessage(role, Modality.AUDIO if role == Role.ASSISTANT else Modality.CLIP, sound, audio_tag)
 
 
 class CaptionedConversations:
     """Captioned sounds as conversations of a named task (tokens/tasks.py).
 
-    Tasks that make a sound say the caption and then the sound; tasks that listen ask `question` about the sound,
-    and the caption is the answer. Raises UserError for a task that needs something else.
+    In tasks with target audio the caption comes first and then the sound. In tasks with audio input `question` is asked
+    about the sound, and the caption is the answer. Raises UserError for a task that needs something else.
     """
 
     def __init__(self, sounds: SoundSource, task: str, question: str = "Describe the sound."):

@@ -136,15 +136,21 @@ class FileSound:
         """Mono, full scale 1. Raises BadAudio where it can not be read or does not last as long as it should."""
         segment = {"sample_rate": sample_rate, "start": self.start, "end": self.end}
         if is_url(self.path):
-            try:
-                with open_binary(self.path) as file:
-                    wav = read_audio(self.path, file=file, **segment)
-            except OSError as error:
-                raise BadAudio(f"{self.path}: can not be opened ({error})") from error
+            wav = self._read_url(segment)
         else:
             wav = read_audio(self.path, **segment)
         check_length(self.path, wav, sample_rate, self.whole)
         return wav
+
+    def _read_url(self, segment: dict[str, Any]) -> Float32[np.ndarray, "N"]:
+        try:
+            file = open_binary(self.path)
+        except UserError as error:  # one record with an odd URL is no reason to stop
+            raise BadAudio(str(error)) from error
+        except OSError as error:
+            raise BadAudio(f"{self.path}: can not be opened ({error})") from error
+        with file:
+            return read_audio(self.path, file=file, **segment)
 
 
 @dataclasses.dataclass(frozen=True)
