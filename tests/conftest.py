@@ -1,19 +1,12 @@
-"""Eight virtual CPU devices, one mesh of one device by default, programs compiled once a session, the golden data."""
+"""Eight virtual CPU devices, one mesh of one device by default, and the golden data."""
 
-import atexit
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # Made by the first process of a session; the workers of xdist and the programs that tests start inherit it.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ualm-tests-")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("UALM_CACHE_DIR", "off")  # tests write to no folder of the user's
 
 import jax
 import numpy as np

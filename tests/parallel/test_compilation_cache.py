@@ -25,9 +25,10 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
-def start(cache: str | Path) -> subprocess.Popen:
+def start(cache: str | Path, devices: str = "1") -> subprocess.Popen:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    environment |= {"UALM_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment |= {"UALM_CACHE_DIR": str(cache), "JAX_NUM_CPU_DEVICES": devices}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -42,6 +43,7 @@ def test_two_processes_share_a_folder_and_a_damaged_one_is_compiled_anew(tmp_pat
     together = [found(process) for process in [start(tmp_path), start(tmp_path)]]
     programs = list((tmp_path / "compiled").glob("*-cache"))
     assert programs and all(one[0] == str(tmp_path / "compiled") and one[1] > 0 for one in together)
+    assert found(start(tmp_path, devices="2"))[:2] == ("None", 0), "with several CPU devices kept programs are wrong"
     again = found(start(tmp_path))
     assert again[1] > max(hits for _, hits, _ in together) - 1 and again[2] == together[0][2] == together[1][2]
     for path in programs:

@@ -34,13 +34,12 @@ def main(argv: list[str]) -> int:
     architecture = from_mapping(Architecture, config.model.to_dict(), "config.model")
     execution = from_mapping(Execution, config.execution.to_dict(), "config.execution")
     needed = layer_bytes(architecture, execution)
-    start()
+    start(layer_bytes=needed)
     print(f"ualm {ualm_jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
     for package in _PACKAGES:
         print(f"{package:<18}{_version(package)}")
     card = gpu_flags.architecture()
     if card is not None:
-        gpu_flags.apply(card, needed)
         print(f"GPU architecture  {card}")
     print(f"XLA_FLAGS         {os.environ.get('XLA_FLAGS') or 'none'}")
     level = jax.config.jax_optimization_level
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> int:
 
 def _kept_programs(folder: str | None) -> str:
     if folder is None:
-        return "not kept (UALM_CACHE_DIR)"
+        return "not kept (UALM_CACHE_DIR=off, no folder to write to, or several CPU devices)"
     sizes = [path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file()]
     return f"in {folder}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB"
 

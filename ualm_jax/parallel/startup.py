@@ -1,4 +1,4 @@
-"""What must happen before JAX touches a device."""
+"""What must happen before anything is computed."""
 
 import logging
 import os
@@ -25,8 +25,6 @@ def start(
     layer_bytes: weights of one layer of the model to train, for the settings of NVIDIA cards; see `gpu_flags`.
     keep_programs: and use those that were kept, see `compilation_cache`; not where compiling is to be timed.
     """
-    if keep_programs:
-        compilation_cache.keep_programs()
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -46,6 +44,8 @@ def start(
                 jax.distributed.initialize(address, int(count), int(index))
             case _:
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
+    if keep_programs:
+        compilation_cache.keep_programs()
 
 
 def share_threads(devices: int) -> None:
