@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ualm_jax.errors import UserError
-from ualm_jax.generate.sampling import SamplingParams, draw, guide, kth_largest
+from ualm_jax.generate.sampling import SamplingParams, draw, guide, kth_largest, penalize
 
 
 @jax.jit
@@ -73,3 +73,60 @@ def test_a_wrong_setting_is_named(field, value):
 def test_a_wrong_number_of_streams_is_named():
     with pytest.raises(UserError, match="sampling.top_k must be one number or 8"):
         SamplingParams(top_k=(1, 2)).per_stream("top_k", 8)
+
+
+@pytest.mark.parametrize("top_k, top_p, min_p", [(0, 0.7, 0.0), (6, 0.8, 0.0), (0, 1.0, 0.2), (9, 0.9, 0.1)])
+def test_what_can_be_drawn_is_what_transformers_leaves(top_k, top_p, min_p):
+    import torch
+    from transformers.generation import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = np.random.default_rng(0).normal(size=(4, 1, 12)).astype(np.float32) * 2
+    left = torch.from_numpy(logits[:, 0] / np.float32(1.5))
+    for warper in [TopKLogitsWarper(top_k or 12), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)]:
+        left = warper(None, left)
+
+    @jax.jit
+    def draws(logits):
+        each = [jnp.full((4, 1), value) for value in (1.5, top_k, top_p, min_p)]
+        seed, steps = jnp.arange(4, dtype=jnp.uint32), jnp.arange(3000)
+        allowed = jnp.ones(logits.shape, bool)
+        return jax.lax.map(
+            lambda step: draw(logits, allowed, *each[:2], seed, step, top_p=each[2], min_p=each[3]), steps
+        )
+
+    drawn = np.asarray(draws(logits))[:, :, 0]
+    for row in range(4):
+        wanted = torch.softmax(left[row], -1).numpy()
+        np.testing.assert_allclose(np.bincount(drawn[:, row], minlength=12) / 3000, wanted, atol=0.04)
+        assert set(drawn[:, row]) <= set(np.flatnonzero(wanted))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0, 5), st.integers(0, 20), st.floats(0.01, 1), st.floats(0, 1))
+def test_nothing_that_is_not_allowed_is_ever_drawn(seed, temperature, top_k, top_p, min_p):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(8, 2, 12)).astype(np.float32) * 10.0 ** rng.integers(-3, 5)
+    allowed = rng.random(logits.shape) < 0.3
+    allowed[..., rng.integers(12)] = True
+    seeds = rng.integers(0, 2**32, 8, dtype=np.uint32)
+    drawn = np.asarray(filtered_draw(logits, allowed, seeds, np.float32([temperature, top_p, min_p]), top_k))
+    assert np.take_along_axis(allowed, drawn[..., None], axis=-1).all()
+
+
+@jax.jit
+def filtered_draw(logits, allowed, seeds, numbers, top_k):
+    temperature, top_p, min_p = (jnp.full((8, 2), number) for number in numbers)
+    top_k = jnp.full((8, 2), top_k)
+    return draw(logits, allowed, temperature, top_k, seeds, jnp.int32(0), top_p=top_p, min_p=min_p)
+
+
+def test_a_repetition_penalty_is_that_of_transformers():
+    import torch
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+    said = np.array([[1, 4], [4, 8]])
+    wanted = RepetitionPenaltyLogitsProcessor(1.7)(torch.from_numpy(said), torch.from_numpy(logits.copy()))
+    seen = np.zeros((2, 9), bool)
+    np.put_along_axis(seen, said, True, axis=1)
+    np.testing.assert_allclose(penalize(jnp.array(logits), jnp.array(seen), jnp.array([1.7, 1.7])), wanted, rtol=1e-6)

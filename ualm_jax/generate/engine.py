@@ -152,6 +152,8 @@ class Engine:
         while self._queue and (seat := self._seat(self._queue[0])) is not None:
             job = self._queue.popleft()
             admitted.append((job, job.readings(seat)))
+            if job.past is not None:
+                job.past.place = None  # the job's now
         special = self._read([reading for _, readings in admitted for reading in readings])
         begun = []
         for job, readings in admitted:
