@@ -148,6 +148,15 @@ def test_an_ogg_whose_end_is_not_marked_is_read_and_one_that_is_cut_is_not():
         read(b"".join(pages[:4] + pages[5:]))
 
 
+def test_an_ogg_that_ends_between_pages_but_inside_a_packet_is_truncated():
+    """A packet goes on where the last length of a page is 255."""
+    pages = ogg_pages(sound_file(np.tile(NOISE, 4), "OGG"))
+    page, last = pages[-2], 26 + pages[-2][26]
+    longer = page[:last] + b"\xff" + page[last + 1 :] + bytes(255 - page[last])
+    with pytest.raises(BadAudio, match="truncated, the last packet of its last Ogg page does not end"):
+        read(b"".join(pages[:-2]) + longer)
+
+
 def ogg_checksum(page: bytes) -> int:
     value = 0
     for byte in page:

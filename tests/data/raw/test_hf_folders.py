@@ -52,6 +52,14 @@ def test_what_map_leaves_beside_the_data_is_passed_over(saved, tmp_path):
         HubSounds(tmp_path / "set", 16000, split="test")
 
 
+def test_cache_files_are_no_data_where_nothing_describes_the_folder_either(tmp_path):
+    for name in ("data-00000-of-00001.arrow", "cache-0f.arrow"):
+        table = arrow.table(rows(name))
+        with arrow.ipc.new_stream(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table)
+    assert captions(tmp_path) == ["data-00000-of-00001.arrow"] and list(passed_over(tmp_path)) == ["cache-0f.arrow"]
+
+
 def test_rows_are_in_the_order_in_which_they_were_saved(saved, tmp_path):
     saved.select([3, 1, 0]).save_to_disk(tmp_path / "set")
     assert captions(tmp_path / "set") == ["d", "b", "a"]
