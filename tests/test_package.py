@@ -1,6 +1,7 @@
 """The wheel holds all that the command needs outside of a checkout."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -27,3 +28,21 @@ def test_the_wheel_holds_configs_and_converters(tmp_path):
     (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
     with zipfile.ZipFile(wheel) as archive:
         assert "ualm = ualm_jax.cli.main:main" in archive.read(entry_points).decode()
+
+
+def test_every_path_that_the_architecture_page_names_is_there():
+    """Words in backticks that hold a slash or end with .py, relative to the package, or to the checkout."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    words = set(re.findall(r"`([a-z_0-9/.]+)`", page))
+    paths = {word for word in words if "/" in word or word.endswith(".py")}
+    rooms = {"raw/", "prepare/", "dataset/", "loading/"}  # of data/
+
+    def exists(path: str) -> bool:
+        module = path.rsplit("/", 1)[0] + "/" + path.rsplit("/", 1)[-1].split(".")[0] if "/" in path else path
+        return any(
+            (base / name).exists()
+            for base in (ROOT / "ualm_jax", ROOT)
+            for name in (path, f"{path}.py", f"{module}.py", module)
+        )
+
+    assert len(paths) > 40 and not {path for path in paths - rooms if not exists(path)}

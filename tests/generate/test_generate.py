@@ -77,7 +77,7 @@ def test_settings_prompts_and_seeds_compile_nothing(model, prompts, together):
     extra=st.integers(0, 20),
     seed=st.integers(0, 2**31),
 )
-def test_every_model_and_setting_gives_whole_audio_within_its_bounds(
+def test_every_model_and_setting_gives_whole_audio_within_its_bounds(  # noqa: PLR0913  what hypothesis draws
     model, prompts, sharpness, temperature, top_k, scale, least, extra, seed
 ):
     scaled = jax.tree.map(lambda x: x, model)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from typing import Any
 
 from ualm_jax.errors import UserError
 
@@ -85,7 +86,7 @@ def _gpu(name: str, kind: str, shape: list[int]) -> Topology:
     devices = topologies.get_topology_desc(
         platform="cuda",
         topology_name=kind,
-        target_config=_target_config(**_GPUS[kind]),
+        target_config=_target_config(_GPUS[kind]),
         topology=f"1x{machines}x{gpus}",
     ).devices
     if len(devices) != math.prod(shape):
@@ -115,31 +116,31 @@ _GPUS = {
 }  # fmt: skip
 
 
-def _target_config(name, major, minor, cores, clock_ghz, memory, bandwidth, l2, shared, shared_block) -> str:
-    """XLA's GpuTargetConfigProto as text."""
+def _target_config(card: dict[str, Any]) -> str:
+    """XLA's GpuTargetConfigProto as text, of an entry of `_GPUS`."""
     return f"""
 gpu_device_info {{
   threads_per_block_limit: 1024
   threads_per_warp: 32
   shared_memory_per_block: 49152
-  shared_memory_per_core: {shared}
+  shared_memory_per_core: {card["shared"]}
   threads_per_core_limit: 2048
-  core_count: {cores}
-  fpus_per_core: {128 if major >= 9 else 64}
+  core_count: {card["cores"]}
+  fpus_per_core: {128 if card["major"] >= 9 else 64}
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
-  memory_bandwidth: {int(bandwidth)}
-  l2_cache_size: {l2}
-  clock_rate_ghz: {clock_ghz}
-  device_memory_size: {memory}
-  shared_memory_per_block_optin: {shared_block}
-  cuda_compute_capability {{ major: {major} minor: {minor} }}
+  memory_bandwidth: {int(card["bandwidth"])}
+  l2_cache_size: {card["l2"]}
+  clock_rate_ghz: {card["clock_ghz"]}
+  device_memory_size: {card["memory"]}
+  shared_memory_per_block_optin: {card["shared_block"]}
+  cuda_compute_capability {{ major: {card["major"]} minor: {card["minor"]} }}
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 8 }}
 runtime_version {{ major: 13 }}
-device_description_str: "{name}"
+device_description_str: "{card["name"]}"
 """

@@ -112,7 +112,7 @@ def decode(
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce", "greedy"))
-def decode_segment(
+def decode_segment(  # noqa: PLR0913  five of them are static: which program it is
     model: UALM,
     prompts: Batch,
     settings: Settings,

@@ -110,7 +110,7 @@ def penalize(logits: Float[Array, "B V"], seen: Bool[Array, "B V"], penalty: Flo
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def draw(
+def draw(  # noqa: PLR0913  one array for each setting of a row
     logits: Float[Array, "B S C"],
     allowed: Bool[Array, "B S C"],
     temperature: Float[Array, "B S"],
