@@ -9,7 +9,7 @@ import pytest
 from helpers.sounds import sounds
 
 from ualm_jax.codecs.base import Codec
-from ualm_jax.codecs.xcodec import model
+from ualm_jax.codecs.xcodec import model, pieces
 from ualm_jax.errors import UserError
 
 
@@ -51,11 +51,12 @@ def test_padding_to_a_longer_program_changes_nothing(codec, clips, monkeypatch):
         np.testing.assert_allclose(codec.decode(c), decoded, rtol=0, atol=1e-5)
 
 
-def test_program_lengths_waste_at_most_a_quarter_and_are_few():
-    buckets = [model._bucket(n) for n in range(16, 3001)]
-    assert all(n <= b <= 1.25 * n for n, b in zip(range(16, 3001), buckets, strict=True))
-    assert len(set(buckets)) <= 4 * np.log2(3000 / 16) + 2
-    assert model._bucket(1) == 16
+def test_program_lengths_waste_at_most_half_from_five_seconds_on_and_are_few():
+    frames = range(1, 3001)
+    buckets = [model._bucket(n) for n in frames]
+    assert all(max(n, 256) <= b <= 1.5 * max(n, 256) for n, b in zip(frames, buckets, strict=True))
+    assert len(set(buckets)) == 8, "up to a minute"
+    assert all(b % pieces.PIECE == 0 for b in map(model._bucket, range(pieces.LONGEST + 1, 200_000, 997)))
 
 
 def test_no_batch_and_no_frames_are_fine(codec):

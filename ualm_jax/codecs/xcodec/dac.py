@@ -6,6 +6,8 @@ from the behaviour of `transformers` 5.23 `DacEncoder`, `DacDecoder`, `XcodecMod
 depend on what lies beyond its end. None: every clip fills its row.
 """
 
+import math
+
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.codecs.xcodec.config import DacConfig
@@ -13,6 +15,8 @@ from ualm_jax.codecs.xcodec.layers import conv, conv_length, masked, snake, upsa
 
 UNIT_DILATIONS = (1, 3, 9)
 UNIT_KERNEL = 7
+_UNITS = UNIT_KERNEL // 2 * sum(UNIT_DILATIONS)  # steps on either side that the units of a block reach
+_ENDS = 3  # steps on either side that the first and the last convolution reach, at most
 
 
 def encoder_length(config: DacConfig, samples):
@@ -20,6 +24,25 @@ def encoder_length(config: DacConfig, samples):
     for stride in config.downsampling_ratios:
         samples = conv_length(samples, 2 * stride, stride, -(-stride // 2))
     return samples
+
+
+def encoder_context(config: DacConfig) -> int:
+    """Frames on either side that a frame of `encode` depends on, at most."""
+    samples, rate = _ENDS, 1  # rate: samples of a step
+    for stride in config.downsampling_ratios:
+        samples += (_UNITS + 2 * stride) * rate
+        rate *= stride
+    return -(-samples // rate) + _ENDS
+
+
+def decoder_context(config: DacConfig) -> int:
+    """Frames on either side that the samples of a frame of `decode` depend on, at most."""
+    frames, rate = _ENDS + 0.0, 1  # rate: steps of a frame
+    for stride in config.upsampling_ratios:
+        frames += 2 / rate
+        rate *= stride
+        frames += _UNITS / rate
+    return math.ceil(frames + _ENDS / rate)
 
 
 def encode(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
@@ -33,9 +32,10 @@ class _Clip(NamedTuple):
 class XCodec:
     """X-codec with frozen float32 weights; implements `codecs.base.Codec`.
 
-    Each clip runs by itself, padded to a length of a coarse ladder that depends on its own length alone, with exact
-    masks beyond its end. So its codes never depend on other clips, they are those of `transformers` without padding,
-    and there are few compiled programs: four for every doubling of the length. Several `devices` encode a clip each.
+    Each clip runs by itself, padded to a length that depends on its own length alone, with exact masks beyond its end.
+    So its codes never depend on other clips, they are those of `transformers` without padding, and there are few
+    compiled programs: one for clips of up to 5 s, and two for every doubling of the length from there on. Very long
+    clips are computed in pieces, with the same results (pieces.py). Several `devices` encode a clip each.
 
     `encode` treats any length as HF's `XcodecModel.encode` does. Whoever needs whole frames (the UALM reference keeps
     the first floor(N / hop) * hop samples) cuts the waveform before.
@@ -46,7 +46,7 @@ class XCodec:
         # Whatever mesh the caller has set: under that one, every device would do all of the work.
         self._mesh = make_mesh(MeshConfig(), list(devices or jax.local_devices()[:1]))
         with jax.set_mesh(self._mesh):
-            self.params = jax.tree.map(jnp.asarray, params)
+            self.params = jax.device_put(params, PartitionSpec())  # all in one call
         self.sample_rate = config.sample_rate
         self.hop = config.hop
         self.frame_rate = config.sample_rate / config.hop
@@ -126,9 +126,9 @@ class XCodec:
 
 
 def _bucket(frames: int) -> int:
-    """`frames` rounded up to one of four steps per octave: at most a quarter more, from 16 on."""
-    step = 1 << max((frames - 1).bit_length() - 3, 2)
-    return max(-(-frames // step) * step, 16)
+    """`frames` rounded up to 256, 384, 512, 768, 1024, 1536, ..."""
+    step = 1 << max((frames - 1).bit_length() - 2, 7)
+    return max(-(-frames // step) * step, 2 * step)
 
 
 @partial(jax.jit, static_argnames="config")

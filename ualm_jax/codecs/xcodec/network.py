@@ -11,6 +11,7 @@ from ualm_jax.codecs.xcodec import dac
 from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.hubert import hubert_length, hubert_mean
 from ualm_jax.codecs.xcodec.layers import conv, linear, masked
+from ualm_jax.codecs.xcodec.pieces import in_pieces
 
 
 def features(
@@ -24,7 +25,13 @@ def features(
     half = config.hop // 2
     unpadded = jnp.pad(padded[:, half:], ((0, 0), (0, half)))
     wav = jnp.where(bare[:, None], unpadded, padded)
-    acoustic = dac.encode(params["acoustic_encoder"], config.acoustic, wav, samples + jnp.where(bare, 0, config.hop))
+    acoustic = in_pieces(
+        lambda wav, lengths: dac.encode(params["acoustic_encoder"], config.acoustic, wav, lengths),
+        wav,
+        samples + jnp.where(bare, 0, config.hop),
+        units=(config.hop, 1),
+        context=dac.encoder_context(config.acoustic),
+    )
     both = jnp.concatenate([acoustic[:, : semantic.shape[1]], semantic], axis=-1)
     return linear(both, **params["fc"])
 
@@ -41,8 +48,13 @@ def waveform(
     params: dict, config: XCodecConfig, quantized: Float[Array, "B T D"], frames: Int[Array, "B"] | None
 ) -> Float[Array, "B N"]:
     """Sums of codewords to hop * T samples; samples beyond hop * frames mean nothing."""
-    x = linear(quantized, **params["fc2"])
-    return dac.decode(params["acoustic_decoder"], config.acoustic, x, frames)
+    return in_pieces(
+        lambda x, frames: dac.decode(params["acoustic_decoder"], config.acoustic, x, frames),
+        linear(quantized, **params["fc2"]),
+        frames,
+        units=(1, config.hop),
+        context=dac.decoder_context(config.acoustic),
+    )
 
 
 def _semantic_encoder(
