@@ -1,6 +1,5 @@
 """Text to token ids and back, through a Hugging Face tokenizer that lies in a local directory."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,9 +43,7 @@ def load_tokenizer(directory: str | os.PathLike) -> Tokenizer:
             f"{directory}: no tokenizer here, expected a local Hugging Face tokenizer directory "
             f"with {_RULES} or tokenizer_config.json"
         )
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no PyTorch: none is needed
-    import transformers  # slow to import, and only those who read text need it
-
+    transformers = _transformers()
     try:
         if (directory / _RULES).is_file():
             return Tokenizer(transformers.PreTrainedTokenizerFast(tokenizer_file=str(directory / _RULES)))
@@ -77,8 +74,8 @@ def tokenizer_rules(directory: str | os.PathLike) -> dict[str, Any]:
 def save_byte_tokenizer(directory: str | os.PathLike) -> None:
     """Write the smallest tokenizer that knows every text: one id per UTF-8 byte, equal to that byte."""
     import tokenizers
-    import transformers
 
+    transformers = _transformers()
     # The byte-level alphabet (GPT-2): visible latin-1 stands for itself, other bytes for code points >= 256.
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
@@ -87,3 +84,11 @@ def save_byte_tokenizer(directory: str | os.PathLike) -> None:
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
+
+
+def _transformers() -> Any:
+    """The library, which is slow to import: only those who read text need it."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that there is no PyTorch: none is needed
+    import transformers
+
+    return transformers
