@@ -1,5 +1,6 @@
 """Text to token ids and back, through a Hugging Face tokenizer that lies in a local directory."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
