@@ -34,9 +34,10 @@ _READ_AT_ONCE = 256  # positions of short prompts on one device; fewer would tak
 class Engine:
     """See the module's text. A mesh must be set where one is made; it stays the engine's.
 
-    slots: segments at once. sequences: of the cache; a guided slot takes two. Both are rounded up to the devices that
-    share a batch. capacity: positions of a sequence, prompt and segment together. chunk: the most steps between two
-    looks at the slots. work: all that requests will ask for, where that is known; else a step can do anything.
+    slots: segments at once. sequences: of the cache, by default two for each slot, as a guided one takes. Both are
+    rounded up to the devices that share a batch. capacity: positions of a sequence, prompt and segment together.
+    chunk: the most steps between two looks at the slots. work: all that requests will ask for, where that is known;
+    else a step can do anything.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Engine:
         self.mesh = jax.sharding.get_mesh()
         self._shards = int(np.prod([self.mesh.shape[axis] for axis in RULES["batch"]]))
         self._slots_each = -(-slots // self._shards)
-        self._sequences_each = -(-(2 * slots if sequences is None else sequences) // self._shards)
+        self._sequences_each = 2 * self._slots_each if sequences is None else -(-sequences // self._shards)
         self.slots = self._shards * self._slots_each
         self.weights = make_weights(model)
         self._state = programs.empty_slots(

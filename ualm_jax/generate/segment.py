@@ -54,7 +54,7 @@ def generate(
     engine = Engine(
         model,
         slots=len(prompts),
-        sequences=len(prompts) * (1 + any(request.guided for request in requests)),
+        sequences=None if any(request.guided for request in requests) else len(prompts),
         capacity=bucket(max(len(prompt.tokens) for prompt in prompts)) + steps,
         chunk=steps,
         encoder=encoder,
