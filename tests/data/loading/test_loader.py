@@ -14,6 +14,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from helpers import moving_processes
+from helpers.fake_sounds import FakeSource, prepare_fake
 
 from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.data.loading.config import DataConfig
@@ -318,3 +319,84 @@ def test_reading_data_starts_no_accelerator(dataset):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "idle\n", done.stderr
+
+
+def test_what_is_too_long_can_be_passed_over_and_is_counted(dataset, config, load, caplog):
+    records = open_records(dataset)
+    lengths = [records[index].length for index in range(dataset.records)]
+    longest = sorted(lengths)[-10]
+    config = dataclasses.replace(config, seq_len=longest)
+    too_long = {index for index, length in enumerate(lengths) if length > longest}
+    with pytest.raises(UserError, match=rf"data.skip_long=True.*; {len(too_long)} of 100 conversations are too long"):
+        make_loader(config, dataset.vocabulary)
+    config = dataclasses.replace(config, skip_long=True)
+    with caplog.at_level("INFO"):
+        seen = Counter(index for index, *_ in conversations(load(config, 80)))
+    assert f"{len(too_long)} of 100 conversations are passed over as too long" in caplog.text
+    assert set(seen) == set(range(100)) - too_long
+    with pytest.raises(UserError, match="all of its conversations are too long"):
+        make_loader(dataclasses.replace(config, seq_len=min(lengths) - 1), dataset.vocabulary)
+
+
+def test_passing_over_resumes_too(dataset, config, load):
+    config = dataclasses.replace(config, seq_len=100, skip_long=True)
+    whole = load(config, 12)
+    iterator = make_loader(config, dataset.vocabulary)
+    list(itertools.islice(iterator, 5))
+    state = json.loads(json.dumps(iterator.get_state()))
+    iterator.close()
+    resumed = make_loader(config, dataset.vocabulary)
+    resumed.set_state(state)
+    assert_same(list(itertools.islice(resumed, 7)), whole[5:])
+    resumed.close()
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(dataset, config, load, caplog):
+    whole = load(config, 6)
+    iterator = make_loader(dataclasses.replace(config, num_workers=1, prefetch=1), dataset.vocabulary)
+    found = [next(iterator)]
+    (worker,) = iterator._executor._processes
+    os.kill(worker, signal.SIGKILL)
+    found += itertools.islice(iterator, 5)
+    assert_same(found, whole)
+    assert "A worker process that reads data has been killed" in caplog.text
+    iterator.close()
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size - 30)
+
+
+def garbage(path):
+    path.write_bytes(b"no array" * 20)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage, message", [(cut, "is no NumPy file, or cut"), (garbage, "is no"), (flip, "tell of")])
+def test_damaged_lengths_are_noticed_at_the_start(dataset, config, tmp_path, damage, message):
+    copy = shutil.copytree(dataset.directory, tmp_path / "copy")
+    damage(copy / "lengths.npy")
+    with pytest.raises(UserError, match=f"{copy}.*{message}.*the dataset is damaged"):
+        make_loader(dataclasses.replace(config, directory=str(copy)), dataset.vocabulary)
+
+
+def test_few_open_files_are_enough_for_many_shards(parts, tmp_path):
+    """Of all datasets together, half of the files that the process may open stay open."""
+    datasets = [prepare_fake(FakeSource(60 + i), parts, tmp_path / f"many{i}", shard_size=1) for i in range(2)]
+    program = (
+        "import sys\n"
+        "from ualm_jax.data.dataset.folder import open_dataset, open_records\n"
+        "for directory in sys.argv[1:]:\n"
+        "    records = open_records(open_dataset(directory))\n"
+        "    for index in range(len(records)): records[index]\n"
+        "print('read')"
+    )
+    folders = " ".join(str(info.directory) for info in datasets)
+    command = f'ulimit -n 64; exec {sys.executable} -c "{program}" {folders}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout == "read\n", done.stderr

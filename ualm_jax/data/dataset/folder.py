@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 FORMAT = 3
 _OLDEST_FORMAT = 2
-_OPEN_SHARDS = 512
+_OPEN_SHARDS = 512  # of all datasets of a process, at most
 # For records in random order. By default a megabyte of every shard would be read to find its index.
 _READER = "readahead_buffer_size:0,max_parallelism:0,footer_prefetch_bytes:65536"
 
@@ -148,14 +149,13 @@ def open_records(info: DatasetInfo) -> grain.MapDataset:
 class _Shards:
     """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads.
 
-    A shard is opened when a record of it is asked for, and only the last used ones stay open: there may be more of
-    them than files that a process may have open, and each takes some 10 kB.
+    A shard is opened when a record of it is asked for, and of all datasets together only the last used ones stay open:
+    there may be more of them than files that a process may have open, and each takes some 10 kB.
     """
 
     def __init__(self, info: DatasetInfo):
         self._info = info
         self._ends = np.cumsum(info.shard_records).tolist()
-        self._open = functools.lru_cache(_OPEN_SHARDS)(self._open_shard)
         if len(self) != info.records:
             raise self._damaged(f"{len(self)} records in all, expected {info.records}")
 
@@ -166,13 +166,18 @@ class _Shards:
         shard = bisect.bisect_right(self._ends, index)
         position = index - self._ends[shard] + self._info.shard_records[shard]
         try:
-            return self._open(shard).read([position])[0]
+            return self._reader(shard).read([position])[0]
         except RuntimeError as error:
+            if "too many open files" in str(error).lower():
+                raise UserError(
+                    f"{self._info.directory}: too many open files; allow more with `ulimit -n`, or prepare datasets "
+                    "with fewer and larger shards"
+                ) from error
             raise self._damaged(error) from error
 
-    def _open_shard(self, shard: int) -> ArrayRecordReader:
-        reader = ArrayRecordReader(os.fspath(self._info.shards[shard]), _READER, file_reader_buffer_size=1 << 15)
-        records, expected = reader.num_records(), self._info.shard_records[shard]
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader, records = _open_shard(os.fspath(self._info.shards[shard]), self._info.key)
+        expected = self._info.shard_records[shard]
         if records != expected:
             raise self._damaged(f"{self._info.shards[shard].name} holds {records} records, expected {expected}")
         return reader
@@ -182,3 +187,16 @@ class _Shards:
             f"{self._info.directory}: a shard is damaged ({str(reason) or 'truncated'}); "
             "compare them with the sha256 sums in dataset.json, and copy or prepare the dataset again"
         )
+
+
+def _max_open_shards() -> int:
+    """Half of the files that the process may have open, and no more than _OPEN_SHARDS."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _OPEN_SHARDS if allowed == resource.RLIM_INFINITY else min(_OPEN_SHARDS, max(allowed // 2, 1))
+
+
+@functools.lru_cache(_max_open_shards())
+def _open_shard(path: str, key: str) -> tuple[ArrayRecordReader, int]:
+    """A reader and how many records it has. key: of the dataset, since another one may come to lie at the same path."""
+    reader = ArrayRecordReader(path, _READER, file_reader_buffer_size=1 << 15)
+    return reader, reader.num_records()

@@ -45,6 +45,7 @@ class DataConfig:
     window_frames: mel frames M (10 ms) of a window. audio_encoder: whose windows they are: "omni" hears a clip in
         one window of at most that many frames, "af-whisper" cuts clips into windows of exactly that many.
     normalize_clips: bring clips to zero mean and unit variance first, as the encoder's configuration says.
+    skip_long: pass over conversations that do not fit a row or the audio encoder, instead of refusing the dataset.
     """
 
     directory: str | None = None
@@ -60,6 +61,7 @@ class DataConfig:
     window_frames: int = 3000
     audio_encoder: str = "omni"
     normalize_clips: bool = True
+    skip_long: bool = False
 
     def __post_init__(self):
         least = {"seq_len": 1, "batch_size": 1, "seed": 0, "packing_bins": 1, "num_workers": 0, "prefetch": 0}

@@ -5,15 +5,17 @@ process plans all rows, batch n is the same on any number of processes and worke
 """
 
 import itertools
+import logging
 import math
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset, open_records
 from ualm_jax.data.dataset.lengths import Lengths
@@ -24,6 +26,10 @@ from ualm_jax.errors import UserError
 from ualm_jax.parallel.workers import worker_pool
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3  # at a batch, where worker processes are killed
 
 
 class SourceProgress(NamedTuple):
@@ -38,6 +44,7 @@ class SourceProgress(NamedTuple):
 class _Ahead(NamedTuple):
     """A batch in the making, several rows to a task, and the planner's state after it."""
 
+    rows: list[list[Item]]
     tasks: list[Future]
     state: dict[str, Any]
 
@@ -54,7 +61,7 @@ class Loader:
         rows: slice,
     ):
         self._config, self._planner, self._infos = config, planner, infos
-        self._rows = rows
+        self._rows, self._builder = rows, builder
         self._executor = _make_executor(config.num_workers, builder)
         # Not a method, which would send the builder along with every task.
         self._make = _make_rows if config.num_workers else partial(_make_rows_with, builder)
@@ -69,10 +76,8 @@ class Loader:
     def __next__(self) -> tuple[Batch, Int64[np.ndarray, "B T"]]:
         while len(self._ahead) < self._depth:
             self._begin()
-        tasks, state = self._ahead[0]
-        made = [row for task in tasks for row in task.result()]
-        self._ahead.popleft()
-        self._state = state
+        made = self._first_ahead()
+        self._state = self._ahead.popleft().state
         self._begin()
         parts = zip(PackedRow._fields, zip(*made, strict=True), strict=True)
         content = {name: np.stack(part) for name, part in parts if part[0] is not None}
@@ -107,10 +112,33 @@ class Loader:
 
     def _begin(self) -> None:
         rows = list(itertools.islice(self._planner, self._config.batch_size))[self._rows]
+        self._ahead.append(_Ahead(rows, self._submit(rows), self._planner.get_state()))
+
+    def _submit(self, rows: list[list[Item]]) -> list[Future]:
         # As many rows to a task as leave one for each worker: handing a task over takes as long as making a row.
         share = math.ceil(len(rows) / max(self._config.num_workers, 1))
-        tasks = [self._executor.submit(self._make, rows[i : i + share]) for i in range(0, len(rows), share)]
-        self._ahead.append(_Ahead(tasks, self._planner.get_state()))
+        try:
+            return [self._executor.submit(self._make, rows[i : i + share]) for i in range(0, len(rows), share)]
+        except BrokenProcessPool as error:  # for `_first_ahead` to find, as where a worker dies later
+            broken = Future()
+            broken.set_exception(error)
+            return [broken]
+
+    def _first_ahead(self) -> list[PackedRow]:
+        """The rows of the next batch. Workers that have been killed are replaced, and their work is done again."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return [row for task in self._ahead[0].tasks for row in task.result()]
+            except BrokenProcessPool:
+                log.warning("A worker process that reads data has been killed, perhaps for lack of memory.")
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = _make_executor(self._config.num_workers, self._builder)
+            waiting, self._ahead = self._ahead, deque()
+            self._ahead.extend(_Ahead(each.rows, self._submit(each.rows), each.state) for each in waiting)
+        raise UserError(
+            f"worker processes that read data have been killed {_ATTEMPTS} times in a row, perhaps for lack of memory; "
+            "run the same again with a lower data.num_workers"
+        )
 
 
 def make_loader(
@@ -151,15 +179,14 @@ def open_sources(config: DataConfig) -> list[DatasetInfo]:
 def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
     """The plan of all rows of a mixture. Raises UserError where a conversation fits no row."""
     lengths = [Lengths(info.directory, config.front_end) for info in infos]
-    for known in lengths:
-        known.check(config.seq_len, config.audio_slots)
+    skips = [_too_long(config, info, known) for info, known in zip(infos, lengths, strict=True)]
     weights = [
-        known.total() * source.repeat if source.weight is None else source.weight
-        for source, known in zip(config.all_sources, lengths, strict=True)
+        known.total(skip) * source.repeat if source.weight is None else source.weight
+        for source, known, skip in zip(config.all_sources, lengths, skips, strict=True)
     ]
     supplies = [
-        Supply(info.key, weight / sum(weights), known, name=str(info.directory))
-        for info, weight, known in zip(infos, weights, lengths, strict=True)
+        Supply(info.key, weight / sum(weights), known, name=str(info.directory), skip=skip)
+        for info, weight, known, skip in zip(infos, weights, lengths, skips, strict=True)
     ]
     return Planner(
         supplies,
@@ -168,6 +195,28 @@ def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
         audio_slots=config.audio_slots,
         bins=config.packing_bins,
     )
+
+
+def _too_long(config: DataConfig, info: DatasetInfo, lengths: Lengths) -> Bool[np.ndarray, "R"] | None:
+    """The conversations to pass over; None where all fit. Raises UserError unless config.skip_long allows it."""
+    lengths.check_sums(info.records, info.positions)
+    limits = config.seq_len, config.audio_slots
+    found = lengths.too_long(*limits)
+    count = int(found.sum())
+    if count == 0:
+        return None
+    worst = int(np.argmax(np.where(found, lengths.positions(), 0)))
+    why = f"conversation {worst} {lengths.explain(worst, *limits)}"
+    if not config.skip_long:
+        others = f"; {count} of {info.records} conversations are too long" if count > 1 else ""
+        raise UserError(
+            f"{info.directory}: {why}, pass over what is too long with data.skip_long=True, or prepare the dataset "
+            f"again from what is shorter{others}"
+        )
+    if count == info.records:
+        raise UserError(f"{info.directory}: all of its conversations are too long: {why}")
+    log.info("%s: %d of %d conversations are passed over as too long", info.directory, count, info.records)
+    return found
 
 
 def record_ids(config: DataConfig, records: Int64[np.ndarray, "..."]) -> list[str]:

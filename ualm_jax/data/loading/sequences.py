@@ -13,6 +13,7 @@ from ualm_jax.data.dataset.audio_input import mel_windows, with_frames
 from ualm_jax.data.dataset.folder import DatasetInfo, open_records
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.packing import Item
+from ualm_jax.errors import UserError
 from ualm_jax.tokens.layout import drop_condition
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -70,6 +71,11 @@ class RowBuilder:
                 rng=self._rng(item),
             )
             stop = start + len(grid.tokens)
+            if stop > config.seq_len:
+                raise UserError(
+                    f"{self._infos[item.source].directory}: conversation {item.index} (id {record.id}) is longer than "
+                    "its lengths.npy says; the dataset is damaged, copy or prepare it again"
+                )
             row.tokens[start:stop] = grid.tokens
             row.loss_weights[start:stop] = grid.loss_weights
             row.segment_ids[start:stop] = segment
