@@ -1,12 +1,19 @@
 """Eight virtual CPU devices, one mesh of one device by default, and the golden data."""
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-os.environ.setdefault("UALM_CACHE_DIR", "off")  # tests write to no folder of the user's
+if "UALM_CACHE_DIR" not in os.environ:
+    # What the programs that tests start compile, on one device each, is kept for the session. Its first process makes
+    # the folder; the workers of xdist inherit it.
+    os.environ["UALM_CACHE_DIR"] = tempfile.mkdtemp(prefix="ualm-tests-")
+    atexit.register(shutil.rmtree, os.environ["UALM_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import numpy as np

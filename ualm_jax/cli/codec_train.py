@@ -1,11 +1,10 @@
 """`ualm codec train`: a codec from a config file."""
 
-import argparse
-import pathlib
+from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
 
 _DESCRIPTION = """\
 Trains a codec. The work folder receives checkpoints, metrics.jsonl, TensorBoard files and the codec itself, as a
-folder that `ualm data tokenize --codec` and `transformers` open. If it holds a checkpoint, the run goes on from there,
+folder that `ualm data encode --codec` and `transformers` open. If it holds a checkpoint, the run goes on from there,
 bit for bit. Ctrl-C and SIGTERM save first.
 
   ualm codec train --config configs/codec_small.py --workdir runs/codec
@@ -14,20 +13,16 @@ bit for bit. Ctrl-C and SIGTERM save first.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm codec train",
+    parser = Parser(
+        "ualm codec train",
         description=_DESCRIPTION,
         epilog="Any field of the config can be overridden: --config.train.steps=50 --config.data.batch_size=8",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        overrides=True,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/codec_small.py")
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR", help="where the run lives")
-    parser.add_argument("--devices", type=int, metavar="N", help="pretend to be N CPU devices, to try a mesh")
-    args, overrides = parser.parse_known_args(argv)
-    for override in overrides:
-        if not override.startswith("--config."):
-            parser.error(f"unknown argument {override}; fields are set as --config.group.field=value")
+    parser.add_argument("--workdir", required=True, type=output_directory, metavar="DIR", help="where the run lives")
+    add_device_arguments(parser, distributed=False)
+    args, overrides = parser.parse_with_overrides(argv)
 
     from ualm_jax.cli.config_file import load_config
     from ualm_jax.mapping import from_mapping

@@ -1,7 +1,8 @@
 """`ualm data encode`: encodes the sounds of a dataset, on every device of every host."""
 
-import argparse
 import pathlib
+
+from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
 
 _DESCRIPTION = """\
 Takes a dataset that `ualm data prepare --sounds-only` made, encodes its sounds with the codec, in float32, and writes
@@ -18,20 +19,11 @@ them must see; each encodes its share of the shards, and the first puts the data
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm data encode", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("ualm data encode", description=_DESCRIPTION)
     parser.add_argument("sounds", type=pathlib.Path, metavar="DATASET", help="made by `data prepare --sounds-only`")
     parser.add_argument("--codec", required=True, type=pathlib.Path, metavar="DIR", help="X-codec as HF stores it")
-    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
-    parser.add_argument(
-        "--distributed",
-        nargs="?",
-        const="auto",
-        metavar="HOST:PORT,COUNT,INDEX",
-        help="one process of many; the others are found through SLURM, Kubernetes or TPU metadata unless given",
-    )
-    parser.add_argument("--devices", type=int, metavar="N", help="pretend to be N CPU devices, to try several")
+    parser.add_argument("--out", required=True, type=output_directory, metavar="DIR", help="the dataset folder to make")
+    add_device_arguments(parser)
     args = parser.parse_args(argv)
 
     from ualm_jax.parallel.startup import start

@@ -1,7 +1,8 @@
 """`ualm data inspect`: what is in a dataset, to read, to look at and to listen to."""
 
-import argparse
 import pathlib
+
+from ualm_jax.cli.arguments import Parser, integer, output_directory
 
 _DESCRIPTION = """\
 Shows one or several prepared datasets: counts, hours and shares of the tokens; a histogram of lengths; some
@@ -14,17 +15,21 @@ that lies in the dataset. With --batch also how training would pack them.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm data inspect", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("ualm data inspect", description=_DESCRIPTION)
     parser.add_argument("datasets", nargs="+", type=pathlib.Path, metavar="DIR", help="made by `data prepare`")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("inspect"), help="PNG and wav (%(default)s)")
-    parser.add_argument("--examples", type=int, default=2, help="conversations of each dataset (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which ones (default %(default)s)")
+    parser.add_argument(
+        "--out", type=output_directory, default=pathlib.Path("inspect"), help="PNG and wav (%(default)s)"
+    )
+    parser.add_argument(
+        "--examples", type=integer(at_least=0), default=2, help="conversations of each dataset (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=integer(at_least=0), default=0, help="which ones (default %(default)s)")
     parser.add_argument("--batch", action="store_true", help="pack a batch as training would, and draw it")
-    parser.add_argument("--seq-len", type=int, default=4096, help="of --batch (default %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=16, help="of --batch (default %(default)s)")
-    parser.add_argument("--audio-slots", type=int, default=8, help="mel windows a row (default %(default)s)")
+    parser.add_argument("--seq-len", type=integer(at_least=1), default=4096, help="of --batch (default %(default)s)")
+    parser.add_argument("--batch-size", type=integer(at_least=1), default=16, help="of --batch (default %(default)s)")
+    parser.add_argument(
+        "--audio-slots", type=integer(at_least=0), default=8, help="mel windows a row (default %(default)s)"
+    )
     args = parser.parse_args(argv)
 
     from rich.console import Console

@@ -5,6 +5,8 @@ import os
 import pathlib
 import tempfile
 
+from ualm_jax.cli.arguments import Parser, integer, number, output_directory
+
 _DESCRIPTION = """\
 Reads conversations, encodes target audio with the codec, keeps audio input as FLAC, and writes a dataset folder that
 training reads: ArrayRecord shards, counts and hashes in dataset.json, the tokenizer and codec that made it, and
@@ -96,13 +98,11 @@ def print_summary(info, drop: tuple[str, ...]) -> None:
         print(f"Found by the filters ({', '.join(drop) or 'none'} left out): {found}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ualm data prepare", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser("ualm data prepare", description=_DESCRIPTION)
     parser.add_argument("--source", required=True, choices=_CAPTIONED + _CONVERSATIONS, help="form of the raw data")
     parser.add_argument("--input", metavar="PATH", help="the raw data: a file, a folder (hf), a pattern (webdataset)")
-    parser.add_argument("--out", required=True, type=pathlib.Path, metavar="DIR", help="the dataset folder to make")
+    parser.add_argument("--out", required=True, type=output_directory, metavar="DIR", help="the dataset folder to make")
     parser.add_argument("--root", metavar="DIR", help="where relative sound paths start; default: beside the file")
     parser.add_argument(
         "--split",
@@ -131,15 +131,22 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="stop before the codec; of --codec only config.json is read then, default: that of the released X-codec",
     )
-    parser.add_argument("--codec-seed", type=int, default=0, help="of the random codec (default %(default)s)")
-    parser.add_argument("--shard-size", type=int, default=1024, help="records per shard (default %(default)s)")
     parser.add_argument(
-        "--max-bad-fraction", type=float, default=0.05, help="stop when more records are bad (default %(default)s)"
+        "--codec-seed", type=integer(at_least=0), default=0, help="of the random codec (default %(default)s)"
+    )
+    parser.add_argument(
+        "--shard-size", type=integer(at_least=1), default=1024, help="records per shard (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-bad-fraction",
+        type=number(at_least=0, at_most=1),
+        default=0.05,
+        help="stop when more records are bad (default %(default)s)",
     )
     where = parser.add_argument_group("where sounds and texts are read")
     where.add_argument(
         "--workers",
-        type=int,
+        type=integer(at_least=1),
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         metavar="N",
         help="processes of this machine, a shard at a time each (default: one for each core, here %(default)s)",
@@ -170,16 +177,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILTER",
         help="duration, silence, clipping, length, duplicate-caption, duplicate-audio (default: duration length)",
     )
-    filters.add_argument("--min-duration", type=float, default=0.0, metavar="S", help="seconds of each sound")
-    filters.add_argument("--max-duration", type=float, metavar="S", help="seconds of each sound; default: no limit")
-    filters.add_argument("--silence-db", type=float, default=-60.0, help="RMS below is silence (default %(default)s)")
-    filters.add_argument("--max-clipped", type=float, default=0.01, help="share of full-scale samples (%(default)s)")
-    filters.add_argument("--max-length", type=int, metavar="N", help="positions of a conversation; default: no limit")
+    filters.add_argument(
+        "--min-duration", type=number(at_least=0), default=0.0, metavar="S", help="seconds of each sound"
+    )
+    filters.add_argument(
+        "--max-duration", type=number(above=0), metavar="S", help="seconds of each sound; default: no limit"
+    )
+    filters.add_argument(
+        "--silence-db", type=number(), default=-60.0, help="RMS below is silence (default %(default)s)"
+    )
+    filters.add_argument(
+        "--max-clipped",
+        type=number(at_least=0, at_most=1),
+        default=0.01,
+        help="share of full-scale samples (%(default)s)",
+    )
+    filters.add_argument(
+        "--max-length", type=integer(at_least=1), metavar="N", help="positions of a conversation; default: no limit"
+    )
     script = parser.add_argument_group("soundscript: generated sounds whose captions are exact")
-    script.add_argument("--count", type=int, default=512, help="how many (default %(default)s)")
-    script.add_argument("--seed", type=int, default=0, help="of the sounds (default %(default)s)")
-    script.add_argument("--min-seconds", type=float, metavar="S", help="of language 1 (default 1)")
-    script.add_argument("--max-seconds", type=float, metavar="S", help="of language 1 (default 4)")
+    script.add_argument("--count", type=integer(at_least=1), default=512, help="how many (default %(default)s)")
+    script.add_argument("--seed", type=integer(at_least=0), default=0, help="of the sounds (default %(default)s)")
+    script.add_argument(
+        "--min-seconds", type=number(above=0, at_most=3600), metavar="S", help="of language 1 (default 1)"
+    )
+    script.add_argument(
+        "--max-seconds", type=number(above=0, at_most=3600), metavar="S", help="of language 1 (default 4)"
+    )
     script.add_argument(
         "--language",
         type=int,

@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import pathlib
 
+from ualm_jax.cli.arguments import Parser, input_file, integer, number, output_file, text
+
 _DESCRIPTION = """\
 Makes a wav from a caption with the newest checkpoint of a run. The same seed gives the same wav. With --listen, a run
 that has an audio encoder says instead what it makes of a sound file.
@@ -14,9 +16,7 @@ that has an audio encoder says instead what it makes of a sound file.
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm generate", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("ualm generate", description=_DESCRIPTION)
     parser.add_argument(
         "--workdir",
         required=True,
@@ -24,16 +24,31 @@ def main(argv: list[str]) -> int:
         metavar="DIR",
         help="of `ualm train`, or what `ualm convert` made",
     )
-    parser.add_argument("--step", type=int, metavar="N", help="of a run; default: its newest checkpoint")
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help="what to hear")
+    parser.add_argument(
+        "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
+    )
+    parser.add_argument("--prompt", required=True, type=text, metavar="TEXT", help="what to hear")
     target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=pathlib.Path, metavar="FILE.wav", help="wav or flac to make")
-    target.add_argument("--listen", type=pathlib.Path, metavar="FILE", help="sound to be asked about")
-    parser.add_argument("--cfg-scale", type=float, default=3.0, help="guidance; 1 is none (default %(default)s)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default %(default)s)")
-    parser.add_argument("--top-k", type=int, default=20, help="0 is all (default %(default)s)")
-    parser.add_argument("--seconds", type=float, help="exactly so long; default: until the model ends, 20 s at most")
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    target.add_argument("--out", type=output_file(".wav", ".flac"), metavar="FILE.wav", help="wav or flac to make")
+    target.add_argument("--listen", type=input_file, metavar="FILE", help="sound to be asked about")
+    parser.add_argument(
+        "--cfg-scale",
+        type=number(at_least=0, at_most=100),
+        default=3.0,
+        help="guidance; 1 is none (default %(default)s)",
+    )
+    parser.add_argument(
+        "--temperature", type=number(at_least=0, at_most=100), default=0.8, help="0 is greedy (default %(default)s)"
+    )
+    parser.add_argument(
+        "--top-k", type=integer(at_least=0, at_most=2**31 - 1), default=20, help="0 is all (default %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number(above=0, at_most=3600),
+        help="exactly so long; default: until the model ends, 20 s at most",
+    )
+    parser.add_argument("--seed", type=integer(at_least=0, at_most=2**32 - 1), default=0, help="default %(default)s")
     parser.add_argument("--modality", choices=("audio", "speech"), default="audio", help="default %(default)s")
     parser.add_argument("--int8", action="store_true", help="layers with 8-bit weights: half the memory, less exact")
     args = parser.parse_args(argv)
