@@ -96,7 +96,7 @@ class Watch:
 
 def make(folder, steps, fail_at=None, step=play) -> tuple[Run, Watch]:
     """A run in `folder`, which goes on where the newest checkpoint is."""
-    folder.mkdir(exist_ok=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     rows = Rows()
     checkpoints = Checkpoints(folder / "checkpoints", every=4, keep=9, identity={"game": 1})
     state = fresh()

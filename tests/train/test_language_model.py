@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from helpers.run_config import get_config
 
+from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.loading.loader import make_loader
 from ualm_jax.mapping import from_mapping
 from ualm_jax.models.cross_entropy import cross_entropy
@@ -18,7 +19,7 @@ from ualm_jax.train.loop import fit
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.precision import apply_updates
 from ualm_jax.train.stages import language_model
-from ualm_jax.train.workdir import prepare_workdir
+from ualm_jax.train.workdir import parts_of_run, write_workdir
 
 STEPS = 20
 
@@ -74,9 +75,10 @@ def plain_steps(config: RunConfig):
 
 def test_twenty_steps_through_the_loop_are_those_of_a_plain_one_bit_for_bit(config, tmp_path):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    prepare_workdir(config, tmp_path)
+    parts = parts_of_run(open_dataset(config.data.directory), None, tmp_path)
+    write_workdir(config, parts, tmp_path, resumed=False)
     with jax.set_mesh(mesh):
-        run = language_model(config, tmp_path, mesh)
+        run = language_model(config, parts, tmp_path, mesh)
         last = {}
         original = run.step
 

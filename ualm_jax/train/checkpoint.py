@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import renamed
 from ualm_jax.train.batches import Batches
 from ualm_jax.weights.checksums import files_below, sha256_of, write_sums
 from ualm_jax.weights.restore import on_mesh, unreadable
@@ -23,9 +24,9 @@ from ualm_jax.weights.run_folder import PARTS, SUMS, check_step, damaged, saved_
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `directory`, which lies in its work folder.
+    """The checkpoints of one run, in `directory`, which lies in its work folder and is made before the first is saved.
 
-    identity: what a checkpoint must agree with to be continued: the model, optimiser and data configuration.
+    identity: what a checkpoint must agree with to be continued, by group and field of the configuration.
     """
 
     def __init__(self, directory: pathlib.Path, *, every: int, keep: int, identity: dict[str, Any]):
@@ -35,7 +36,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
-                save_interval_steps=every, max_to_keep=keep, enable_async_checkpointing=True
+                save_interval_steps=every, max_to_keep=keep, enable_async_checkpointing=True, create=False
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -98,9 +99,9 @@ class Checkpoints:
             raise problem
 
     def _check_identity(self, step: int) -> None:
-        saved = self._restore(step, identity=ocp.args.JsonRestore())["identity"]
+        saved = _flatten(renamed(self._restore(step, identity=ocp.args.JsonRestore())["identity"]))
         for name, value in _flatten(self._identity).items():
-            found = _flatten(saved).get(name)
+            found = saved.get(name, value)  # what an older version did not write down can not be compared
             if found != value:
                 raise UserError(
                     f"Checkpoint {self._directory / str(step)} was made with config.{name} = {found!r}, but this run "

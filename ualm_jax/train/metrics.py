@@ -20,11 +20,13 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: pathlib.Path | None, step: int = 0):
+        self._workdir, self._step = workdir, step
         self._jsonl = self._board = None
-        if workdir is None:
-            return
-        path = workdir / "metrics.jsonl"
-        rows = [row for row in read_metrics(path) if row["step"] <= step]
+
+    def _open(self) -> None:
+        """At the first write: a start that is refused changes no file."""
+        path = self._workdir / "metrics.jsonl"
+        rows = [row for row in read_metrics(path) if row["step"] <= self._step]
         lines = [_line(row) for row in rows]
         beside = path.with_name(".metrics.jsonl.partial")
         beside.write_bytes(b"".join(lines))
@@ -32,13 +34,14 @@ class MetricWriter:
         self._last: dict[str, Any] = rows[-1] if rows else {}
         self._start = sum(map(len, lines[:-1]))  # of the last line
         self._jsonl = open(path, "r+b")
-        self._jsonl.seek(0, os.SEEK_END)
-        purged = {"purge_step": step + 1} if step else {}
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), **purged)
+        purged = {"purge_step": self._step + 1} if self._step else {}
+        self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), **purged)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        if self._jsonl is None:
+        if self._workdir is None:
             return
+        if self._jsonl is None:
+            self._open()
         if self._last.get("step") == step:
             self._jsonl.seek(self._start)
             self._last |= values
@@ -53,9 +56,12 @@ class MetricWriter:
 
     def sound(self, step: int, name: str, wav: np.ndarray, sample_rate: int) -> None:
         """A waveform [N] and its spectrogram."""
-        if self._board is not None:
-            self._board.add_audio(name, wav[:, None], step, sample_rate=sample_rate)
-            self._board.add_image(f"{name}/spectrogram", spectrogram_image(wav, sample_rate), step, dataformats="HWC")
+        if self._workdir is None:
+            return
+        if self._board is None:
+            self._open()
+        self._board.add_audio(name, wav[:, None], step, sample_rate=sample_rate)
+        self._board.add_image(f"{name}/spectrogram", spectrogram_image(wav, sample_rate), step, dataformats="HWC")
 
     def close(self) -> None:
         if self._jsonl is not None:

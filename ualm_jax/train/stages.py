@@ -1,5 +1,6 @@
 """From a configuration to a run: the one file that sees the whole of it and wires the parts together."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -14,12 +15,12 @@ from jax.sharding import AbstractMesh, Mesh
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.loading.config import DataConfig
-from ualm_jax.data.loading.loader import make_loader, record_ids
+from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models import flops
-from ualm_jax.models.audio_encoder import AudioEncoder
+from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
@@ -36,31 +37,70 @@ from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
 from ualm_jax.train.report import Metrics, Reporter
 from ualm_jax.train.step import TrainState, abstract_state, init_state, make_eval_step, make_train_step, state_from
-from ualm_jax.train.workdir import load_encoder, prepare_workdir
+from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
+from ualm_jax.weights.fingerprints import check_together, parts_of
+from ualm_jax.weights.run_folder import saved_steps
 
 log = logging.getLogger(__name__)
+
+
+FREE = (
+    "execution",
+    "mesh",
+    "eval",
+    "data.directory",
+    "data.sources",
+    "data.num_workers",
+    "data.prefetch",
+    "optimizer.peak_lr",
+    "optimizer.end_lr",
+    "optimizer.warmup_steps",
+    "optimizer.decay_steps",
+    "optimizer.weight_decay",
+    "optimizer.clip_norm",
+    "train.steps",
+    "train.init_from",
+    "train.encoder",
+    "train.grad_accum_steps",
+    "train.log_every",
+    "train.save_interval",
+    "train.max_to_keep",
+)
+"""Groups and fields that may change between a checkpoint and its continuation; all others must agree."""
 
 
 def train(config: RunConfig, workdir: pathlib.Path) -> int:
     """Trains until config.train.steps, a signal or a NaN; returns the step reached.
 
-    A run that finds a checkpoint in `workdir` goes on from it, bit for bit as if it had never stopped. Raises UserError
-    for a configuration that does not fit the devices, the dataset or the checkpoint, and for a loss that is not finite.
+    A run that finds a checkpoint in `workdir` goes on from it, bit for bit as if it had never stopped.
+    Raises UserError for a configuration that does not fit the devices, the dataset or the checkpoint, having changed no
+    file, and for a loss that is not finite.
     """
     mesh = make_mesh(config.mesh)
     config.check_mesh(**mesh.shape)
-    if jax.process_index() == 0:
-        prepare_workdir(config, workdir)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("workdir")
-    with jax.set_mesh(mesh):
-        return fit(language_model(config, workdir, mesh))
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(claim(workdir))
+        stack.enter_context(jax.set_mesh(mesh))
+        parts = _checked_parts(config, workdir)
+        run = language_model(config, parts, workdir, mesh)
+        first = int(run.state.step)
+        if jax.process_index() == 0:
+            write_workdir(config, parts, workdir, resumed=run.checkpoints.latest_step() is not None)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("workdir")
+        step = fit(run)
+    if first == config.train.steps:
+        log.info("%s is at step %d already, which is train.steps: nothing to do", workdir, step)
+    elif step == config.train.steps:
+        log.info("done: %d steps in %s", step, workdir)
+    return step
 
 
-def language_model(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
-    """Next-token training of a UALM; `mesh` is set."""
+def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
+    """Next-token training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
     optimizer = make_optimizer(config.optimizer)
-    encoder = load_encoder(config, workdir)
+    encoder = load_encoder(config, parts)
     structure, constants = _structure(config, encoder)
     batches = _batches(config.data, config.model.vocabulary, mesh, config.train.grad_accum_steps)
     checkpoints = Checkpoints(
@@ -70,8 +110,13 @@ def language_model(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
         identity=_identity(config),
     )
     state = _state(config, optimizer, checkpoints, batches, mesh)
-    log.info("%d parameters on %d devices %s", config.model.num_params(), mesh.size, dict(mesh.shape))
-
+    log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
+    if config.train.steps > config.optimizer.decay_steps:
+        log.info(
+            "steps after optimizer.decay_steps = %d are trained at end_lr = %g",
+            config.optimizer.decay_steps,
+            config.optimizer.end_lr,
+        )
     step = make_train_step(structure, next_token, optimizer)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
     return Run(
@@ -82,8 +127,44 @@ def language_model(config: RunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
         reporter=_reporter(config, mesh, writer),
         steps=config.train.steps,
         stop_every=config.train.log_every,
-        evaluators=_evaluators(config, workdir, mesh, (structure, constants), writer),
+        evaluators=_evaluators(config, parts, workdir, mesh, (structure, constants), writer),
     )
+
+
+def load_encoder(config: RunConfig, parts: Parts) -> AudioEncoder | None:
+    """The run's audio encoder on the current mesh, None for a run that does not listen.
+
+    Raises UserError where it does not fit what the data room makes for it, or the model's adapter.
+    """
+    if "encoder" not in parts:
+        return None
+    encoder = from_directory(parts["encoder"])
+    if encoder.front_end.windowed != config.data.front_end.windowed:
+        raise UserError(f"data.audio_encoder is {config.data.audio_encoder!r}, but train.encoder holds another kind.")
+    chunk = encoder.front_end.chunk_frames
+    if config.data.window_frames % chunk or (encoder.front_end.windowed and config.data.window_frames != chunk):
+        raise UserError(
+            f"data.window_frames is {config.data.window_frames}, but the encoder wants "
+            f"{'exactly' if encoder.front_end.windowed else 'a multiple of'} {chunk}."
+        )
+    if encoder.output_width != config.model.feature_width:
+        raise UserError(
+            f"model.feature_width is {config.model.feature_width}, but the encoder's features are "
+            f"{encoder.output_width} wide; set it to that."
+        )
+    return encoder
+
+
+def _checked_parts(config: RunConfig, workdir: pathlib.Path) -> Parts:
+    """Tokenizer, codec and encoder of the run, the same in its data, its checkpoints, and all that it is given."""
+    dataset = open_sources(config.data)[0]  # all were made with the same tokenizer and codec
+    parts = parts_of_run(dataset, config.train.encoder, workdir)
+    if saved_steps(workdir):
+        check_together(parts, parts_of(workdir))
+    for given in (config.train.init_from, config.eval.directory):
+        if given is not None:
+            check_together(parts, parts_of(given))
+    return parts
 
 
 def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lowered:
@@ -122,7 +203,13 @@ def _state(
     config: RunConfig, optimizer: Any, checkpoints: Checkpoints, batches: ShardedBatches, mesh: Mesh
 ) -> TrainState:
     """The newest checkpoint's, where `batches` then stand too, or a fresh one."""
-    if checkpoints.latest_step() is not None:
+    newest = checkpoints.latest_step()
+    if newest is not None:
+        if newest > config.train.steps:
+            raise UserError(
+                f"The run is at step {newest} already, train.steps is {config.train.steps}; raise it, or choose "
+                "another --workdir."
+            )
         state = checkpoints.restore(abstract_state(_maker(config), optimizer), batches, mesh)
         log.info("resumed from step %d", int(state.step))
         return state
@@ -164,9 +251,14 @@ def _peak_flops(mesh: Mesh) -> float | None:
 
 
 def _evaluators(
-    config: RunConfig, workdir: pathlib.Path, mesh: Mesh, parts: tuple[nnx.GraphDef, nnx.State], writer: MetricWriter
+    config: RunConfig,
+    parts: Parts,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+    model: tuple[nnx.GraphDef, nnx.State],
+    writer: MetricWriter,
 ) -> tuple[Evaluator, ...]:
-    (structure, constants), wanted = parts, config.eval
+    (structure, constants), wanted = model, config.eval
     evaluators: list[Evaluator] = []
     if wanted.directory is not None:
         data = dataclasses.replace(config.data, directory=wanted.directory, sources=(), cfg_dropout=0.0)
@@ -182,7 +274,7 @@ def _evaluators(
             )
         )
     if wanted.prompts:
-        codec = XCodec.from_directory(workdir / "codec")
+        codec = XCodec.from_directory(parts["codec"])
         frames = max(round(wanted.seconds * codec.frame_rate), 1)
         evaluators.append(
             Sounds(
@@ -191,7 +283,7 @@ def _evaluators(
                 SamplingParams(cfg_scale=wanted.cfg_scale, min_frames=frames, max_frames=frames),
                 lambda state: nnx.merge(structure, state.params, constants),
                 codec,
-                load_tokenizer(workdir / "tokenizer"),
+                load_tokenizer(parts["tokenizer"]),
                 workdir / "samples",
                 writer,
             )
@@ -200,9 +292,10 @@ def _evaluators(
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
-    """What may not change between a checkpoint and its continuation."""
-    mapping = to_mapping(config)
-    # What decides which rows a batch holds. Sources may be added and reweighted.
-    names = ("seed", "seq_len", "batch_size", "cfg_dropout", "packing_bins", "audio_slots", "window_frames")
-    data = {name: mapping["data"][name] for name in (*names, "audio_encoder", "normalize_clips")}
-    return {"model": mapping["model"], "data": data}
+    """All fields but those that are free, by group."""
+    groups = to_mapping(config)
+    return {
+        group: {name: value for name, value in fields.items() if f"{group}.{name}" not in FREE}
+        for group, fields in groups.items()
+        if group not in FREE
+    }

@@ -1,4 +1,4 @@
-"""A request to stop: a signal, read between two steps."""
+"""A request to stop: a signal or a scheduler's notice, read between two steps."""
 
 import signal
 
@@ -10,15 +10,19 @@ from jax.experimental import multihost_utils
 class Stop:
     """Turns SIGINT and SIGTERM into a request that a loop reads between steps.
 
-    every: steps between which processes agree on it; one alone needs no agreement.
+    Of many processes, JAX's preemption service hears SIGTERM and makes them stop at the same step, also where only one
+    was told; on SIGINT they agree every `every` steps.
     """
 
     def __init__(self, every: int):
         self._every = every
+        self._noticed = jax.process_count() > 1 and jax.config.jax_enable_preemption_service
 
     def __enter__(self) -> "Stop":
         self._asked = False
-        self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        # The service has its own handler of SIGTERM, which one of ours would replace.
+        numbers = (signal.SIGINT,) if self._noticed else (signal.SIGINT, signal.SIGTERM)
+        self._previous = {number: signal.signal(number, self._ask) for number in numbers}
         return self
 
     def _ask(self, *_):
@@ -29,7 +33,9 @@ class Stop:
             signal.signal(number, handler)
 
     def requested(self, step: int) -> bool:
-        """Whether any process was asked to stop."""
+        """Whether any process was asked to stop; the same on all of them. To be asked once before every step."""
         if jax.process_count() == 1:
             return self._asked
+        if self._noticed and multihost_utils.reached_preemption_sync_point(step):
+            return True
         return step % self._every == 0 and bool(np.any(multihost_utils.process_allgather(np.array(self._asked))))

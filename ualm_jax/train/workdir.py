@@ -1,57 +1,72 @@
-"""The folder of a run: what training leaves in it, and how others read it."""
+"""The folder of a run: one process at a time writes it, and nothing is written before every check has passed."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator, Mapping
 
-from ualm_jax.data.loading.loader import open_sources
+from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
-from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
+from ualm_jax.outputs import lock
 from ualm_jax.train.config import RunConfig
 
+Parts = Mapping[str, pathlib.Path]
+"""Folders of "tokenizer", "codec" and "encoder", those that there are."""
 
-def prepare_workdir(config: RunConfig, workdir: pathlib.Path) -> None:
-    """Writes what must lie beside the checkpoints to use them: configuration, tokenizer, codec and encoder."""
-    dataset = open_sources(config.data)[0]  # all were made with the same tokenizer and codec
+
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other runs out of `workdir`. Folders made for it go again if nothing has come to lie in them.
+
+    Raises UserError where another process has it.
+    """
+    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock(workdir):
+            yield
+    finally:
+        if missing and [entry.name for entry in workdir.iterdir()] == ["lock"]:
+            (workdir / "lock").unlink()
+            for folder in missing:
+                folder.rmdir()
+
+
+def parts_of_run(dataset: DatasetInfo, encoder: str | None, workdir: pathlib.Path) -> Parts:
+    """What a run reads sounds and texts with: its dataset's tokenizer and codec, and its encoder.
+
+    The encoder may have moved since the run began; its copy in `workdir` then stands for it.
+    """
     parts = {name: dataset.directory / name for name in ("tokenizer", "codec")}
-    if config.train.encoder is not None:
-        given = pathlib.Path(config.train.encoder)
+    if encoder is not None:
+        given = pathlib.Path(encoder)
         parts["encoder"] = given / "encoder" if (given / "encoder").is_dir() else given
+        if not parts["encoder"].is_dir() and (workdir / "encoder").is_dir():
+            parts["encoder"] = workdir / "encoder"
     for name, source in parts.items():
         if not source.is_dir():
             raise UserError(f"There is no folder {source} to take the {name} from.")
-        if not (workdir / name).exists():
-            beside = workdir / f".{name}.partial"
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.copytree(source, beside)
-            os.replace(beside, workdir / name)
+    return parts
+
+
+def write_workdir(config: RunConfig, parts: Parts, workdir: pathlib.Path, *, resumed: bool) -> None:
+    """What must lie beside the checkpoints to use them. Called when every check has passed.
+
+    resumed: the parts belong to checkpoints that are there, and were compared; otherwise they are replaced.
+    """
+    for name, source in parts.items():
+        target = workdir / name
+        if source.resolve() == target.resolve() or (resumed and target.is_dir()):
+            continue
+        beside = workdir / f".{name}.partial"
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(source, beside)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(beside, target)
+    (workdir / "checkpoints").mkdir(exist_ok=True)
     beside = workdir / ".config.json.partial"
     beside.write_text(json.dumps(to_mapping(config), indent=2) + "\n")
     os.replace(beside, workdir / "config.json")
-
-
-def load_encoder(config: RunConfig, workdir: pathlib.Path) -> AudioEncoder | None:
-    """The run's audio encoder on the current mesh, None for a run that does not listen.
-
-    Raises UserError where it does not fit what the data room makes for it, or the model's adapter.
-    """
-    if config.train.encoder is None:
-        return None
-    encoder = from_directory(workdir / "encoder")
-    if encoder.front_end.windowed != config.data.front_end.windowed:
-        raise UserError(f"data.audio_encoder is {config.data.audio_encoder!r}, but train.encoder holds another kind.")
-    chunk = encoder.front_end.chunk_frames
-    if config.data.window_frames % chunk or (encoder.front_end.windowed and config.data.window_frames != chunk):
-        raise UserError(
-            f"data.window_frames is {config.data.window_frames}, but the encoder wants "
-            f"{'exactly' if encoder.front_end.windowed else 'a multiple of'} {chunk}."
-        )
-    if encoder.output_width != config.model.feature_width:
-        raise UserError(
-            f"model.feature_width is {config.model.feature_width}, but the encoder's features are "
-            f"{encoder.output_width} wide; set it to that."
-        )
-    return encoder
