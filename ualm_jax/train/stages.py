@@ -112,11 +112,8 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     state = _state(config, optimizer, checkpoints, batches, mesh)
     log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
     if config.train.steps > config.optimizer.decay_steps:
-        log.info(
-            "steps after optimizer.decay_steps = %d are trained at end_lr = %g",
-            config.optimizer.decay_steps,
-            config.optimizer.end_lr,
-        )
+        after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
+        log.info("steps after optimizer.decay_steps = %d are trained at end_lr = %g", after, rate)
     step = make_train_step(structure, next_token, optimizer)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
     return Run(
