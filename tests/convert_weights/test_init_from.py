@@ -1,6 +1,8 @@
 """A run begins with converted parameters, on any mesh, and refuses those of another model."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from helpers import golden_model
 from helpers.configs_of_runs import run_config
 from helpers.conversions import save_run
 
+from ualm_jax.convert_weights.qwen2 import export_hf, import_qwen2
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.models.config import Execution
@@ -18,6 +21,8 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.step import abstract_state, state_from
+from ualm_jax.train.workdir import write_workdir
+from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import open_weights
 
 ARCHITECTURE = golden_model.ARCHITECTURE
@@ -64,3 +69,23 @@ def test_no_checkpoint_is_refused(tmp_path):
 def test_the_field_is_part_of_a_runs_configuration(trained):
     config = run_config(open_weights(trained).architecture, init_from="weights/base")
     assert from_mapping(type(config), to_mapping(config)).train.init_from == "weights/base"
+
+
+@pytest.mark.parametrize("kind", ["converted", "hugging face", "run"])
+def test_settings_for_generation_go_through_training(kind, golden_dir, tmp_path):
+    """A run keeps what its weights came with, so that its own export has it too, and that of a run begun with it."""
+    source = shutil.copytree(golden_dir / "qwen2", tmp_path / "source")
+    settings = {"eos_token_id": [2, 3], "temperature": 0.7, "do_sample": True}
+    (source / "generation_config.json").write_text(json.dumps(settings))
+    import_qwen2(source, tmp_path / "ours", codec=golden_dir / "xcodec")
+    begin = {"converted": tmp_path / "ours", "hugging face": source, "run": tmp_path / "first"}[kind]
+    config = run_config(open_weights(tmp_path / "ours").architecture)
+    workdirs = [tmp_path / "first", tmp_path / "second"] if kind == "run" else [tmp_path / "second"]
+    for workdir, given in zip(workdirs, [tmp_path / "ours", begin] if kind == "run" else [begin], strict=True):
+        save_run(tmp_path / "ours", workdir)
+        train = dataclasses.replace(config.train, init_from=str(given))
+        parts = parts_of(tmp_path / "ours")
+        write_workdir(dataclasses.replace(config, train=train), parts, workdir, resumed=False)
+    export_hf(open_weights(tmp_path / "second"), tmp_path / "hf")
+    assert json.loads((tmp_path / "hf" / "generation_config.json").read_text()) == settings
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["max_position_embeddings"] == 1024

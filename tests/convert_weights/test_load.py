@@ -95,6 +95,12 @@ def test_a_step_is_of_a_run(base, tmp_path):
         ualm_jax.load(base, step=7)
 
 
+@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_url_is_no_folder(url):
+    with pytest.raises(UserError, match=f"{url}: expected a folder on this machine"):
+        ualm_jax.load(url)
+
+
 def test_nothing_to_load(tmp_path):
     with pytest.raises(UserError, match="expected the --workdir of a run, a converted checkpoint or a Hugging Face"):
         ualm_jax.load(tmp_path)

@@ -12,6 +12,8 @@ from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.outputs import lock
 from ualm_jax.train.config import RunConfig
+from ualm_jax.weights.opener import notes_of
+from ualm_jax.weights.run_folder import write_notes
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
@@ -66,6 +68,9 @@ def write_workdir(config: RunConfig, parts: Parts, workdir: pathlib.Path, *, res
         shutil.copytree(source, beside)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(beside, target)
+    if not resumed:
+        begun_with = config.train.init_from
+        write_notes(workdir, None if begun_with is None else notes_of(begun_with))
     (workdir / "checkpoints").mkdir(exist_ok=True)
     beside = workdir / ".config.json.partial"
     beside.write_text(json.dumps(to_mapping(config), indent=2) + "\n")

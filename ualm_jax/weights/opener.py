@@ -6,6 +6,7 @@ Training begins with what it opens, `ualm_jax.load` and `ualm generate` use it, 
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.tokenizer import is_tokenizer
 from ualm_jax.weights.arrays import ArrayStore
 from ualm_jax.weights.converted import CARD, check_files, read_card
+from ualm_jax.weights.hf_config import read_qwen2
 from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
@@ -117,6 +119,8 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
 
     step: of a run; by default the newest. Raises UserError where `path` is none of these, or damaged.
     """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+        raise UserError(f"{path}: expected a folder on this machine; copy it here, or mount the bucket.")
     path = pathlib.Path(path)
     parts = {name: path / name for name in PARTS if (path / name).is_dir()}
     if (path / "checkpoints").is_dir():
@@ -130,6 +134,14 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
             return Weights(path, parts=parts)
         return _Converted(path, *read_model(card["model"]), parts=parts, notes=card["source"])
     return _open_hugging_face(path)
+
+
+def notes_of(path: str | os.PathLike) -> dict[str, Any]:
+    """The notes of what `open_weights` would open, without its checks."""
+    path = pathlib.Path(path)
+    if (path / "checkpoints").is_dir():
+        return read_notes(path)
+    return read_card(path)["source"] if (path / CARD).is_file() else read_qwen2(path).kept
 
 
 def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
@@ -150,5 +162,6 @@ def _open_hugging_face(path: pathlib.Path) -> Weights:
     if kind == "qwen2":
         plan = plan_qwen2(path)
         parts = {"tokenizer": path} if is_tokenizer(path) else {}
-        return _Qwen2(path, plan.architecture, Execution(param_dtype=plan.param_dtype), parts=parts, plan=plan)
+        execution = Execution(param_dtype=plan.param_dtype)
+        return _Qwen2(path, plan.architecture, execution, parts=parts, notes=plan.kept, plan=plan)
     return Weights(path, parts={"codec" if kind == "xcodec" else "encoder": path})

@@ -85,9 +85,12 @@ def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
     return {"config": {"max_position_embeddings": read_json(workdir / "config.json")["data"]["seq_len"]}}
 
 
-def write_notes(workdir: pathlib.Path, notes: dict[str, Any]) -> None:
-    """Keeps the notes of the weights that a run begins with."""
-    write_json(workdir / _NOTES, notes)
+def write_notes(workdir: pathlib.Path, notes: dict[str, Any] | None) -> None:
+    """Keeps the notes of the weights that a run begins with; None for random ones."""
+    if notes is None:
+        (workdir / _NOTES).unlink(missing_ok=True)
+    else:
+        write_json(workdir / _NOTES, notes)
 
 
 def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
