@@ -21,6 +21,12 @@ def given():
     return jnp.asarray(embed), jnp.asarray(rng.standard_normal((ROWS, FRAMES, WIDTH)), jnp.float32)
 
 
+def counted(x) -> np.ndarray:
+    """What each frame counts: the inverse of its energy."""
+    energy = np.mean(np.square(np.asarray(x, np.float64)), axis=-1)
+    return 1.01 / (energy / energy.mean() + 0.01)
+
+
 def test_the_codes_are_those_of_a_codec_in_use(given):
     embed, x = given
     found = quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY)
@@ -46,7 +52,7 @@ def test_commitment_pulls_each_vector_towards_the_codewords_it_chose(given):
     left, squares = np.asarray(x), 0.0
     for q in range(BOOKS):
         left = left - np.asarray(embed)[q][np.asarray(found.codes)[:, :, q]]
-        squares += np.sum(left**2)
+        squares += np.sum(counted(x)[..., None] * left**2)
     assert found.commitment == pytest.approx(squares / (ROWS * FRAMES * BOOKS * WIDTH), rel=1e-5)
     pull = jax.grad(lambda x: quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY).commitment)(x)
     nearer = quantize_learning(embed, x - 0.1 * pull, jnp.full(ROWS, BOOKS), KEY)
@@ -63,31 +69,48 @@ def test_a_row_that_uses_few_codebooks_teaches_the_others_nothing(given):
     np.testing.assert_array_equal(
         found.counts.sum(1), FRAMES * np.array([np.sum(np.asarray(layers) > q) for q in range(BOOKS)])
     )
-    np.testing.assert_allclose(found.sums[0].sum(0), x.sum((0, 1)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        found.sums[0].sum(0), (counted(x)[..., None] * np.asarray(x)).sum((0, 1)), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(found.sizes[0].sum(), counted(x).sum(), rtol=1e-4)
 
 
-def test_codebooks_move_to_the_mean_of_what_chose_them(given):
+def test_codebooks_move_to_the_weighted_mean_of_what_chose_them(given):
     embed, x = given
     found = quantize_learning(embed, x, jnp.full(ROWS, BOOKS), KEY)
-    chosen = np.asarray(found.codes)[:, :, 0].ravel()
-    after = moved(Codebooks(embed, embed * 0.0, jnp.zeros((BOOKS, SIZE))), found, decay=0.0, dead_below=0.0)
+    chosen, flat, weight = (
+        np.asarray(found.codes)[:, :, 0].ravel(),
+        np.asarray(x).reshape(-1, WIDTH),
+        counted(x).ravel(),
+    )
+    none = jnp.zeros((BOOKS, SIZE))
+    after = moved(Codebooks(embed, embed * 0.0, none, none), found, decay=0.0, dead_below=0.0)
     for code in np.unique(chosen):
-        np.testing.assert_allclose(
-            after.embed[0, code], np.asarray(x).reshape(-1, WIDTH)[chosen == code].mean(0), rtol=1e-3
-        )
-    slow = moved(Codebooks(embed, embed * 4.0, jnp.full((BOOKS, SIZE), 4.0)), found, decay=0.9, dead_below=0.0)
-    want = (0.9 * 4 * embed + 0.1 * found.sums) / (0.9 * 4 + 0.1 * found.counts)[..., None]
-    np.testing.assert_allclose(slow.embed, want, rtol=1e-4)
+        mean = np.average(flat[chosen == code], axis=0, weights=weight[chosen == code])
+        np.testing.assert_allclose(after.embed[0, code], mean, rtol=1e-3, atol=1e-5)
+    slow = moved(Codebooks(embed, embed * 4.0, none + 4.0, none), found, decay=0.9, dead_below=0.0)
+    want = (0.9 * 4 * embed + 0.1 * found.sums) / (0.9 * 4 + 0.1 * found.sizes)[..., None]
+    np.testing.assert_allclose(slow.embed, want, rtol=1e-4, atol=1e-5)
 
 
 def test_a_dead_code_comes_to_life_where_a_vector_is(given):
     embed, x = given
-    far = embed.at[0, 3].set(100.0)
-    books = Codebooks(far, far, jnp.ones((BOOKS, SIZE)).at[0, 3].set(1e-4))
+    far, ones = embed.at[0, 3].set(100.0), jnp.ones((BOOKS, SIZE))
+    books = Codebooks(far, far, ones, ones.at[0, 3].set(1e-4))
     after = moved(books, quantize_learning(far, x, jnp.full(ROWS, BOOKS), KEY), decay=0.99, dead_below=0.1)
     distances = np.linalg.norm(np.asarray(x).reshape(-1, WIDTH) - np.asarray(after.embed[0, 3]), axis=1)
     assert distances.min() < 1e-3
-    assert after.cluster_size[0, 3] == pytest.approx(float(after.cluster_size[0].mean()), rel=0.2)
+    assert after.use[0, 3] == pytest.approx(float(after.use[0].mean()), rel=0.2)
+
+
+def test_soft_frames_find_codewords_as_near_to_them_as_loud_ones_do():
+    rng = np.random.default_rng(3)
+    scale = np.repeat([1.0, 0.1], 3000)  # energies a hundred times apart
+    frames = (scale[:, None] * rng.standard_normal((6000, WIDTH))).astype(np.float32)
+    books, _ = kmeans(jnp.asarray(frames), BOOKS, 32, 20, KEY)
+    left = frames - np.asarray(dequantize(books.embed, quantize(books.embed, jnp.asarray(frames)[None])))[0]
+    share = (left**2).reshape(2, -1).sum(1) / (frames**2).reshape(2, -1).sum(1)
+    assert share[1] < 3 * share[0]  # it would be a hundred times
 
 
 def test_kmeans_finds_clusters_and_each_book_leaves_less():

@@ -20,6 +20,7 @@ VERBS = {
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
+    "codec eval": ("ualm_jax.cli.codec_eval", "what a codec keeps of sounds: measures, and a page to listen to"),
     "codec train": ("ualm_jax.cli.codec_train", "a codec of your own, from sounds"),
     "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),

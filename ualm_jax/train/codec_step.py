@@ -145,4 +145,4 @@ def empty_codebooks(trainable: Trainable) -> Codebooks:
     """What stands in the state before there are codes."""
     config = trainable.config
     shape = (config.num_quantizers, config.codebook_size, config.hidden_size)
-    return Codebooks(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[:2]))
+    return Codebooks(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[:2]), jnp.zeros(shape[:2]))

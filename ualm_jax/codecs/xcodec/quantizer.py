@@ -3,10 +3,13 @@
 Codebooks follow van den Oord et al. 2017 ("Neural Discrete Representation Learning", appendix A.1), their residual
 arrangement, dropout and the revival of dead codes Zeghidour et al. 2021 ("SoundStream"). Which codeword is chosen is
 decided by `rvq.nearest`, as in a codec in use.
+
+Frames count by the inverse of their energy (`weights`): the energies of sound spread over four decades, and codewords
+at the plain means of what chose them would serve the loud frames alone; soft sounds would then decode to silence.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +18,32 @@ from jaxtyping import Array, Float, Int
 from ualm_jax.codecs.xcodec.rvq import nearest
 
 _SMOOTHING = 1e-5  # of a cluster's size, so that an empty one divides by something
+_SOFTEST = 0.01  # of the mean energy: softer frames count no more than those
 
 
 class Codebooks(NamedTuple):
-    """Codewords, and the moving averages they are the quotient of: vectors summed by code, and how many there were."""
+    """Codewords, and the moving averages they are the quotient of: sums of vectors by code, and of their weights.
+    use: moving average of how often a batch chooses each code.
+    """
 
     embed: Float[Array, "Q V D"]
     embed_sum: Float[Array, "Q V D"]
     cluster_size: Float[Array, "Q V"]
+    use: Float[Array, "Q V"]
 
 
 class Quantized(NamedTuple):
-    """vectors: sums of codewords, through which gradients pass to what was quantised. commitment: mean squared
+    """vectors: sums of codewords, through which gradients pass to what was quantised. commitment: weighted mean squared
     distance of what each codebook in use was given to the codeword it chose. counts: how often each code was chosen;
-    sums: of what chose it; sample: vectors that each codebook was given, for the revival of dead codes.
+    sizes, sums: weights of what chose it, and their weighted sum; sample: vectors that each codebook was given, for the
+    revival of dead codes.
     """
 
     vectors: Float[Array, "B T D"]
     codes: Int[Array, "B T Q"]
     commitment: Float[Array, ""]
     counts: Float[Array, "Q V"]
+    sizes: Float[Array, "Q V"]
     sums: Float[Array, "Q V D"]
     sample: Float[Array, "Q V D"]
 
@@ -55,40 +64,42 @@ def quantize_learning(
     books, size, _ = embed.shape
     flat = x.reshape(-1, width)
     used = jnp.repeat(layers, frames)
+    energy = jax.lax.stop_gradient(jnp.mean(flat**2, axis=1))
+    weight = weights(energy, _total(jnp.mean(energy), axes) / _devices(axes))[:, None]
 
     def stage(residual, given):
         book, codewords, key = given
         codes = nearest(codewords, residual)
         active = (book < used).astype(x.dtype)[:, None]
         chosen = codewords[codes] * active
-        commitment = jnp.sum(active * (residual - jax.lax.stop_gradient(codewords[codes])) ** 2)
+        commitment = jnp.sum(active * weight * (residual - jax.lax.stop_gradient(codewords[codes])) ** 2)
         seen = jax.lax.stop_gradient(residual)
         chose = jax.nn.one_hot(codes, size, dtype=x.dtype) * active
-        sums = jnp.dot(chose.T, seen, precision=jax.lax.Precision.HIGHEST)
+        sums = jnp.dot(chose.T, weight * seen, precision=jax.lax.Precision.HIGHEST)
+        learnt = _total((jnp.sum(chose, axis=0), jnp.sum(weight * chose, axis=0), sums), axes)
         picked = _rows(seen, jax.random.randint(key, (size,), 0, len(seen) * _devices(axes)), axes)
-        return residual - chosen, (
-            chosen,
-            codes,
-            commitment,
-            _total(jnp.sum(chose, 0), axes),
-            _total(sums, axes),
-            picked,
-        )
+        return residual - chosen, (chosen, codes, commitment, *learnt, picked)
 
     given = (jnp.arange(books), jax.lax.stop_gradient(embed), jax.random.split(key, books))
-    _, (chosen, codes, commitment, counts, sums, sample) = jax.lax.scan(stage, flat, given)
+    _, (chosen, codes, commitment, counts, sizes, sums, sample) = jax.lax.scan(stage, flat, given)
     total = jnp.sum(chosen, axis=0).reshape(x.shape)
     return Quantized(
         vectors=x + jax.lax.stop_gradient(total - x),
         codes=jnp.moveaxis(codes, 0, -1).reshape(batch, frames, books),
         commitment=jnp.sum(commitment) / (jnp.sum(used) * width),
         counts=counts,
+        sizes=sizes,
         sums=sums,
         sample=sample,
     )
 
 
-def _total(x: Array, axes: tuple[str, ...]) -> Array:
+def weights(energy: Float[Array, " M"], mean: Float[Array, ""]) -> Float[Array, " M"]:
+    """What each frame counts: 1 at the mean energy, more where it is softer. energy: mean square of its vector."""
+    return (1 + _SOFTEST) / (energy / jnp.maximum(mean, 1e-12) + _SOFTEST)
+
+
+def _total(x: Any, axes: tuple[str, ...]) -> Any:
     return jax.lax.psum(x, axes) if axes else x
 
 
@@ -111,38 +122,48 @@ def moved(codebooks: Codebooks, found: Quantized, decay: float, dead_below: floa
     dead_below: of the batch's mean use of a code; a code whose moving average falls under that share of the mean is
         put where one of the batch's vectors lies.
     """
-    size = decay * codebooks.cluster_size + (1 - decay) * found.counts
+    use = decay * codebooks.use + (1 - decay) * found.counts
+    size = decay * codebooks.cluster_size + (1 - decay) * found.sizes
     total = decay * codebooks.embed_sum + (1 - decay) * found.sums
-    mean = jnp.mean(size, axis=1, keepdims=True)
-    dead = size < dead_below * mean
-    size = jnp.where(dead, mean, size)
-    total = jnp.where(dead[..., None], mean[..., None] * found.sample, total)
-    return Codebooks(total / (size + _SMOOTHING)[..., None], total, size)
+    mean_use, mean_size = (jnp.mean(each, axis=1, keepdims=True) for each in (use, size))
+    dead = use < dead_below * mean_use
+    use, size = jnp.where(dead, mean_use, use), jnp.where(dead, mean_size, size)
+    total = jnp.where(dead[..., None], mean_size[..., None] * found.sample, total)
+    return Codebooks(total / (size + _SMOOTHING)[..., None], total, size, use)
 
 
 def kmeans(
     frames: Float[Array, "M D"], books: int, size: int, rounds: int, key: Array
 ) -> tuple[Codebooks, Float[Array, " Q"]]:
-    """Codebooks by Lloyd's algorithm, each on what the earlier ones left; and the share of variance left by each."""
-    power = jnp.sum(frames**2)
+    """Codebooks by Lloyd's algorithm, each on what the earlier ones left; and the share of each frame's energy that is
+    left after each book, in the weighted mean over frames.
+    """
+    energy = jnp.mean(frames**2, axis=1)
+    weight = weights(energy, jnp.mean(energy))
 
     def book(residual, key):
         start, *restart = jax.random.split(key, rounds + 1)
-        codewords = residual[jax.random.choice(start, len(residual), (size,), replace=False)]
+        likely = weight * jnp.sum(residual**2, axis=1)
+        first = jax.random.choice(start, len(residual), (size,), replace=False, p=likely / jnp.sum(likely))
+
+        def clusters(codewords):
+            codes = nearest(codewords, residual)
+            sizes = jnp.zeros(size).at[codes].add(weight)
+            sums = jnp.zeros_like(codewords).at[codes].add(weight[:, None] * residual)
+            return codes, sizes, sums
 
         def lloyd(codewords, key):
-            codes = nearest(codewords, residual)
-            counts = jnp.zeros(size).at[codes].add(1.0)
-            sums = jnp.zeros_like(codewords).at[codes].add(residual)
+            _, sizes, sums = clusters(codewords)
             other = residual[jax.random.randint(key, (size,), 0, len(residual))]
-            return jnp.where(counts[:, None] > 0, sums / jnp.maximum(counts, 1.0)[:, None], other), None
+            return jnp.where(sizes[:, None] > 0, sums / jnp.maximum(sizes, 1e-12)[:, None], other), None
 
-        codewords, _ = jax.lax.scan(lloyd, codewords, jnp.stack(restart))
-        codes = nearest(codewords, residual)
-        counts = jnp.zeros(size).at[codes].add(1.0)
+        codewords, _ = jax.lax.scan(lloyd, residual[first], jnp.stack(restart))
+        codes, sizes, _ = clusters(codewords)
+        use = jnp.zeros(size).at[codes].add(1.0)
         residual = residual - codewords[codes]
-        return residual, (codewords, counts, jnp.sum(residual**2) / power)
+        left = jnp.sum(weight * jnp.mean(residual**2, axis=1)) / jnp.sum(weight * energy)
+        return residual, (codewords, sizes, use, left)
 
-    _, (embed, counts, left) = jax.lax.scan(book, frames, jax.random.split(key, books))
-    counts = jnp.maximum(counts, 1e-2)
-    return Codebooks(embed, embed * counts[..., None], counts), left
+    _, (embed, sizes, use, left) = jax.lax.scan(book, frames, jax.random.split(key, books))
+    sizes = jnp.maximum(sizes, 1e-2)
+    return Codebooks(embed, embed * sizes[..., None], sizes, use), left

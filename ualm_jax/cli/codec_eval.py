@@ -1,0 +1,91 @@
+"""`ualm codec eval`: what a codec keeps of sounds."""
+
+import argparse
+import json
+import pathlib
+
+_DESCRIPTION = """\
+Encodes and decodes sounds with 1, 2, 4, ... codebooks, measures them, and writes a page to listen to.
+
+  ualm codec eval runs/codec/codec                           held-out scenes of SoundScript, judged by its checker too
+  ualm codec eval runs/codec/codec --sounds recordings/
+"""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ualm codec eval",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("codec", type=pathlib.Path, metavar="DIR", help="WORKDIR/codec of a run, or any HF X-codec")
+    parser.add_argument("--sounds", metavar="DIR", help="a folder of sounds; SoundScript unless given")
+    parser.add_argument("--count", type=int, default=200, metavar="N", help="sounds (default: 200)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each sound of a folder, at most (default: 10)")
+    parser.add_argument("--examples", type=int, default=8, metavar="N", help="sounds on the page (default: 8)")
+    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="the page (default: eval.html beside DIR)")
+    args = parser.parse_args(argv)
+    for name in ("count", "examples"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+
+    from ualm_jax.codecs.xcodec.model import XCodec
+    from ualm_jax.evaluate import codec as evaluate
+
+    codec = XCodec.from_directory(args.codec)
+    wavs, names, scenes = _sounds(args, codec.sample_rate, codec.hop)
+    codes, made = evaluate.decoded(codec, wavs)
+    measured = evaluate.measure(codec, wavs, codes, made)
+    right = _right(scenes, wavs, made)
+    extra = [(f"scenes read right, {label}", f"{share:.1%} of {len(scenes)}") for label, share in right.items()]
+    out = args.out or args.codec.parent / "eval.html"
+    shown = names[: args.examples]
+    out.write_text(evaluate.page(f"{args.codec}", measured, codec, wavs, made, shown, extra))
+    result = {"metrics": measured.metrics, "use": measured.use, "perplexity": measured.perplexity, "right": right}
+    out.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+
+    for number, row in measured.metrics.items():
+        print(f"{number} codebooks  " + "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row))
+    print("codes used    " + " ".join(f"{share:.0%}" for share in measured.use))
+    print("perplexity    " + " ".join(f"{each:.1f}" for each in measured.perplexity))
+    for what, value in extra:
+        print(f"{what}: {value}")
+    print(f"{out}")
+    return 0
+
+
+_HELD_OUT_SEED = 2**31 - 1  # no run's data has it
+
+
+def _sounds(args: argparse.Namespace, sample_rate: int, hop: int):
+    """Waveforms, their names, and their scenes where they are known."""
+    if args.sounds is None:
+        from ualm_jax.data.raw.soundscript import Scene, SoundScript2
+
+        source = SoundScript2(10 * args.count, _HELD_OUT_SEED, sample_rate)
+        sounds = [source[index] for index in range(args.count)]
+        return [s.wav for s in sounds], [s.caption for s in sounds], [Scene.from_dict(s.scene) for s in sounds]
+    from ualm_jax.data.loading.clips import FolderClips
+
+    clips = FolderClips(args.sounds, sample_rate)
+    wavs, names = [], []
+    for index in range(min(args.count, len(clips.lengths))):
+        length = min(int(clips.lengths[index]), round(args.seconds * sample_rate))
+        if length >= hop:
+            wavs.append(clips.read(index, 0, length)[:, 0])
+            names.append(clips.name(index))
+    return wavs, names, []
+
+
+def _right(scenes, wavs, made) -> dict[str, float]:
+    """Share of the scenes that SoundScript's checker reads fully right, of the originals and of what was decoded."""
+    if not scenes:
+        return {}
+    from ualm_jax.evaluate.soundscript import hear, judge_scene
+
+    sides = {"original": wavs} | {f"{number} codebooks": parts for number, parts in made.items()}
+    return {
+        label: sum(judge_scene(hear(wav), scene).right for wav, scene in zip(parts, scenes, strict=True)) / len(scenes)
+        for label, parts in sides.items()
+    }
