@@ -96,7 +96,7 @@ def _band(layers: list[dict], x: Float[Array, "B T F C"]) -> list[Array]:
     return [*found, _conv2d(x, layers[-1], (1, 1))]
 
 
-def _conv2d(x: Float[Array, "B H W C"], layer: dict, strides: tuple[int, int]) -> Float[Array, "B H W D"]:
+def _conv2d(x: Float[Array, "B H W C"], layer: dict, strides: tuple[int, int]) -> Float[Array, "B S R D"]:
     padding = [(size // 2, size // 2) for size in layer["kernel"].shape[:2]]
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, layer["kernel"], strides, padding, dimension_numbers=numbers) + layer["bias"]

@@ -6,7 +6,7 @@ computes its rows, and the gradients are averaged. What the generator is, a code
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ class Made(NamedTuple):
     found: Any
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Pure functions, called inside `jax.shard_map` with this device's rows; means are over these rows."""
 
