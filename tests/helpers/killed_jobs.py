@@ -14,7 +14,7 @@ def main(job: str, sounds: str, parts: str, out: str) -> None:
     if job == "prepare":
         prepare_fake_sounds(FakeSource(100, seconds=0.2), Path(parts), Path(out), shard_size=15, workers=2)
         return
-    with mock.patch("ualm_jax.data.prepare.encode_audio._GROUP", 4):
+    with mock.patch("ualm_jax.data.prepare.encode_audio._GROUP", 1):
         encode_fake(Path(sounds), Path(parts), Path(out), seconds=0.02)
 
 

@@ -11,7 +11,9 @@ from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
 from ualm_jax.data.dataset.records import Record, to_bytes
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
-from ualm_jax.data.prepare.partial import PartialDataset, Stored
+from ualm_jax.data.prepare.filters import Filters
+from ualm_jax.data.prepare.partial import PartialDataset
+from ualm_jax.data.prepare.reports import Stored
 from ualm_jax.tokens.layout import build_grid
 from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
@@ -42,8 +44,8 @@ def write_dataset(folder: pathlib.Path, records: int, shard_size: int) -> Datase
     work.begin({"source": "bench", "tokenizer": "", "codec": "", "shard_size": shard_size}, num_shards)
     for shard in range(num_shards):
         numbers = range(shard * shard_size, min((shard + 1) * shard_size, records))
-        work.write_shard(shard, (((), _stored(number)) for number in numbers))
-    tally = deduplicate(work, "duplicate-caption", leave_out=False)
+        work.write_shard(shard, "", map(_stored, numbers))
+    tally = deduplicate(work, "duplicate-caption", Filters())
     write_description(work, tally, VOCABULARY, {"sample_rate": 16_000, "frame_rate": 50.0})
     work.publish(folder)
     return open_dataset(folder)

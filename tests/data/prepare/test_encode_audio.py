@@ -67,7 +67,7 @@ def test_training_says_that_sounds_are_not_codes_yet(sounds, dataset):
 def test_the_throughput_is_printed(parts, sounds, tmp_path):
     log = io.StringIO()
     encode_fake(sounds.directory, parts, tmp_path / "tokens", console=Console(file=log, width=40))
-    assert log.getvalue().splitlines()[-1].startswith("codes: 100 of 100 clips, ")
+    assert log.getvalue().splitlines()[-1].startswith("codes: 100 of 100 conversations in ")
     assert "s of audio per second" in log.getvalue()
 
 
@@ -83,9 +83,9 @@ def test_the_work_is_only_continued_with_what_began_it(parts, sounds, tmp_path):
     (other / "codec" / "more.json").write_text("{}")
     with pytest.raises(UserError, match="begun with another codec;"):
         encode_fake(sounds.directory, other, tmp_path / "tokens")
-    fewer = prepare_fake_sounds(FakeSource(80), parts, tmp_path / "fewer", shard_size=15)
-    with pytest.raises(UserError, match="begun with another source, sounds;"):
-        encode_fake(fewer.directory, parts, tmp_path / "tokens")
+    smaller = prepare_fake_sounds(FakeSource(100), parts, tmp_path / "smaller", shard_size=10)
+    with pytest.raises(UserError, match="begun with another shard_size, sounds;"):
+        encode_fake(smaller.directory, parts, tmp_path / "tokens")
 
 
 def test_a_codec_of_another_shape_is_refused(parts, sounds, golden_dir, tmp_path):

@@ -196,6 +196,7 @@ def test_a_partial_dataset_is_only_continued_with_what_began_it(parts, tmp_path)
 
 def test_nothing_that_exists_is_overwritten(parts, tmp_path):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="out: exists already"):
         prepare_fake(FakeSource(3), parts, tmp_path / "out")
     (tmp_path / "new.partial").mkdir()
@@ -215,7 +216,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(parts, tmp_path):
     log = io.StringIO()
     prepare_fake(FakeSource(20), parts, tmp_path / "out", console=Console(file=log, width=40))
     lines = log.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["sounds: 20 of 20 clips", "codes: 20 of 20 clips"]
+    assert [line.split(" in ")[0] for line in lines] == [f"{of}: 20 of 20 conversations" for of in ("sounds", "codes")]
     assert all("s of audio per second" in line for line in lines)
 
 

@@ -59,9 +59,10 @@ class Deadly(FakeSource):
 def test_a_worker_that_is_killed_is_one_sentence(parts, tmp_path):
     work = PartialDataset(tmp_path / "out.partial")
     work.begin({}, 4)
-    reader = RawReader(conversations(Deadly(20)), parts / "tokenizer", CodecShape.of(FakeCodec()), filters=Filters())
+    reader = RawReader(conversations(Deadly(20)), parts / "tokenizer", CodecShape.of(FakeCodec()))
+    job = ShardJob(work, reader, Filters(), shard_size=5)
     with pytest.raises(UserError, match="a worker process has been killed"):
-        list(run_shards(ShardJob(work, reader, shard_size=5), range(4), workers=2))
+        list(run_shards(job, range(4), workers=2, advance=lambda conversations, seconds: None))
 
 
 PROCESSES = ["direct_num_workers=2", "direct_running_mode=multi_processing"]

@@ -36,4 +36,4 @@ class _WriteShard(beam.DoFn):
         self._job = open_job(self._path)
 
     def process(self, shard: int) -> None:
-        self._job.run(shard)
+        self._job.run(shard, lambda conversations, seconds: None)

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from ualm_jax.data.dataset.records import id_in
-from ualm_jax.data.prepare.filters import duplicates
-from ualm_jax.data.prepare.partial import PartialDataset, Rejected, ShardReport
+from ualm_jax.data.prepare.filters import Filters, duplicates
+from ualm_jax.data.prepare.partial import PartialDataset
+from ualm_jax.data.prepare.reports import Rejected, ShardReport
 from ualm_jax.data.raw.sound_source import LeftOut
 
 _REASONS = {
@@ -37,20 +38,22 @@ class Tally:
     unused: list[LeftOut]
 
 
-def deduplicate(work: PartialDataset, filter: str, leave_out: bool) -> Tally:
-    """Makes all written shards part of the dataset, without duplicates if `leave_out`, and adds them up.
+def deduplicate(work: PartialDataset, filter: str, filters: Filters) -> Tally:
+    """Makes all written shards part of the dataset, without duplicates if `filters` drops them, and adds them up.
 
     filter: the name of the one whose hashes the reports hold. Can be repeated after an interruption.
     """
+    leave_out = filter in filters.drop
     counts = [report.records for report in work.reports()]
     hashes = (value for report in work.reports() for value in report.columns["hash"])
     found = duplicates(hashes, sum(counts))
     flagged, totals, unused = Counter({filter: int(found.sum())}), Counter(), Counter()
     lengths, clips, clips_of, shards, rejected = [], [], [], [], []
     for report, found_here in zip(work.reports(), np.split(found, np.cumsum(counts)[:-1]), strict=True):
-        flagged.update(report.flagged)
+        for measures in report.measures():
+            flagged.update(list(filters.find(measures)))
         unused.update(report.unused)
-        rejected += report.rejected
+        rejected += report.rejected(filters)
         sha256, size = report.sha256, report.bytes
         keep = ~found_here if leave_out else np.ones(report.records, bool)
         if keep.all():

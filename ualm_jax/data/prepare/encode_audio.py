@@ -1,13 +1,14 @@
 """Encodes the sounds of a dataset: the second half of making it, on all devices of all processes."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import os
+import secrets
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +26,11 @@ from ualm_jax.data.prepare.codec_sound import CodecShape, unpack_sound
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
 from ualm_jax.data.prepare.filters import audio_hash
-from ualm_jax.data.prepare.partial import PartialDataset, Stored, partial_of, read_records
+from ualm_jax.data.prepare.partial import PartialDataset, partial_of
+from ualm_jax.data.prepare.peers import Peers
 from ualm_jax.data.prepare.progress import ClipProgress
+from ualm_jax.data.prepare.reports import Stored
+from ualm_jax.data.prepare.shard_files import read_records
 from ualm_jax.data.prepare.sounds_dataset import SoundsInfo, open_sounds
 from ualm_jax.data.raw.files import hash_directory
 from ualm_jax.errors import UserError
@@ -36,9 +40,9 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 _READERS = 8  # threads
 _READ_AHEAD = 256  # conversations in memory
-_GROUP = 256  # conversations that are encoded together, at most
+_READ_AHEAD_BYTES = 1 << 28  # of their FLAC, of which sounds in memory take several times as much
+_GROUP = 32  # conversations that are encoded together, for each device
 _GROUP_SECONDS = 240  # of sound for each device, at which a group is closed
-_LOOK_EVERY = 0.5  # seconds between looks at what other processes have done
 
 
 def encode_audio(
@@ -53,14 +57,17 @@ def encode_audio(
     console: where progress is shown, None for silence.
 
     Raises UserError: `out` exists, a partial result was made from something else, an unreadable or unfit codec, a
-    damaged shard.
+    damaged shard, another process of the run that has stopped or shows no sign of life.
     """
-    out = Path(out)
-    work = PartialDataset(partial_of(out))
-    write_codes(work, open_sounds(sounds), load_codec(codec_dir), codec_dir, console)
-    if jax.process_index() == 0:
-        work.publish(out)
-    _wait_until((out / "dataset.json").is_file)
+    work = PartialDataset(partial_of(Path(out)))
+    out, index, count = Path(out).absolute(), jax.process_index(), jax.process_count()
+    meeting_place = work.partial.with_name(work.partial.name + ".peers")
+    with Peers(meeting_place, _name_of_run(), index, count) as peers:
+        with work.locked() if index == 0 else contextlib.nullcontext():
+            write_codes(work, open_sounds(sounds), load_codec(codec_dir), codec_dir, console, peers)
+            if index == 0:
+                work.publish(out)
+        peers.wait((out / "dataset.json").is_file, range(1))
     return open_dataset(out)
 
 
@@ -69,30 +76,57 @@ def load_codec(directory: str | os.PathLike) -> Codec:
 
 
 def write_codes(
-    work: PartialDataset, sounds: SoundsInfo, codec: Codec, codec_dir: str | os.PathLike, console: Console | None
+    work: PartialDataset,
+    sounds: SoundsInfo,
+    codec: Codec,
+    codec_dir: str | os.PathLike,
+    console: Console | None,
+    peers: Peers,
 ) -> None:
     """What `encode_audio` does before the result gets its name. In process 0 the result is complete on return."""
     vocabulary = _vocabulary(sounds, codec)
-    work.begin(sounds.made_from | {"sounds": sounds.key, "codec": hash_directory(codec_dir)}, len(sounds.shards))
-    pending = np.array([not work.complete and not work.has_report(shard) for shard in range(work.num_shards)])
-    # All process what process 0 finds to be done, and none begins before all have looked.
-    pending = multihost_utils.broadcast_one_to_all(pending)
-    mine = np.flatnonzero(pending)[jax.process_index() :: jax.process_count()].tolist()
+    made_from = sounds.made_from | {"sounds": sounds.key, "codec": hash_directory(codec_dir)}
+    begin = functools.partial(work.begin, made_from, len(sounds.shards), sounds.shard_sha256.__getitem__)
+    if peers.index == 0:
+        begin()
+        peers.publish("pending", [] if work.complete else _pending(work, sounds))
+    pending = peers.read("pending", writer=0)
+    if peers.index != 0:
+        begin()
+    mine = pending[peers.index :: peers.count]
     _encode_shards(work, sounds, codec, mine, Console(quiet=True) if console is None else console)
-    if jax.process_index() != 0 or work.complete:
+    if peers.index != 0 or work.complete:
         return
-    for shard in range(work.num_shards):
-        _wait_until(functools.partial(work.has_report, shard))
-    tally = deduplicate(work, "duplicate-audio", leave_out="duplicate-audio" in sounds.made_from["filters"]["drop"])
+    for place, shard in enumerate(pending):
+        owner = place % peers.count
+        peers.wait(functools.partial(work.has_report, shard), range(owner, owner + 1))
+    tally = deduplicate(work, "duplicate-audio", sounds.remaining_filters)
     tally = dataclasses.replace(
         tally,
         filters=dict(Counter(sounds.filters) + Counter(tally.filters)),
         rejected=sorted([*sounds.rejected, *tally.rejected], key=lambda each: each.index),
         unused=list(sounds.not_used),
     )
-    shutil.copytree(sounds.directory / "tokenizer", work.partial / "tokenizer", dirs_exist_ok=True)
-    shutil.copytree(codec_dir, work.partial / "codec", dirs_exist_ok=True)
+    for name, source in (("tokenizer", sounds.directory / "tokenizer"), ("codec", codec_dir)):
+        shutil.copytree(source, work.partial / name, dirs_exist_ok=True)
     write_description(work, tally, vocabulary, {"sample_rate": codec.sample_rate, "frame_rate": codec.frame_rate})
+
+
+def _name_of_run() -> str:
+    """Differs between runs, and is the same in all processes of one."""
+    number = np.uint32(secrets.randbits(32))
+    return f"{int(multihost_utils.broadcast_one_to_all(number)) if jax.process_count() > 1 else number:08x}"
+
+
+def _pending(work: PartialDataset, sounds: SoundsInfo) -> list[int]:
+    """The shards that are to be encoded. Those that were made of other sounds are taken back."""
+    pending = []
+    for shard, sha256 in enumerate(sounds.shard_sha256):
+        report = work.report(shard)
+        if report is None or report.made_of != sha256:
+            work.take_back(shard)
+            pending.append(shard)
+    return pending
 
 
 def _vocabulary(sounds: SoundsInfo, codec: Codec) -> Vocabulary:
@@ -120,15 +154,19 @@ class _Item(NamedTuple):
 
 def _encode_shards(work: PartialDataset, sounds: SoundsInfo, codec: Codec, shards: list[int], console: Console) -> None:
     """Threads read and unpack what comes next, another one keeps the devices busy, and this one writes."""
-    items = map_ahead(_unpack, _read(sounds, shards), threads=_READERS, ahead=_READ_AHEAD)
-    groups = _groups(items, _GROUP_SECONDS * codec.sample_rate * jax.local_device_count())
+    devices = jax.local_device_count()
+    items = map_ahead(_unpack, _read(sounds, shards), threads=_READERS, ahead=_READ_AHEAD, most=_READ_AHEAD_BYTES)
+    # A CPU takes seconds for a clip: with one at a time, progress is seen.
+    size = 1 if devices == 1 and jax.default_backend() == "cpu" else _GROUP * devices
+    groups = _groups(items, size, _GROUP_SECONDS * codec.sample_rate * devices)
     encoded = map_ahead(functools.partial(_encode, codec), groups, threads=1, ahead=2)
     records = itertools.chain.from_iterable(encoded)
     total = sum(sounds.shard_records[shard] for shard in shards)
     with ClipProgress(console, "codes", sounds.records, sounds.records - total) as progress:
         for shard in shards:
             chosen = zip(sounds.indices(shard), records, strict=False)
-            work.write_shard(shard, (((), _stored(index, *each, codec, progress)) for index, each in chosen))
+            stored = (_stored(index, *each, codec, progress) for index, each in chosen)
+            work.write_shard(shard, sounds.shard_sha256[shard], stored)
 
 
 def _read(sounds: SoundsInfo, shards: list[int]) -> Iterator[bytes]:
@@ -153,13 +191,13 @@ def _unpack(data: bytes) -> _Item:
     return _Item(dataclasses.replace(record, clips=tuple(heard)), wavs)
 
 
-def _groups(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
-    """Items that are encoded together, of about `most` samples."""
+def _groups(items: Iterable[_Item], size: int, most: int) -> Iterator[list[_Item]]:
+    """Items that are encoded together: `size` of them, or of about `most` samples."""
     group, samples = [], 0
     for item in items:
         group.append(item)
         samples += sum(map(len, item.wavs))
-        if samples >= most or len(group) == _GROUP:
+        if samples >= most or len(group) == size:
             yield group
             group, samples = [], 0
     if group:
@@ -196,8 +234,3 @@ def _stored(index: int, record: Record, codes: list[np.ndarray], codec: Codec, p
         clips=[message.content for message in record.messages if message.modality == Modality.CLIP],
         hash=audio_hash(codes) if codes else None,
     )
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(_LOOK_EVERY)

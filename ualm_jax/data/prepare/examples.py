@@ -11,8 +11,8 @@ from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.audio_input import SHORTEST, to_flac
 from ualm_jax.data.dataset.records import Record
 from ualm_jax.data.prepare.codec_sound import PEAK, CodecShape, pack_sound
-from ualm_jax.data.prepare.filters import Filters, caption_hash
-from ualm_jax.data.prepare.partial import Rejected
+from ualm_jax.data.prepare.filters import Measures, SoundMeasures, caption_hash
+from ualm_jax.data.prepare.reports import Rejected
 from ualm_jax.data.raw.conversation import ConversationSource, RawConversation, RawMessage
 from ualm_jax.data.raw.sound_source import BadRecord
 from ualm_jax.tokens.layout import build_grid
@@ -26,12 +26,12 @@ _SAMPLES_PER_POSITION = SAMPLE_RATE // 25  # of audio input
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ready:
     """A conversation whose sounds have been read: target audio at the codec's rate and in whole frames, audio input at
-    16 kHz. flags: the filters that find one of its sounds, with reasons."""
+    16 kHz. sounds: what filters look at of each."""
 
     raw: RawConversation
     index: int
     contents: tuple[str | np.ndarray, ...]
-    flags: dict[str, str]
+    sounds: tuple[SoundMeasures, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,6 @@ class RawReader:
     source: ConversationSource
     tokenizer_dir: str | os.PathLike
     shape: CodecShape
-    filters: Filters
 
     def read(self, index: int) -> Ready | Rejected:
         """Conversation `index` with its sounds, or why it can not be used."""
@@ -52,7 +51,7 @@ class RawReader:
             raw = self.source[index]
         except BadRecord as error:
             return Rejected(error.id, index, "", str(error))
-        contents, flags = [], {}
+        contents, sounds = [], []
         try:
             if not raw.messages:
                 raise BadRecord("the conversation has no messages")
@@ -61,7 +60,7 @@ class RawReader:
                 if message.modality != Modality.TEXT:
                     content = self._read_sound(message)
                     rate = self.shape.sample_rate if message.modality == Modality.AUDIO else SAMPLE_RATE
-                    flags |= self.filters.check_sound(content, rate)
+                    sounds.append(SoundMeasures.of(content, rate))
                 elif not content.strip():
                     raise BadRecord("a text is empty")
                 contents.append(content)
@@ -70,10 +69,10 @@ class RawReader:
                 raise BadRecord("id or text holds half a surrogate pair, which is no text")
         except (BadRecord, BadAudio) as error:
             return Rejected(raw.id, index, "", f"{self.source.name} record {index + 1} (id {raw.id}): {error}")
-        return Ready(raw, index, tuple(contents), flags)
+        return Ready(raw, index, tuple(contents), tuple(sounds))
 
-    def record(self, ready: Ready) -> tuple[Record, dict[str, str]]:
-        """What is stored of it, and the filters that find it as a whole, with reasons."""
+    def record(self, ready: Ready) -> tuple[Record, Measures]:
+        """What is stored of it, and what filters look at."""
         messages, clips, heard, frames = [], [], [], []
         for message, content in zip(ready.raw.messages, ready.contents, strict=True):
             if message.modality == Modality.TEXT:
@@ -99,15 +98,7 @@ class RawReader:
             clips=tuple(clips),
         )
         length = record.length + sum(-(-samples // _SAMPLES_PER_POSITION) for samples in heard)
-        return record, self.filters.check_length(length)
-
-    def dropped(self, ready: Ready, flags: dict[str, str]) -> Rejected | None:
-        """What the first of the filters in `flags` that leaves it out says; None if none does."""
-        for name, reason in flags.items():
-            if name in self.filters.drop:
-                where = f"record {ready.index + 1} (id {ready.raw.id})"
-                return Rejected(ready.raw.id, ready.index, name, f"{where}: {reason}")
-        return None
+        return record, Measures(ready.sounds, length)
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,6 +12,33 @@ from ualm_jax.errors import UserError
 
 FILTERS = ("duration", "silence", "clipping", "length", "duplicate-caption", "duplicate-audio")
 _FULL_SCALE = 1.0 - 2.0**-15  # the loudest positive sample of 16 bits
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundMeasures:
+    """seconds: duration. level: RMS in dB of full scale. clipped: share of samples at full scale."""
+
+    seconds: float
+    level: float
+    clipped: float
+
+    @classmethod
+    def of(cls, wav: Float32[np.ndarray, "N"], sample_rate: int) -> "SoundMeasures":
+        rms = float(np.sqrt(np.mean(wav.astype(np.float64) ** 2)))
+        level = 20 * math.log10(max(rms, 1e-10))
+        return cls(len(wav) / sample_rate, level, float(np.mean(np.abs(wav) >= _FULL_SCALE)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What filters look at of a conversation.
+
+    length: positions of its token grid, 25 for each second of audio input. None: not counted, since a filter of its
+    sounds left it out before.
+    """
+
+    sounds: tuple[SoundMeasures, ...]
+    length: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +57,7 @@ class Filters:
     """
 
     min_seconds: float = 0.0
-    max_seconds: float | None = None
+    max_seconds: float | None = 1800.0
     silence_db: float = -60.0
     max_clipped: float = 0.01
     max_length: int | None = None
@@ -40,26 +68,26 @@ class Filters:
             if name not in FILTERS:
                 raise UserError(f"there is no filter {name!r}; expected {', '.join(FILTERS)}")
 
-    def check_sound(self, wav: Float32[np.ndarray, "N"], sample_rate: int) -> dict[str, str]:
-        """The filters that find this sound, each with the reason."""
+    def find(self, measures: Measures) -> dict[str, str]:
+        """The filters that find this conversation, each with the reason. Duplicates are looked for elsewhere."""
         found = {}
-        seconds = len(wav) / sample_rate
-        if seconds < self.min_seconds or (self.max_seconds is not None and seconds > self.max_seconds):
-            upper = "no limit" if self.max_seconds is None else f"{self.max_seconds:g} s"
-            found["duration"] = f"lasts {seconds:.2f} s, expected {self.min_seconds:g} s to {upper}"
-        level = 20 * np.log10(max(float(np.sqrt(np.mean(wav.astype(np.float64) ** 2))), 1e-10))
-        if level < self.silence_db:
-            found["silence"] = f"its level is {level:.1f} dB, silence begins at {self.silence_db:g} dB"
-        clipped = float(np.mean(np.abs(wav) >= _FULL_SCALE))
-        if clipped >= self.max_clipped:
-            found["clipping"] = f"{clipped:.1%} of its samples are at full scale, allowed are {self.max_clipped:.1%}"
+        for sound in measures.sounds:
+            if sound.seconds < self.min_seconds or sound.seconds > (self.max_seconds or math.inf):
+                upper = "no limit" if self.max_seconds is None else f"{self.max_seconds:g} s"
+                found["duration"] = f"lasts {sound.seconds:.2f} s, expected {self.min_seconds:g} s to {upper}"
+            if sound.level < self.silence_db:
+                found["silence"] = f"its level is {sound.level:.1f} dB, silence begins at {self.silence_db:g} dB"
+            if sound.clipped >= self.max_clipped:
+                share = f"{sound.clipped:.1%} of its samples are at full scale"
+                found["clipping"] = f"{share}, allowed are {self.max_clipped:.1%}"
+        length = measures.length
+        if length is not None and self.max_length is not None and length > self.max_length:
+            found["length"] = f"the conversation takes {length} positions, allowed are {self.max_length}"
         return found
 
-    def check_length(self, length: int) -> dict[str, str]:
-        """The same for a conversation's length in positions."""
-        if self.max_length is None or length <= self.max_length:
-            return {}
-        return {"length": f"the conversation takes {length} positions, allowed are {self.max_length}"}
+    def dropped_by(self, measures: Measures) -> str | None:
+        """The first filter that leaves this conversation out, None if none does."""
+        return next((name for name in self.find(measures) if name in self.drop), None)
 
 
 def caption_hash(text: str) -> int:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
 from ualm_jax.data.prepare.codec_sound import CodecShape
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
 from ualm_jax.data.prepare.examples import RawReader
-from ualm_jax.data.prepare.partial import PartialDataset, ShardReport, check_made_from, partial_of
+from ualm_jax.data.prepare.partial import PartialDataset, partial_of
+from ualm_jax.data.prepare.peers import Peers
 from ualm_jax.data.prepare.progress import ClipProgress
 from ualm_jax.data.prepare.shard_job import ShardJob
 from ualm_jax.data.prepare.sounds_dataset import SoundsInfo, open_sounds
@@ -35,19 +35,18 @@ def prepare(source: ConversationSource, config: PrepareConfig, console: Console 
     """
     from ualm_jax.data.prepare.encode_audio import load_codec, write_codes  # brings JAX
 
-    out = Path(config.out)
-    work = PartialDataset(partial_of(out))
+    work = PartialDataset(partial_of(Path(config.out)))
     codec = load_codec(config.codec_dir)
-    config = dataclasses.replace(config, out=work.progress / "sounds", shape=CodecShape.of(codec))
-    if not config.out.exists() and not work.complete:
-        prepare_sounds(source, config, console)
-    check_made_from(work.partial if work.complete else config.out, _made_from(source, config))
-    if work.complete:
-        check_made_from(work.partial, {"codec": hash_directory(config.codec_dir)})
-    else:
-        write_codes(work, open_sounds(config.out), codec, config.codec_dir, console)
-    work.publish(out)
-    return open_dataset(out)
+    config = dataclasses.replace(config, shape=CodecShape.of(codec))
+    _check_inputs(source, config)
+    with work.locked():
+        read = PartialDataset(work.progress / "sounds", whole=work.partial)
+        if not work.is_finished(_made_from(source, config) | {"codec": hash_directory(config.codec_dir)}):
+            _read_sounds(source, config, read, console)
+            alone = Peers(work.progress, "", 0, 1)
+            write_codes(work, open_sounds(read.partial), codec, config.codec_dir, console, alone)
+        work.publish(Path(config.out).absolute())
+    return open_dataset(config.out)
 
 
 def prepare_sounds(source: ConversationSource, config: PrepareConfig, console: Console | None = None) -> SoundsInfo:
@@ -55,35 +54,49 @@ def prepare_sounds(source: ConversationSource, config: PrepareConfig, console: C
 
     Target audio is cut to whole frames of `config.shape`. Filters leave out what they find, unusable records are
     quarantined; when these are more than `config.max_bad_fraction` of the source, the work stops, and continues after
-    they have been mended. Called again after a kill, it continues. The result is the same, byte for byte, whatever does
-    the work: this process, several of them, or the workers of an Apache Beam pipeline (beam.py).
+    they have been mended. Called again after a kill, it continues; so it does with other filters, or with a source of
+    which some records have changed, and makes those shards again where it matters. The result is the same, byte for
+    byte, whatever does the work: this process, several of them, or the workers of an Apache Beam pipeline (beam.py).
 
     console: where progress is shown, None for silence.
 
-    Raises UserError: `out` exists, a partial result was made from something else, too many unusable records, an
-    unreadable tokenizer.
+    Raises UserError: `out` exists, a partial result was made from something else, another job writes it, too many
+    unusable records, an unreadable tokenizer.
     """
-    out = Path(config.out)
-    work = PartialDataset(partial_of(out))
+    work = PartialDataset(partial_of(Path(config.out)))
+    _check_inputs(source, config)
+    with work.locked():
+        _read_sounds(source, config, work, console)
+        work.publish(Path(config.out).absolute())
+    return open_sounds(config.out)
+
+
+def _check_inputs(source: ConversationSource, config: PrepareConfig) -> None:
     if len(source) == 0:
         raise UserError(f"{source.name}: the source holds no records")
     load_tokenizer(config.tokenizer_dir)
-    work.begin(_made_from(source, config), -(-len(source) // config.shard_size))
-    if not work.complete:
-        # Copied first, so that every worker finds it there.
-        shutil.copytree(config.tokenizer_dir, work.partial / "tokenizer", dirs_exist_ok=True)
-        reader = RawReader(source, work.partial / "tokenizer", config.shape, config.filters)
-        _run(ShardJob(work, reader, config.shard_size), config, Console(quiet=True) if console is None else console)
-        tally = deduplicate(work, "duplicate-caption", leave_out="duplicate-caption" in config.filters.drop)
-        if len(tally.lengths) == 0:
-            raise UserError(
-                f"{source.name}: the filters leave nothing of it; {work.write_quarantine(tally.rejected)} says why: "
-                f"remove {work.partial} and let the filters pass more"
-            )
-        tally = dataclasses.replace(tally, unused=[*source.left_out, *tally.unused])
-        write_description(work, tally, None, dataclasses.asdict(config.shape))
-    work.publish(out)
-    return open_sounds(out)
+
+
+def _read_sounds(
+    source: ConversationSource, config: PrepareConfig, work: PartialDataset, console: Console | None
+) -> None:
+    """All of `prepare_sounds` but the checks and the final name."""
+    reader = RawReader(source, work.partial / "tokenizer", config.shape)
+    job = ShardJob(work, reader, config.filters, config.shard_size)
+    work.begin(_made_from(source, config), -(-len(source) // config.shard_size), job.made_of)
+    if work.complete:
+        return
+    # Copied first, so that every worker finds it there.
+    shutil.copytree(config.tokenizer_dir, work.partial / "tokenizer", dirs_exist_ok=True)
+    _run(job, config, Console(quiet=True) if console is None else console)
+    tally = deduplicate(work, "duplicate-caption", config.filters)
+    tally = dataclasses.replace(tally, unused=[*source.left_out, *tally.unused])
+    if len(tally.lengths) == 0:
+        raise UserError(
+            f"{source.name}: the filters leave nothing of it; {work.write_quarantine(tally.rejected, tally.unused)} "
+            "says why: let the filters pass more, and run again"
+        )
+    write_description(work, tally, None, dataclasses.asdict(config.shape))
 
 
 def _made_from(source: ConversationSource, config: PrepareConfig) -> dict:
@@ -98,9 +111,9 @@ def _made_from(source: ConversationSource, config: PrepareConfig) -> dict:
 
 def _run(job: ShardJob, config: PrepareConfig, console: Console) -> None:
     """Write all shards. Raises UserError when too many records are unusable."""
-    # Shards with unusable records are looked at again, since those may have been mended.
-    shards = range(job.work.num_shards)
-    pending = [shard for shard in shards if (report := job.work.report(shard)) is None or report.bad]
+    # Shards with unusable records are looked at again, since these may have been mended.
+    reports = ((shard, job.work.report(shard)) for shard in range(job.work.num_shards))
+    pending = [shard for shard, report in reports if report is None or report.bad or not job.is_finished(report)]
     total, bad, workers = len(job.reader.source), 0, config.workers
     done = total - sum(len(job.inputs(shard)) for shard in pending)
     with ClipProgress(console, "sounds", total, done) as progress:
@@ -109,18 +122,12 @@ def _run(job: ShardJob, config: PrepareConfig, console: Console) -> None:
 
             run_on_beam(job, pending, config.beam)
             workers = 1  # for what is left to do, which is nothing
-        for report in run_shards(job, pending, workers):
-            progress.advance(len(job.inputs(report.shard)), _seconds(report, job.reader.shape))
+        for report in run_shards(job, pending, workers, progress.advance):
             bad += len(report.bad)
             if bad == total or bad > config.max_bad_fraction * total:
-                rejected = (each for written in job.work.reports() for each in written.rejected)
+                rejected = [each for written in job.work.reports() for each in written.rejected(job.filters)]
                 raise UserError(
                     f"{job.reader.source.name}: {bad} of {total} records are unusable, allowed are "
-                    f"{config.max_bad_fraction:.1%}; {job.work.write_quarantine(rejected)} names each and says why: "
-                    "mend them, or allow more with --max-bad-fraction, and run again"
+                    f"{config.max_bad_fraction:.1%}; {job.work.write_quarantine(rejected)} names each and says why, "
+                    f"such as: {report.bad[0].reason}; mend them, or allow more with --max-bad-fraction, and run again"
                 )
-
-
-def _seconds(report: ShardReport, shape: CodecShape) -> float:
-    heard = sum(map(sum, report.columns["clips"]))
-    return sum(report.columns["samples"]) / shape.sample_rate + heard / SAMPLE_RATE

@@ -1,80 +1,24 @@
 """A dataset that is being made: `OUT.partial`. After a kill at any moment it can be continued."""
 
+import contextlib
 import dataclasses
-import hashlib
 import json
 import os
+import re
 import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-
+from ualm_jax.data.prepare.reports import COLUMNS, Filtered, Rejected, ShardReport, Stored
+from ualm_jax.data.prepare.shard_files import read_records, write_file, write_records
 from ualm_jax.data.raw.sound_source import LeftOut
 from ualm_jax.errors import UserError
+from ualm_jax.outputs import check_new_folder, lock
 
-_READ_TOGETHER = 64  # records
-
-
-@dataclasses.dataclass(frozen=True)
-class Rejected:
-    """A record that was left out.
-
-    id: None where not even that could be read. filter: which one left it out (filters.py), "" for an unusable record.
-    """
-
-    id: str | None
-    index: int
-    filter: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """A record as it is stored, and what the finished dataset needs to know about it.
-
-    index: in the source. length: positions without encoder frames. samples: behind its codes. text_tokens: ids of all
-    texts. clips: 16 kHz samples of each. hash: by which duplicates are found, None without target audio. unused: fields
-    of the raw record of which nothing is made.
-    """
-
-    data: bytes
-    index: int
-    length: int
-    samples: int
-    text_tokens: int
-    clips: list[int]
-    hash: int | None
-    unused: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardReport:
-    """A written shard, before duplicates are looked for.
-
-    flagged: how many records each filter found. rejected: records that are not in it. columns: the fields of `Stored`
-    except data and unused, with the values of all records. unused: in how many records each unused field stood.
-    """
-
-    shard: int
-    sha256: str
-    bytes: int
-    flagged: dict[str, int]
-    rejected: list[Rejected]
-    columns: dict[str, list]
-    unused: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def records(self) -> int:
-        return len(self.columns["index"])
-
-    @property
-    def bad(self) -> list[Rejected]:
-        """The unusable records."""
-        return [rejected for rejected in self.rejected if not rejected.filter]
+_VERSION = 2  # of what lies in `progress`
+_PER_SHARD = ("source", "filters", "sounds")  # may change: every shard knows whether it still fits
 
 
 class PartialDataset:
@@ -83,10 +27,13 @@ class PartialDataset:
     `partial/progress` holds what the finished dataset does not need: what it is made from, shards and their reports
     until duplicates are left out, and files that are being written. Two processes may write the same shard: they
     write the same bytes, and a file appears whole. Raises UserError if something else is in the way.
+
+    whole: the folder that a person would remove to start anew, where this one is a part of it.
     """
 
-    def __init__(self, partial: Path):
+    def __init__(self, partial: Path, whole: Path | None = None):
         self.partial = partial.absolute()
+        self._whole = whole or self.partial
         self.progress = self.partial / "progress"
         self._plan = self.progress / "made_from.json"
         unknown = self.partial.exists() and any(path != self.progress for path in self.partial.iterdir())
@@ -98,17 +45,55 @@ class PartialDataset:
         """Whether only the final name is missing."""
         return (self.partial / "dataset.json").is_file()
 
-    def begin(self, made_from: dict[str, Any], num_shards: int) -> None:
-        """Raises UserError if the dataset was begun with something else."""
-        self.made_from = json.loads(json.dumps(made_from))  # as it will be read back
-        self.num_shards = num_shards
-        if self.complete:
-            check_made_from(self.partial, made_from)
-        elif self._plan.is_file():
-            _compare(self.partial, json.loads(self._plan.read_text()), made_from)
-        else:
-            self.progress.mkdir(parents=True, exist_ok=True)
-            self.write("progress/made_from.json", json.dumps(made_from).encode())
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other jobs out. If nothing is begun in the meantime, nothing stays behind."""
+        made = [folder for folder in (self.progress, self.partial) if not folder.exists()]
+        self.progress.mkdir(parents=True, exist_ok=True)
+        try:
+            with lock(self.progress):
+                yield
+        finally:
+            if made and not self._plan.exists() and not self.complete and self.progress.exists():
+                for folder in made:
+                    (folder / "lock").unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # something has been put there
+                        folder.rmdir()
+
+    def begin(self, made_from: dict[str, Any], num_shards: int, made_of: Callable[[int], str] | None = None) -> None:
+        """Say what it is made from. What was begun before is continued as far as it does not depend on what changed.
+
+        made_of: what a shard's `ShardReport.made_of` is now. Raises UserError if all that is finished depends on what
+        changed; then nothing is touched.
+        """
+        self.made_from, self.num_shards = json.loads(json.dumps(made_from)), num_shards  # as it will be read back
+        before = self._begun_with()
+        if before == self.made_from:
+            return
+        if before is not None:
+            changed = [key for key in self.made_from if before.get(key) != self.made_from[key]]
+            if not self._plan.is_file() or any(key not in _PER_SHARD for key in changed):
+                raise self._begun_with_another(changed)
+            finished = [report.made_of == made_of(report.shard) for report in self.reports()]
+            if finished and not any(finished):
+                raise self._begun_with_another(changed)
+            self._reopen()
+        self.progress.mkdir(parents=True, exist_ok=True)
+        content = {"version": _VERSION, "made_from": self.made_from}
+        self.write("progress/made_from.json", json.dumps(content).encode())
+
+    def is_finished(self, made_from: dict[str, Any]) -> bool:
+        """Whether it is complete, and made from this.
+
+        Raises UserError if it is made from something else and what would be needed to continue is gone.
+        """
+        if not self.complete:
+            return False
+        before, made_from = self._begun_with(), json.loads(json.dumps(made_from))
+        changed = [key for key in made_from if before.get(key) != made_from[key]]
+        if changed and not self._plan.is_file():
+            raise self._begun_with_another(changed)
+        return not changed
 
     def shard_name(self, shard: int) -> str:
         return f"train.array_record-{shard:05d}-of-{self.num_shards:05d}"
@@ -116,10 +101,7 @@ class PartialDataset:
     def report(self, shard: int) -> ShardReport | None:
         """None for a shard that is not written yet."""
         path = self._report(shard)
-        if not path.is_file():
-            return None
-        content = json.loads(path.read_text())
-        return ShardReport(**content | {"rejected": [Rejected(**each) for each in content["rejected"]]})
+        return ShardReport.from_json(json.loads(path.read_text())) if path.is_file() else None
 
     def reports(self) -> Iterator[ShardReport]:
         """Of the written shards, in order."""
@@ -128,27 +110,32 @@ class PartialDataset:
     def has_report(self, shard: int) -> bool:
         return self._report(shard).is_file()
 
-    def write_shard(self, shard: int, outcomes: Iterable[tuple[tuple[str, ...], Stored | Rejected]]) -> ShardReport:
-        """Write a shard and then its report. outcomes: of each record, with the filters that found it."""
+    def take_back(self, shard: int) -> None:
+        """Forget that a shard was written."""
         self._report(shard).unlink(missing_ok=True)
-        flagged, unused, left_out = Counter(), Counter(), []
-        columns = {field.name: [] for field in dataclasses.fields(Stored) if field.name not in ("data", "unused")}
+
+    def write_shard(self, shard: int, made_of: str, outcomes: Iterable[Stored | Filtered | Rejected]) -> ShardReport:
+        """Write a shard and then its report. outcomes: what became of each record."""
+        self.take_back(shard)
+        unused, left_out = Counter(), {Rejected: [], Filtered: []}
+        columns = {name: [] for name in COLUMNS}
 
         def records() -> Iterator[bytes]:
-            for filters, outcome in outcomes:
-                flagged.update(filters)
-                if isinstance(outcome, Rejected):
-                    left_out.append(outcome)
+            for outcome in outcomes:
+                if not isinstance(outcome, Stored):
+                    left_out[type(outcome)].append(outcome)
                     continue
                 unused.update(set(outcome.unused))
                 for name, values in columns.items():
                     values.append(getattr(outcome, name))
                 yield outcome.data
 
-        sha256, size = _write_records(self.progress, self.progress / self.shard_name(shard), records())
-        counts = dict(sorted(flagged.items())), left_out, columns, dict(sorted(unused.items()))
-        report = ShardReport(shard, sha256, size, *counts)
-        self.write(f"progress/{shard:05d}.json", json.dumps(dataclasses.asdict(report)).encode())
+        sha256, size = write_records(self.progress, self._paths(shard)[0], records())
+        lists = left_out[Rejected], left_out[Filtered], columns, dict(sorted(unused.items()))
+        report = ShardReport(shard, made_of, sha256, size, *lists)
+        content = dataclasses.asdict(dataclasses.replace(report, columns={}))
+        content["columns"] = columns | {"measures": [_as_dict(each) for each in columns["measures"]]}
+        self.write(f"progress/{shard:05d}.json", json.dumps(content).encode())
         return report
 
     def keep_shard(self, shard: int) -> None:
@@ -174,16 +161,11 @@ class PartialDataset:
                 else:
                     yield record
 
-        return *_write_records(self.progress, final, kept()), dropped
+        return *write_records(self.progress, final, kept()), dropped
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file of the partial dataset. It appears whole or not at all."""
-        beside = _unfinished(self.progress)
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.partial / name)
+        write_file(self.progress, self.partial / name, content)
 
     def write_quarantine(self, rejected: Iterable[Rejected], unused: Iterable[LeftOut] = ()) -> Path:
         """One line of JSON each: records with their index, then what is no record with how many there are."""
@@ -197,68 +179,55 @@ class PartialDataset:
             shutil.rmtree(self.progress)
         os.replace(self.partial, out)
 
+    def _begun_with(self) -> dict[str, Any] | None:
+        """What it was made from before; None if it was not begun."""
+        if self.complete:
+            return json.loads((self.partial / "dataset.json").read_text())["made_from"]
+        if not self._plan.is_file():
+            return None
+        content = json.loads(self._plan.read_text())
+        if content.get("version") != _VERSION:
+            raise UserError(f"{self._whole}: begun by another version; finish it with that one, or remove it")
+        return content["made_from"]
+
+    def _begun_with_another(self, changed: list[str]) -> UserError:
+        names = ", ".join(changed)
+        return UserError(f"{self._whole}: begun with another {names}; finish it with what began it, or remove it")
+
+    def _reopen(self) -> None:
+        """Take shards that have become part of the dataset back, as they were written."""
+        (self.partial / "dataset.json").unlink(missing_ok=True)
+        for final in self.partial.glob("train.array_record-*"):
+            made, _ = self._paths(int(re.match(r"train\.array_record-(\d+)", final.name)[1]))
+            if made.exists():
+                final.unlink()
+            else:
+                os.replace(final, made)
+
     def _report(self, shard: int) -> Path:
         return self.progress / f"{shard:05d}.json"
 
     def _paths(self, shard: int) -> tuple[Path, Path]:
-        return self.progress / self.shard_name(shard), self.partial / self.shard_name(shard)
+        """Where a shard lies when it is written, and when it is part of the dataset."""
+        return self.progress / f"{shard:05d}.array_record", self.partial / self.shard_name(shard)
 
 
 def partial_of(out: Path) -> Path:
-    """Where the new dataset `out` is made. Raises UserError if `out` exists."""
-    if out.exists():
-        raise UserError(f"{out}: exists already, choose another folder or remove it")
+    """Where the new dataset `out` is made. Raises UserError where `out` can not be made or holds something."""
+    out = check_new_folder(out)
     return out.with_name(out.name + ".partial")
 
 
-def check_made_from(directory: Path, made_from: dict[str, Any]) -> None:
-    """Raises UserError if the dataset in `directory` was made from something else."""
-    _compare(directory, json.loads((directory / "dataset.json").read_text())["made_from"], made_from)
-
-
-def _compare(directory: Path, before: dict[str, Any], made_from: dict[str, Any]) -> None:
-    made_from = json.loads(json.dumps(made_from))  # as it has been read back
-    changed = [key for key in made_from if before.get(key) != made_from[key]]
-    if changed:
-        raise UserError(
-            f"{directory}: begun with another {', '.join(changed)}; finish it with what it was begun with, or remove it"
-        )
+def _as_dict(value: Any) -> dict[str, Any] | None:
+    return None if value is None else dataclasses.asdict(value)
 
 
 def read_quarantine(path: Path) -> tuple[list[Rejected], list[LeftOut]]:
     entries = [json.loads(line) for line in path.read_text().splitlines()]
-    records = [Rejected(**entry) for entry in entries if "index" in entry]
+    records = [Rejected(**_with_filter(entry)) for entry in entries if "index" in entry]
     return records, [LeftOut(**entry) for entry in entries if "index" not in entry]
 
 
-def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a shard in order. Raises UserError where it is damaged."""
-    try:
-        reader = ArrayRecordReader(os.fspath(path))
-        total = reader.num_records()
-        for start in range(0, total, _READ_TOGETHER):
-            yield from reader.read(start, min(start + _READ_TOGETHER, total))
-        reader.close()
-    except RuntimeError as error:
-        raise UserError(f"{path}: damaged ({str(error) or 'truncated'}); copy or prepare the dataset again") from error
-
-
-def _write_records(folder: Path, path: Path, records: Iterable[bytes]) -> tuple[str, int]:
-    """Write a shard at `path`, whole or not at all, through a file in `folder`. Returns its sha256 and bytes."""
-    beside = _unfinished(folder)
-    # Groups of one record, because records are read in random order.
-    writer = ArrayRecordWriter(os.fspath(beside), "group_size:1")
-    for record in records:
-        writer.write(record)
-    writer.close()
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size = beside.stat().st_size
-    os.replace(beside, path)
-    return digest, size
-
-
-def _unfinished(folder: Path) -> Path:
-    """A name that no other process on any machine uses."""
-    return folder / f"unfinished-{uuid.uuid4().hex}"
+def _with_filter(entry: dict[str, Any]) -> dict[str, Any]:
+    """Filters were called gates in format 2."""
+    return {("filter" if name == "gate" else name): value for name, value in entry.items()}

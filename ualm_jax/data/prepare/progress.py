@@ -1,5 +1,7 @@
 """How far a long job is: a live bar on a terminal, now and then a plain line elsewhere."""
 
+import logging
+import sys
 import time
 
 from rich.console import Console
@@ -9,13 +11,16 @@ _PLAIN_INTERVAL = 10.0  # seconds between plain lines
 
 
 class ClipProgress:
-    """Counts clips and seconds of audio. A context manager; `done` clips of `total` were there before. what: they
-    become here."""
+    """Counts conversations and the seconds of sound in them. A context manager.
+
+    what: the stage of the job. done: of `total`, finished by an earlier run of it.
+    """
 
     def __init__(self, console: Console, what: str, total: int, done: int):
-        self._console, self._what, self._total, self._done, self._first = console, what, total, done, done
+        self._console, self._what, self._total, self._done = console, what, total, done
         self._seconds = 0.0
         self._start = self._printed = time.monotonic()
+        self._first: tuple[float, int, float] | None = None  # time, conversations and seconds when the first was ready
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -25,31 +30,46 @@ class ClipProgress:
         )
         self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task(what, total=total, completed=done, rate="")
+        self._moved: list[tuple[logging.StreamHandler, object]] = []
 
     def __enter__(self) -> "ClipProgress":
+        plain = sys.stdout
         self._bar.start()
+        # Messages go above the bar, which has taken the place of stdout, and not through it.
+        for handler in logging.getLogger().handlers:
+            if self._console.is_terminal and isinstance(handler, logging.StreamHandler) and handler.stream is plain:
+                self._moved.append((handler, handler.setStream(sys.stdout)))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, error_type, *_) -> None:
+        for handler, stream in self._moved:
+            handler.setStream(stream)
         self._bar.stop()
-        self._line()
+        if error_type is None:
+            passed = time.monotonic() - self._start
+            self._print(f" in {passed:.1f} s{_rate(self._seconds, passed)}")
 
-    def advance(self, clips: int, seconds: float) -> None:
-        """`clips` more are through, which gave `seconds` of audio."""
-        self._done += clips
+    def advance(self, conversations: int, seconds: float) -> None:
+        """`conversations` more are through, which hold `seconds` of sound."""
+        self._done += conversations
         self._seconds += seconds
-        self._bar.update(self._task, completed=self._done, rate=self._rate())
-        if time.monotonic() - self._printed > _PLAIN_INTERVAL:
-            self._line()
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, self._done, self._seconds
+        # The time until the first was ready is not that of the others: programs were compiled, processes started.
+        passed, count = now - self._first[0], self._done - self._first[1]
+        rate = _rate(self._seconds - self._first[2], passed) if count and passed > 0.5 else ""
+        self._bar.update(self._task, completed=self._done, rate=rate.removeprefix(", "))
+        if now - self._printed > _PLAIN_INTERVAL:
+            self._printed = now
+            left = f", {passed / count * (self._total - self._done):.0f} s left" if count else ""
+            if not self._console.is_terminal:
+                self._print(f"{rate}{left}")
 
-    def _rate(self) -> str:
-        return f"{self._seconds / max(time.monotonic() - self._start, 1e-9):.1f} s of audio per second"
-
-    def _line(self) -> None:
-        self._printed = time.monotonic()
-        if self._console.is_terminal:
-            return
-        elapsed, clips = time.monotonic() - self._start, self._done - self._first
-        left = f", {elapsed / clips * (self._total - self._done):.0f} s left" if clips else ""
+    def _print(self, rest: str) -> None:
         # Not wrapped: a log line is one line.
-        self._console.print(f"{self._what}: {self._done} of {self._total} clips, {self._rate()}{left}", soft_wrap=True)
+        self._console.print(f"{self._what}: {self._done} of {self._total} conversations{rest}", soft_wrap=True)
+
+
+def _rate(seconds: float, passed: float) -> str:
+    return f", {seconds / max(passed, 1e-9):.1f} s of audio per second" if seconds else ""

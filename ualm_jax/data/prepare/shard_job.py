@@ -1,18 +1,24 @@
 """One shard of a dataset, made from its range of the source in any process."""
 
 import dataclasses
+import hashlib
+import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ualm_jax.data.dataset.records import to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
 from ualm_jax.data.prepare.examples import RawReader, Ready, condition_hash
-from ualm_jax.data.prepare.partial import PartialDataset, Rejected, ShardReport, Stored
+from ualm_jax.data.prepare.filters import Filters, Measures
+from ualm_jax.data.prepare.partial import PartialDataset
+from ualm_jax.data.prepare.reports import Filtered, Rejected, ShardReport, Stored
 from ualm_jax.tokens.types import Modality
 
 _READERS = 8  # threads
-_READ_AHEAD = 32  # conversations in memory
+_READ_AHEAD = 16  # conversations in memory
+
+Advance = Callable[[int, float], None]  # told of more conversations, and the seconds of sound in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +30,28 @@ class ShardJob:
 
     work: PartialDataset
     reader: RawReader
+    filters: Filters
     shard_size: int
 
-    def run(self, shard: int) -> ShardReport:
-        """Write the shard, unless it is written and all of its unusable records are still unusable."""
+    def run(self, shard: int, advance: Advance) -> ShardReport:
+        """Write the shard, unless it is finished."""
         report = self.work.report(shard)
-        if report is not None and all(isinstance(self.reader.read(bad.index), Rejected) for bad in report.bad):
+        if report is not None and self.is_finished(report):
+            advance(len(self.inputs(shard)), 0.0)
             return report
-        return self.work.write_shard(shard, self._outcomes(self.inputs(shard)))
+        return self.work.write_shard(shard, self.made_of(shard), self._outcomes(self.inputs(shard), advance))
+
+    def is_finished(self, report: ShardReport) -> bool:
+        """Whether a written shard is what `run` would write: source, filters and unusable records are the same."""
+        same = report.made_of == self.made_of(report.shard) and report.fits(self.filters)
+        return same and all(isinstance(self.reader.read(bad.index), Rejected) for bad in report.bad)
+
+    def made_of(self, shard: int) -> str:
+        """Identifies the shard's part of the source; for sources that can not tell it apart, the whole source."""
+        source = self.reader.source
+        digest = getattr(source, "digest", None)
+        origin = source.fingerprint() if digest is None else digest(self.inputs(shard))
+        return hashlib.sha256(json.dumps(origin).encode()).hexdigest()
 
     def inputs(self, shard: int) -> range:
         """Which records of the source belong to a shard."""
@@ -43,20 +63,26 @@ class ShardJob:
         self.work.write("progress/job.pickle", pickle.dumps(self))
         return self.work.progress / "job.pickle"
 
-    def _outcomes(self, indices: range) -> Iterator[tuple[tuple[str, ...], Stored | Rejected]]:
+    def _outcomes(self, indices: range, advance: Advance) -> Iterator[Stored | Filtered | Rejected]:
         for ready in map_ahead(self.reader.read, indices, threads=_READERS, ahead=_READ_AHEAD):
             if isinstance(ready, Rejected):
-                yield (), ready
-            elif (dropped := self.reader.dropped(ready, ready.flags)) is not None:
-                yield tuple(ready.flags), dropped
-            else:
-                stored, too_long = self._stored(ready)
-                yield tuple(ready.flags | too_long), self.reader.dropped(ready, too_long) or stored
+                advance(1, 0.0)
+                yield ready
+                continue
+            advance(1, sum(sound.seconds for sound in ready.sounds))
+            measures = Measures(ready.sounds)
+            if self.filters.dropped_by(measures) is None:
+                stored = self._stored(ready)
+                measures = stored.measures
+                if self.filters.dropped_by(measures) is None:
+                    yield stored
+                    continue
+            yield Filtered(ready.raw.id, ready.index, measures)
 
-    def _stored(self, ready: Ready) -> tuple[Stored, dict[str, str]]:
-        record, too_long = self.reader.record(ready)
+    def _stored(self, ready: Ready) -> Stored:
+        record, measures = self.reader.record(ready)
         of = {each: [m.content for m in record.messages if m.modality == each] for each in Modality}
-        stored = Stored(
+        return Stored(
             data=to_bytes(record, None),
             index=ready.index,
             length=record.length,
@@ -65,8 +91,8 @@ class ShardJob:
             clips=of[Modality.CLIP],
             hash=condition_hash(ready.raw),
             unused=ready.raw.unused,
+            measures=measures,
         )
-        return stored, too_long
 
 
 def open_job(path: Path) -> ShardJob:

@@ -12,7 +12,9 @@ from typing import Any
 
 from ualm_jax.data.dataset.folder import content_key, read_description
 from ualm_jax.data.prepare.codec_sound import CodecShape
-from ualm_jax.data.prepare.partial import Rejected, read_quarantine
+from ualm_jax.data.prepare.filters import Filters
+from ualm_jax.data.prepare.partial import read_quarantine
+from ualm_jax.data.prepare.reports import Rejected
 from ualm_jax.data.raw.sound_source import LeftOut
 from ualm_jax.errors import UserError
 
@@ -32,6 +34,7 @@ class SoundsInfo:
     longest: int
     shards: tuple[Path, ...]
     shard_records: tuple[int, ...]
+    shard_sha256: tuple[str, ...]
     made_from: dict[str, Any]
     rejected: tuple[Rejected, ...]
     not_used: tuple[LeftOut, ...]
@@ -39,6 +42,11 @@ class SoundsInfo:
     @property
     def quarantined(self) -> int:
         return len(self.rejected)
+
+    @property
+    def remaining_filters(self) -> Filters:
+        """For the codes: those that look at sounds and lengths have been applied."""
+        return Filters(drop=tuple(self.made_from["filters"]["drop"]))
 
     @property
     def unused(self) -> int:
@@ -73,6 +81,7 @@ def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
             },
             shards=tuple(directory / shard["name"] for shard in content["shards"]),
             shard_records=tuple(shard["records"] for shard in content["shards"]),
+            shard_sha256=tuple(shard["sha256"] for shard in content["shards"]),
             made_from=content["made_from"],
             rejected=tuple(rejected),
             not_used=tuple(not_used),

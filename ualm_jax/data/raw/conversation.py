@@ -63,6 +63,7 @@ class ConversationSource(Protocol):
 
     `source[index]` raises BadRecord where that one record is unusable and IndexError outside 0..len-1.
     left_out: what it passes over, other than records.
+    A source may have `digest(indices: range)`, too: as `fingerprint`, but the same where only other records differ.
     """
 
     name: str
@@ -114,3 +115,8 @@ class CaptionedConversations:
 
     def fingerprint(self) -> dict[str, Any]:
         return {"task": self._task, "question": self._question, "sounds": self._sounds.fingerprint()}
+
+    def digest(self, indices: range) -> dict[str, Any]:
+        """As `fingerprint`, of a range of records alone where the sounds can tell it apart."""
+        sounds = getattr(self._sounds, "digest", lambda _: self._sounds.fingerprint())(indices)
+        return self.fingerprint() | {"sounds": sounds}

@@ -188,6 +188,10 @@ class JsonConversations:
         except BadRecord as error:
             raise BadRecord(str(error), str(name)) from error
 
+    def digest(self, indices: range) -> dict[str, Any]:
+        """As `fingerprint`, of a range of records alone."""
+        return self.fingerprint() | {"sha256": self._records.digest(indices), "count": len(indices)}
+
     def fingerprint(self) -> dict[str, Any]:
         """By content, not by folder. The sound files themselves are not hashed."""
         return {

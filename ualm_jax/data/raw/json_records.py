@@ -67,6 +67,16 @@ class JsonRecords:
     def where(self, index: int) -> str:
         return f"{self.path} {self._unit} {self.number(index)}"
 
+    def digest(self, indices: range) -> str:
+        """Of what stands in the file for a range of records, and of their numbers."""
+        digest = hashlib.sha256()
+        with open_binary(self.path) as file:
+            for index in indices:
+                file.seek(int(self._starts[index]))
+                content = file.read(int(self._ends[index] - self._starts[index])).strip()
+                digest.update(f"{self.number(index)} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")

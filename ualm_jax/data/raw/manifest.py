@@ -78,6 +78,10 @@ class Manifest:
             raise BadRecord(f"{where}: {error}", name) from error
         return CaptionedSound(name, entry.caption, wav, self.sample_rate, scene=None, unused=unused)
 
+    def digest(self, indices: range) -> dict[str, Any]:
+        """As `fingerprint`, of a range of records alone."""
+        return self.fingerprint() | {"sha256": self._records.digest(indices), "count": len(indices)}
+
     def fingerprint(self) -> dict[str, Any]:
         """By content, not by folder: a data set may be moved. The audio files themselves are not hashed."""
         return {
