@@ -163,3 +163,13 @@ def test_a_url_is_no_output(parts, tmp_path, monkeypatch, out):
     with pytest.raises(UserError, match="expected a folder on this machine"):
         prepare_fake(FakeSource(3), parts, out)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_changes_in_a_finished_shard_is_read_again(parts, tmp_path, manifest):
+    with pytest.raises(UserError, match=r"1 of 12 records"):
+        prepare_fake(manifest(), parts, tmp_path / "out", shard_size=4, max_bad_fraction=0.0)
+    changed = manifest(lambda lines: lines[1].update(caption="Something else."))
+    options = {"shard_size": 4, "max_bad_fraction": 0.5}
+    prepare_fake(changed, parts, tmp_path / "out", **options)
+    prepare_fake(changed, parts, tmp_path / "clean", **options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
