@@ -69,7 +69,7 @@ class ShardJob:
                 advance(1, 0.0)
                 yield ready
                 continue
-            advance(1, sum(sound.seconds for sound in ready.sounds))
+            advance(1, sum((sound.seconds for sound in ready.sounds), 0.0))
             measures = Measures(ready.sounds)
             if self.filters.dropped_by(measures) is None:
                 stored = self._stored(ready)
