@@ -6,12 +6,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from typing import TYPE_CHECKING, Any
 
 from ualm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 
 def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") -> Any:
@@ -35,18 +35,20 @@ def from_mapping(kind: type, values: Mapping[str, Any], path: str = "config") ->
     return kind(**result)
 
 
-def config_dict(kind: type) -> ConfigDict:
+def config_dict(kind: type) -> "ml_collections.ConfigDict":
     """All fields of a (nested) dataclass for a config file to change: their defaults, or placeholders of their type."""
+    import ml_collections  # here, so that timing a step needs less installed
+
     hints, values = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         hint, default = _without_none(hints[field.name]), field.default
         if dataclasses.is_dataclass(hint):
             values[field.name] = config_dict(hint)
         elif default is dataclasses.MISSING or default is None:
-            values[field.name] = placeholder(typing.get_origin(hint) or hint)
+            values[field.name] = ml_collections.config_dict.placeholder(typing.get_origin(hint) or hint)
         else:
             values[field.name] = default
-    return ConfigDict(values)
+    return ml_collections.ConfigDict(values)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_every_phase_trains_what_it_should(whole):
     def same(a, b):
         return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
-    assert same(states[0].judges, states[3].judges) and not same(states[3].judges, states[4].judges)
+    assert same(states[0].judges, states[3].judges) and not same(states[3].judges, states[5].judges)
     assert not same(states[2].rest, states[3].rest) and not same(states[0].params, states[1].params)
 
 
