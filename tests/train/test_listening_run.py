@@ -75,10 +75,10 @@ def test_the_frozen_encoder_lies_beside_the_run_unchanged(trained):
 
 
 def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
-    from ualm_jax.audio.io import write_wav
+    from ualm_jax.audio.write import write_sound
     from ualm_jax.data.raw.soundscript import SoundScript
 
-    write_wav(tmp_path / "heard.wav", SoundScript(1, 0, 16000, 1.0, 1.5)[0].wav, 16000)
+    write_sound(tmp_path / "heard.wav", SoundScript(1, 0, 16000, 1.0, 1.5)[0].wav, 16000)
     ask = ["generate", "--workdir", str(trained / "run"), "--prompt", "What is it?"]
     capsys.readouterr()
     assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0

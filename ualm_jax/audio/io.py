@@ -1,12 +1,10 @@
-"""Sound files to float32 mono waveforms and back, plus their loudness."""
+"""Sound files to float32 mono waveforms, plus their loudness. audio/write.py goes the other way."""
 
 import errno
 import io
-import logging
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -23,10 +21,7 @@ _ROUNDING = 0.005  # seconds that a segment may end after the end of its file
 _PEAK = 16.0  # times full scale: 24 dB above it
 _BLOCK = 1 << 18  # samples decoded at once, of all channels together
 _UNKNOWN = 1 << 62  # libsndfile gives this or more where it does not know a length
-_PEAK_LIMIT = 0.999  # of full scale: what 16-bit rounding can still hold without clipping
 _GATING_BLOCK = 0.4  # seconds; ITU-R BS.1770
-
-log = logging.getLogger(__name__)
 
 
 class BadAudio(UserError):
@@ -165,39 +160,7 @@ def _check_end(sound: _Decoder, stream: Stream, position: int, due: int | None, 
         raise Damaged(f"its header promises {due} samples, but more are there")
 
 
-def write_wav(
-    path: str | os.PathLike, wav: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"], sample_rate: int
-) -> float:
-    """Write 16-bit PCM as wav, or as flac if the suffix says so. The file appears whole or not at all.
-
-    Nothing is clipped: a peak above 0.999 turns the whole sound down. Returns the gain used (1.0: untouched).
-    Raises BadAudio on NaN or infinite samples and on other suffixes.
-    """
-    path = Path(path)
-    formats = {".wav": "WAV", ".flac": "FLAC"}
-    if path.suffix.lower() not in formats:
-        raise BadAudio(f"{path}: sounds are written as .wav or .flac, not as {path.suffix or 'a file without suffix'}")
-    if not np.isfinite(wav).all():
-        raise BadAudio(f"{path}: not written, {int((~np.isfinite(wav)).sum())} samples are NaN or infinite")
-    peak = float(np.abs(wav).max(initial=0.0))
-    gain = min(1.0, _PEAK_LIMIT / peak) if peak else 1.0
-    if gain < 1.0:
-        log.warning(
-            "%s: peak %.3f is too loud for the file, turned down by %.1f dB",
-            path,
-            peak,
-            -20 * math.log10(gain),
-        )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        soundfile.write(beside, wav * gain, sample_rate, format=formats[path.suffix.lower()], subtype="PCM_16")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return gain
-
-
-def loudness(wav: Float[np.ndarray, "N"], sample_rate: int) -> float:
+def loudness(wav: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"], sample_rate: int) -> float:
     """Integrated loudness in LUFS, ITU-R BS.1770-4; -inf where every block is below the gate of -70 LUFS.
 
     The standard's block lasts 0.4 s; a shorter sound is measured as one block of its own length.

@@ -73,8 +73,8 @@ def main(argv: list[str]) -> int:
 def _show_examples(console, info, config, args) -> None:
     import numpy as np
 
-    from ualm_jax.audio.io import write_wav
     from ualm_jax.audio.mel import SAMPLE_RATE
+    from ualm_jax.audio.write import write_sound
     from ualm_jax.codecs.xcodec.model import XCodec
     from ualm_jax.data.dataset.audio_input import from_flac, with_frames
     from ualm_jax.data.dataset.folder import open_records
@@ -96,11 +96,11 @@ def _show_examples(console, info, config, args) -> None:
                 said = tokenizer.decode(message.content.tolist())
             elif message.modality == Modality.AUDIO:
                 codec = codec or XCodec.from_directory(info.directory / "codec")
-                write_wav(path, codec.decode(message.content), codec.sample_rate)
+                write_sound(path, codec.decode(message.content), codec.sample_rate)
                 frames = len(message.content)
                 said = f"{frames / info.frame_rate:.2f} s of target audio, {frames} frames: {path}"
             else:
-                write_wav(path, from_flac(next(clips)), SAMPLE_RATE)
+                write_sound(path, from_flac(next(clips)), SAMPLE_RATE)
                 said = f"{message.content / SAMPLE_RATE:.2f} s of audio input: {path}"
             console.print(f"{message.role:>9} ", style="bold", end="")
             console.print(said, markup=False, highlight=False, soft_wrap=True)

@@ -95,7 +95,7 @@ def _read(path: pathlib.Path, asked: list) -> list[str]:
 
 
 def _export(folder: pathlib.Path, asked: list) -> None:
-    from ualm_jax.audio.io import write_wav
+    from ualm_jax.audio.write import write_sound
     from ualm_jax.evaluate.soundscript.benchmark import RATE
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _export(folder: pathlib.Path, asked: list) -> None:
         record = {"id": question.id, "turns": question.turns}
         if question.wav is not None:
             record["wav"] = f"{question.id}.wav"
-            write_wav(folder / record["wav"], question.wav, RATE)
+            write_sound(folder / record["wav"], question.wav, RATE)
         lines.append(json.dumps(record) + "\n")
     (folder / "questions.jsonl").write_text("".join(lines))
     print(f"{folder}: {len(asked)} questions")

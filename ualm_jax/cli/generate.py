@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
     import jax
 
-    from ualm_jax.audio.io import write_wav
+    from ualm_jax.audio.write import write_sound
     from ualm_jax.errors import UserError
     from ualm_jax.generate.sampling import SamplingParams
     from ualm_jax.generate.sound import caption_to_sound
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     )
     with jax.set_mesh(run.mesh):
         (wav,) = caption_to_sound(run.model, run.codec, run.tokenizer, [args.prompt], params, args.modality)
-    gain = write_wav(args.out, wav, run.codec.sample_rate)
+    gain = write_sound(args.out, wav, run.codec.sample_rate)
     turned_down = "" if gain == 1 else f", turned down to {gain:.3f} so as not to clip"
     print(f"{args.out}: {len(wav) / run.codec.sample_rate:.2f} s from step {run.step}{turned_down}")
     return 0

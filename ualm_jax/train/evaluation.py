@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ualm_jax.audio.io import write_wav
+from ualm_jax.audio.write import write_sound
 from ualm_jax.codecs.base import Codec
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.sound import caption_to_sound
@@ -75,7 +75,7 @@ class Sounds:
         self._directory.mkdir(exist_ok=True)
         for index, (prompt, wav) in enumerate(zip(self._prompts, wavs, strict=True)):
             path = self._directory / f"step_{step:07d}_{index}.wav"
-            write_wav(path, wav, self._codec.sample_rate)
+            write_sound(path, wav, self._codec.sample_rate)
             self._writer.sound(step, f"prompt_{index}", wav, self._codec.sample_rate)
             log.info("%s: %s", path, prompt)
 

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from helpers import golden_model
 
-from ualm_jax.audio.io import read_audio, write_wav
+from ualm_jax.audio.io import read_audio
+from ualm_jax.audio.write import write_sound
 from ualm_jax.cli.main import run
 from ualm_jax.data.raw.soundscript import Part, Plan, SoundScript2, render
 from ualm_jax.data.raw.soundscript.invent import realise
@@ -162,7 +163,7 @@ def folder(few, tmp_path_factory):
     """A system that makes three quarters right: one in four sounds is the wrong way round, one is missing."""
     path = tmp_path_factory.mktemp("system")
     for index, item in enumerate(few[1:]):
-        write_wav(path / f"{item.id}.wav", item.sound()[:: -1 if index % 4 == 0 else 1], 16000)
+        write_sound(path / f"{item.id}.wav", item.sound()[:: -1 if index % 4 == 0 else 1], 16000)
     return path
 
 

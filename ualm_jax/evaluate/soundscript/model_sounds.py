@@ -8,7 +8,8 @@ import numpy as np
 import soxr
 from jaxtyping import Float32
 
-from ualm_jax.audio.io import read_audio, write_wav
+from ualm_jax.audio.io import read_audio
+from ualm_jax.audio.write import write_sound
 from ualm_jax.codecs.base import Codec
 from ualm_jax.evaluate.soundscript.benchmark import RATE, Item
 from ualm_jax.generate.sampling import SamplingParams
@@ -39,7 +40,7 @@ def from_model(
             captions = [item.caption for item in batch]
             seeded = dataclasses.replace(params, seed=params.seed + start)
             for path, wav in zip(paths, caption_to_sound(model, codec, tokenizer, captions, seeded), strict=True):
-                write_wav(path, wav, codec.sample_rate)
+                write_sound(path, wav, codec.sample_rate)
         for path in paths:
             yield read_audio(path, sample_rate=RATE)
 
