@@ -15,7 +15,7 @@ from ualm_jax.generate.sound import caption_to_sound
 from ualm_jax.tokens.tokenizer import Tokenizer
 from ualm_jax.train.batches import Batches
 from ualm_jax.train.metrics import MetricWriter
-from ualm_jax.train.objectives import Sums, values
+from ualm_jax.train.objectives import Objective, Sums, values
 from ualm_jax.train.report import flat
 
 log = logging.getLogger(__name__)
@@ -24,20 +24,27 @@ log = logging.getLogger(__name__)
 class HeldOut:
     """What an objective measures on held-out data, the same batches every time.
 
-    batches: only this evaluator reads them. count: how many are read. eval_step: (state, batch) to an objective's sums.
+    batches: only this evaluator reads them. count: how many are read.
+    eval_step: (state, batch) to the objective's sums.
     """
 
     def __init__(
-        self, every: int, batches: Batches, count: int, eval_step: Callable[[Any, Any], Sums], writer: MetricWriter
+        self,
+        every: int,
+        batches: Batches,
+        count: int,
+        objective: Objective,
+        eval_step: Callable[[Any, Any], Sums],
+        writer: MetricWriter,
     ):
         self.every, self._batches, self._count = every, batches, count
-        self._eval_step, self._writer = eval_step, writer
+        self._objective, self._eval_step, self._writer = objective, eval_step, writer
         self._start = batches.get_state()
 
     def run(self, step: int, state: Any) -> None:
         self._batches.set_state(self._start)
         sums = [self._eval_step(state, next(self._batches)[0]) for _ in range(self._count)]
-        metrics = jax.device_get(values(jax.tree.map(lambda *parts: sum(parts), *sums)))
+        metrics = jax.device_get(values(self._objective, jax.tree.map(lambda *parts: sum(parts), *sums)))
         scalars = {f"eval/{name}": value for name, value in flat(metrics).items()}
         self._writer.scalars(step, scalars)
         log.info("evaluated at step %d: loss %.4f", step, scalars["eval/loss"])

@@ -266,6 +266,7 @@ def _evaluators(
                 wanted.every,
                 batches,
                 wanted.batches,
+                next_token,
                 lambda state, batch: eval_step(state.params, batch, constants),
                 writer,
             )

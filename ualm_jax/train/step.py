@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from ualm_jax.models.params import cast_floats
-from ualm_jax.train.objectives import Objective, Sums, values
+from ualm_jax.train.objectives import Objective, Sums, denominator, numerator, values
 from ualm_jax.train.precision import apply_updates
 
 CONSTANTS = nnx.State({})
@@ -52,16 +52,19 @@ def make_train_step(
 
     structure: of the model, `nnx.merge(structure, params, constants)`. constants: arrays of it that no state holds.
     The batch is a pytree whose leaves have a leading axis of microbatches, [A, B, ...]. Their sums and gradients are
-    added up and divided once by the count of all of them, so that A microbatches equal one batch of A times the rows.
+    added up and divided once by the count of all of them, so that A microbatches equal one batch of A times the rows,
+    however many means the loss is made of.
     """
 
-    def loss(params: nnx.State, constants: nnx.State, microbatch: Any) -> tuple[Array, Sums]:
-        sums = objective(nnx.merge(structure, params, constants), microbatch)
-        return sums["loss"].total, sums
-
     def step(state: TrainState, batch: Any, constants: nnx.State = CONSTANTS) -> tuple[TrainState, dict[str, Array]]:
+        counts = jax.tree.map(lambda count: jnp.sum(count, axis=0), jax.lax.map(objective.counts, batch))
+
+        def loss(params: nnx.State, microbatch: Any) -> tuple[Array, Sums]:
+            sums = objective(nnx.merge(structure, params, constants), microbatch)
+            return numerator(objective, sums, counts), sums
+
         def gradients(microbatch: Any) -> tuple[nnx.State, Sums]:
-            return jax.grad(loss, has_aux=True)(state.params, constants, microbatch)
+            return jax.grad(loss, has_aux=True)(state.params, microbatch)
 
         def add(total, microbatch):
             grads, sums = gradients(microbatch)
@@ -74,11 +77,11 @@ def make_train_step(
             zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params)
             zero_sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradients, first)[1])
             (grads, sums), _ = jax.lax.scan(add, (zero_grads, zero_sums), batch)
-        count = jnp.maximum(sums["loss"].count, 1)
+        count = denominator(objective, counts)
         grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates, state.step)
-        metrics = values(sums) | {
+        metrics = values(objective, sums) | {
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),
             "update_norm": optax.tree.norm(updates),
