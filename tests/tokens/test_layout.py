@@ -139,3 +139,33 @@ def test_content_that_does_not_fit_is_refused():
         build_grid([Message(Role.ASSISTANT, Modality.AUDIO, np.full((2, 8), 32, np.int32))], VOCABULARY)
     with pytest.raises(ValueError, match="at least one message"):
         build_grid([], VOCABULARY)
+
+
+def _said(role, content, **learn) -> Message:
+    modality = Modality.TEXT if np.ndim(content) == 1 else Modality.AUDIO
+    return Message(role, modality, np.array(content, np.int32), **learn)
+
+
+def test_what_is_learnt_is_said_by_the_message_and_changes_no_token():
+    """Reflection: a first attempt and its critique are read, the second attempt is learnt."""
+    attempt, critique, second = np.full((3, 8), 5), [7, 8], np.full((2, 8), 9)
+    turns = [(Role.USER, [1, 2]), (Role.ASSISTANT, attempt), (Role.ASSISTANT, critique), (Role.ASSISTANT, second)]
+    usual = build_grid([_said(*turn) for turn in turns], VOCABULARY)
+    learn = [True, False, False, None]
+    grid = build_grid([_said(*turn, learn=one) for turn, one in zip(turns, learn, strict=True)], VOCABULARY)
+    np.testing.assert_array_equal(grid.tokens, usual.tokens)
+    lengths = [1, 3 + 2, 3 + 3 + 7, 3 + 2, 3 + 2 + 7]
+    weights = np.split(grid.loss_weights, np.cumsum(lengths))
+    assert not weights[0].any() and not weights[2].any() and not weights[3].any()
+    assert (weights[1][:, 0] == 1).all() and not weights[1][:, 1:].any()
+    np.testing.assert_array_equal(weights[4], usual.loss_weights[-12:])
+
+
+def test_only_sound_that_is_learnt_is_made_without_its_condition():
+    turns = [_said(Role.USER, [1]), _said(Role.ASSISTANT, np.full((3, 8), 5), learn=False)]
+    turns.append(_said(Role.ASSISTANT, np.full((2, 8), 9)))
+    for seed in range(5):
+        grid = drop_condition(turns, VOCABULARY, probability=1.0, rng=np.random.default_rng(seed))
+        np.testing.assert_array_equal(grid.tokens, build_grid(turns, VOCABULARY, only_segment=2).tokens)
+    untouched = drop_condition(turns[:2], VOCABULARY, probability=1.0, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(untouched.tokens, build_grid(turns[:2], VOCABULARY).tokens)

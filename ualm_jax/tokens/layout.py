@@ -1,9 +1,9 @@
 """The chat layout: messages to a token grid with loss weights.
 
 `<bos>`, then for each message `[role][modality][content][eot | eos]`; `eot` when the next message has the
-same role. Special tokens and text stand in stream 0, the other streams hold 0 there. Everything an
-assistant message holds is learnt: special tokens and text with weight 1, each of the S tokens of an audio
-frame with 1/S.
+same role. Special tokens and text stand in stream 0, the other streams hold 0 there. Everything that a message to be
+learnt (`Message.learn`, by default the assistant's) holds is a target: special tokens and text with weight 1, each of
+the S tokens of an audio frame with 1/S.
 Layout and weights are the reference's (`ualm_job.py`, `preprocessing` and `_apply_cfg`).
 """
 
@@ -59,14 +59,10 @@ def drop_condition(
 ) -> TokenGrid:
     """`build_grid` with classifier-free-guidance dropout.
 
-    With `probability` one audio message of the assistant, chosen evenly, is kept with its role, modality
+    With `probability` one audio message that is learnt, chosen evenly, is kept with its role, modality
     and end token; all that stands around it is dropped. A conversation without such audio is not touched.
     """
-    audio = [
-        index
-        for index, message in enumerate(messages)
-        if message.role == Role.ASSISTANT and message.modality == Modality.AUDIO
-    ]
+    audio = [index for index, message in enumerate(messages) if message.learn and message.modality == Modality.AUDIO]
     # Both numbers are always drawn, so that the stream of random numbers does not depend on the content.
     dropped, choice = rng.random(2)
     if not audio or dropped >= probability:
@@ -102,7 +98,7 @@ def _segment(message: Message, end: int, vocabulary: Vocabulary) -> tuple[np.nda
     role = SPECIAL_TOKENS.index(message.role.value)
     marks = [_special(token, vocabulary) for token in (role, modality, end)]
     tokens = np.concatenate([marks[0], marks[1], content, marks[2]])
-    if message.role != Role.ASSISTANT:
+    if not message.learn:
         return tokens, np.zeros(tokens.shape, np.float32)
     mark_weight = (marks[0] != 0).astype(np.float32)
     return tokens, np.concatenate([mark_weight, mark_weight, content_weight, mark_weight])

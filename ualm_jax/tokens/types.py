@@ -26,13 +26,20 @@ class Modality(enum.StrEnum):
 class Message:
     """One turn, or one part of a turn, in one modality. A conversation is a tuple of them.
 
-    `audio_tag` is the special token that announces discrete audio: "audio", or "speech" for spoken output.
+    audio_tag: the special token that announces discrete audio: "audio", or "speech" for spoken output.
+    learn: whether its tokens are targets of the loss, its role, modality and end among them. By default those of the
+        assistant are; what it said first and took back, or all its turns but the last, may be read only.
     """
 
     role: Role
     modality: Modality
     content: np.ndarray | int
     audio_tag: str = "audio"
+    learn: bool | None = None
+
+    def __post_init__(self):
+        if self.learn is None:
+            object.__setattr__(self, "learn", self.role == Role.ASSISTANT)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ def codes(num_codebooks):
 
 def messages(num_codebooks):
     return st.one_of(
-        st.builds(Message, st.sampled_from(Role), st.just(Modality.TEXT), ids, tags),
-        st.builds(Message, st.sampled_from(Role), st.just(Modality.AUDIO), codes(num_codebooks), tags),
+        st.builds(Message, st.sampled_from(Role), st.just(Modality.TEXT), ids, tags, st.none() | st.booleans()),
+        st.builds(Message, st.sampled_from(Role), st.just(Modality.AUDIO), codes(num_codebooks), tags, st.booleans()),
         st.builds(Message, st.sampled_from(Role), st.just(Modality.CLIP), st.integers(0, 1000), tags),
     )
 
@@ -54,6 +54,7 @@ def test_any_record_comes_back_exactly(data, num_codebooks):
     assert len(back.messages) == len(record.messages)
     for got, want in zip(back.messages, record.messages, strict=True):
         assert (got.role, got.modality, got.audio_tag) == (want.role, want.modality, want.audio_tag)
+        assert got.learn is want.learn
         np.testing.assert_array_equal(got.content, want.content)
         assert getattr(got.content, "dtype", None) == getattr(want.content, "dtype", None)
 
@@ -66,3 +67,12 @@ def test_the_bytes_are_a_plain_example_with_named_columns():
     assert columns["id"].bytes_list.value == [b"a1"]
     assert columns["text"].int64_list.value == [5, 0, 7]
     assert columns["scene"].bytes_list.value == [b'{"events": [1]}']
+
+
+def test_a_record_that_does_not_say_what_is_learnt_is_learnt_where_the_assistant_speaks():
+    texts = [Message(role, Modality.TEXT, np.array([1], np.int32), learn=False) for role in Role]
+    example = tf_example_pb2.Example.FromString(to_bytes(Record("a", "b", tuple(texts), "", None, length=9), 8))
+    assert [message.learn for message in from_bytes(example.SerializeToString(), 8).messages] == [False] * 3
+    del example.features.feature["learn"]  # as datasets were written before
+    messages = from_bytes(example.SerializeToString(), 8).messages
+    assert {message.role for message in messages if message.learn} == {Role.ASSISTANT}

@@ -119,6 +119,10 @@ def test_speech_is_announced_as_such(folder):
     assert tags == ["audio", "audio", "audio", "audio", "speech"]
 
 
+def _said(role, modality="text", **learn) -> dict:
+    return {"role": role, "modality": modality, "content": "a.wav"} | learn
+
+
 WRONG = [
     ("text", "{", "line 2: not valid JSON"),
     ("text", "[1]", "line 2: expected a JSON object, found list"),
@@ -142,8 +146,26 @@ WRONG = [
     ("generation", GENERATION | {"caption": 3}, "'caption' must be a text"),
     ("generation", GENERATION | {"location": "../a.wav"}, "leads out of"),
     ("dialogue", {"messages": [["user", "text"]]}, r"message 1 must be \[role, modality, content\]"),
+    (
+        "dialogue",
+        {"messages": [_said("user"), _said("assistant", learn=1)]},
+        "message 2: 'learn' must be true or false",
+    ),
+    ("dialogue", {"messages": [_said("user"), _said("assistant", learn=False)]}, "no message is learnt"),
+    ("dialogue", {"messages": [_said("user", modality="audio", learn=True)]}, "sound of the user is heard, not made"),
     ("dialogue", {"messages": [["user", "video", "x"]]}, "message 1: the modality must be text, audio or speech"),
 ]
+
+
+def test_a_message_says_itself_whether_it_is_learnt(folder):
+    turns = [_said("user"), _said("assistant", "audio", learn=False), ["assistant", "speech", "a.wav"]]
+    record = {"messages": [*turns, _said("user", learn=True), _said("assistant")]}
+    conversation = source_of(folder, "dialogue", record)[0]
+    assert [message.learn for message in conversation.messages] == [None, False, None, True, None]
+    assert not conversation.unused
+    chat = [{"role": "assistant", "content": "Hm?", "learn": False}, {"role": "user", "content": "So?"}]
+    messages = source_of(folder, "text", {"input": chat, "output": "Yes."})[0].messages
+    assert [message.learn for message in messages] == [False, None, None]
 
 
 @pytest.mark.parametrize("format, record, message", WRONG)

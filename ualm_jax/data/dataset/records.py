@@ -59,6 +59,7 @@ def record_features(num_codebooks: int | None) -> Any:
             "modalities": features.Sequence(features.Text()),
             "audio_tags": features.Sequence(features.Text()),
             "lengths": features.Tensor(shape=(None,), dtype=np.int32),
+            "learn": features.Tensor(shape=(None,), dtype=np.int32, doc="1 for messages that are learnt, else 0"),
             "text": features.Tensor(shape=(None,), dtype=np.int32),
             "clips": features.Sequence(features.Text(), doc="FLAC files"),
         }
@@ -88,6 +89,7 @@ def to_bytes(record: Record, num_codebooks: int | None) -> bytes:
             "modalities": [message.modality.value for message in record.messages],
             "audio_tags": [message.audio_tag for message in record.messages],
             "lengths": np.array(lengths, np.int32),
+            "learn": np.array([message.learn for message in record.messages], np.int32),
             "text": np.concatenate(text).astype(np.int32),
             "clips": list(record.clips),
         }
@@ -111,8 +113,11 @@ def from_bytes(data: bytes, num_codebooks: int | None) -> Record:
     text = integers("text")
     codes = None if num_codebooks is None else integers("codes").reshape(-1, num_codebooks)
     messages = []
-    parts = texts("roles"), texts("modalities"), texts("audio_tags"), integers("lengths").tolist()
-    for role, modality, tag, length in zip(*parts, strict=True):
+    roles = texts("roles")
+    # Older datasets do not say what is learnt: it is what the assistant says.
+    learn = map(bool, integers("learn")) if "learn" in columns else [None] * len(roles)
+    parts = roles, texts("modalities"), texts("audio_tags"), integers("lengths").tolist(), learn
+    for role, modality, tag, length, learnt in zip(*parts, strict=True):
         modality = Modality(modality)
         if modality == Modality.TEXT:
             content, text = text[:length], text[length:]
@@ -120,7 +125,7 @@ def from_bytes(data: bytes, num_codebooks: int | None) -> Record:
             content, codes = codes[:length], codes[length:]
         else:
             content = length
-        messages.append(Message(Role(role), modality, content, tag))
+        messages.append(Message(Role(role), modality, content, tag, learnt))
     (scene,) = texts("scene")
     return Record(
         id=texts("id")[0],

@@ -86,7 +86,7 @@ class RawReader:
                 clips.append(to_flac(content))
                 heard.append(len(content))
                 content, in_grid = len(content), 0  # encoder frames are counted when a front end is known
-            messages.append(Message(message.role, message.modality, content, message.audio_tag))
+            messages.append(Message(message.role, message.modality, content, message.audio_tag, message.learn))
             frames.append(dataclasses.replace(messages[-1], content=in_grid))
         record = Record(
             id=ready.raw.id,

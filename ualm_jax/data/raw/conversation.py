@@ -37,12 +37,13 @@ class Waveform:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RawMessage:
-    """A turn, or a part of one, in one modality. content: a text, or the sound. audio_tag: see tokens.Message."""
+    """A turn, or a part of one, in one modality. content: a text, or the sound. The rest: see tokens.Message."""
 
     role: Role
     modality: Modality
     content: str | Any
     audio_tag: str = "audio"
+    learn: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,9 +79,9 @@ class ConversationSource(Protocol):
         ...
 
 
-def sound_message(role: Role, sound: Sound, audio_tag: str = "audio") -> RawMessage:
+def sound_message(role: Role, sound: Sound, audio_tag: str = "audio", learn: bool | None = None) -> RawMessage:
     """The assistant's sounds are target audio and become codes; those of others are audio input and stay sound."""
-    return RawMessage(role, Modality.AUDIO if role == Role.ASSISTANT else Modality.CLIP, sound, audio_tag)
+    return RawMessage(role, Modality.AUDIO if role == Role.ASSISTANT else Modality.CLIP, sound, audio_tag, learn)
 
 
 class CaptionedConversations:

@@ -1,10 +1,12 @@
 """The published raw formats, and free dialogues: one JSON record to one conversation.
 
-text           {"input": [{"role": "user", "content": "..."}, ...], "output": "..."}
+text           {"input": [{"role": "user", "content": "..."}, ...], "output": "..."}; a turn may have "learn", too
 understanding  {"id": "...", "sound": "a.wav", "start_time": 0.0, "end_time": 10.0, "duration": 10.0,
                 "conversations": [{"from": "human", "value": "<sound>\\nWhat is it?"}, {"from": "gpt", "value": "..."}]}
 generation     {"location": "a.wav", "start_time": 0.0, "end_time": 10.0, "duration": 10.0, "caption": "..."}
-dialogue       {"messages": [["user", "text", "..."], ["assistant", "audio", "b.wav"], ...]}
+dialogue       {"messages": [["user", "text", "..."], ["assistant", "audio", "b.wav"], ...]}, or for a message
+               {"role": "assistant", "modality": "audio", "content": "b.wav", "learn": false}: read, but no target;
+               by default those of the assistant are learnt
 
 A record may have an "id"; else it is named after file and line. Segments are in seconds and have other spellings, too
 (segment.py). A text is kept as it is written, but for the space next to a <sound> and around a caption. Other fields
@@ -36,13 +38,14 @@ _Speaker = Literal["human", "user", "gpt", "assistant", "system"]
 _ENTRIES = {  # how messages call the entries of lists
     "input": ("'input' turn {}", "an object"),
     "conversations": ("'conversations' turn {}", "an object"),
-    "messages": ("message {}", "[role, modality, content]"),
+    "messages": ("message {}", "[role, modality, content] or an object of these"),
 }
 
 
 class _TextTurn(Fields):
     role: _Speaker
     content: Text
+    learn: bool | None = None
 
 
 class _Text(Fields):
@@ -69,6 +72,7 @@ class _Message(Fields):
     role: _Speaker
     modality: Any
     content: Text
+    learn: bool | None = None
 
 
 def _with_names(message: Any) -> Any:
@@ -97,7 +101,7 @@ class _Place:
 
 def _text(record: _Text, place: _Place) -> Iterable[RawMessage]:
     for turn in record.input:
-        yield RawMessage(_SPEAKERS[turn.role], Modality.TEXT, turn.content)
+        yield RawMessage(_SPEAKERS[turn.role], Modality.TEXT, turn.content, learn=turn.learn)
     yield RawMessage(Role.ASSISTANT, Modality.TEXT, record.output)
 
 
@@ -136,11 +140,19 @@ def _dialogue(record: _Dialogue, place: _Place) -> Iterable[RawMessage]:
     for number, message in enumerate(record.messages, start=1):
         role, modality = _SPEAKERS[message.role], message.modality
         if modality == "text":
-            yield RawMessage(role, Modality.TEXT, message.content)
-        elif modality in ("audio", "speech"):
-            yield sound_message(role, place.sound(message.content), modality)
-        else:
+            yield RawMessage(role, Modality.TEXT, message.content, learn=message.learn)
+        elif modality not in ("audio", "speech"):
             raise place.fail(f"message {number}: the modality must be text, audio or speech, found {modality!r}")
+        elif message.learn and role != Role.ASSISTANT:
+            raise place.fail(f"message {number}: sound of the {role} is heard, not made, so it can not be learnt")
+        else:
+            yield sound_message(role, place.sound(message.content), modality, message.learn)
+    if any(message.learn is False for message in record.messages) and not any(map(_is_learnt, record.messages)):
+        raise place.fail("no message is learnt; say 'learn': true in one of them, or leave the record out")
+
+
+def _is_learnt(message: _Message) -> bool:
+    return _SPEAKERS[message.role] == Role.ASSISTANT if message.learn is None else message.learn
 
 
 FORMATS: dict[str, tuple[type[Fields], Callable[[Any, _Place], Iterable[RawMessage]]]] = {

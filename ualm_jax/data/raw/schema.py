@@ -19,6 +19,7 @@ _EXPECTED = {  # by pydantic's kinds of error
     **dict.fromkeys(("string_type", "string_too_short", "string_pattern_mismatch", "string_unicode"), _TEXT),
     **dict.fromkeys(("float_type", "finite_number", "greater_than_equal", "less_than"), _SECONDS),
     **dict.fromkeys(("list_type", "too_short"), _LIST),
+    "bool_type": "true or false",
 }
 
 
