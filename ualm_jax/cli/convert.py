@@ -3,7 +3,6 @@
 import argparse
 import pathlib
 import resource
-import sys
 import time
 
 from ualm_jax.cli.arguments import Parser, input_directory, integer, local_path, number, output_directory
@@ -206,40 +205,21 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _timed(out: pathlib.Path, convert) -> int:
     """Runs `convert` under a progress bar, then says how much came how fast, and what memory it took."""
+    from rich.console import Console
+
+    from ualm_jax.progress import Bar
+
     start = time.perf_counter()
-    with _Progress() as progress:
-        size = convert(progress)
+    with Bar(out.name, _gigabytes, 0, console=Console(stderr=True)) as bar:
+        size = convert(lambda done, total: bar.update(done, total=total))
     seconds = time.perf_counter() - start
     size, peak = size / 1e9, _peak_memory() / 1e9
     print(f"{out}: {size:.3f} GB in {seconds:.1f} s ({size / seconds:.2f} GB/s), peak memory {peak:.2f} GB")
     return 0
 
 
-class _Progress:
-    """A bar on a terminal, a line every ten seconds elsewhere. Called with bytes done and bytes in all."""
-
-    def __init__(self):
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-        console = Console(stderr=True)
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-        self._said = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-        if self._bar.disable and time.monotonic() - self._said > 10:
-            self._said = time.monotonic()
-            print(f"{done / 1e9:.2f} of {total / 1e9:.2f} GB", file=sys.stderr, flush=True)
+def _gigabytes(done: int, total: int) -> str:
+    return f"{done / 1e9:.2f} of {total / 1e9:.2f} GB" if total else ""
 
 
 def _peak_memory() -> int:

@@ -1,4 +1,4 @@
-"""What a loop says of its steps: a line on the console and metrics, read one step late."""
+"""What a loop says of its steps, read one step late: metrics, lines, and a bar where there is a terminal."""
 
 import collections
 import logging
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ualm_jax.errors import UserError
+from ualm_jax.progress import Bar
 from ualm_jax.train.metrics import MetricWriter, Throughput, format_eta
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Reporter:
         self._shown, self._rates, self._derive = tuple(shown), rates, derive
         self.clock = Throughput()
         self._compiled = False
+        self._bar: Bar | None = None  # from the first step on
         self._pending: collections.deque = collections.deque()
 
     def add(
@@ -58,7 +60,17 @@ class Reporter:
             self._report(*self._pending.popleft())
 
     def close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__()
         self._writer.close()
+
+    def _show(self, step: int, note: str) -> None:
+        if jax.process_index() != 0:
+            return
+        if self._bar is None:
+            self._bar = Bar("training", "step {} of {}".format, self._steps, done=step - 1, interval=None)
+            self._bar.__enter__()
+        self._bar.update(step, note)
 
     def _report(self, step: int, metrics: dict[str, jax.Array], record_names, progress: dict[str, float]) -> None:
         values: Metrics = jax.device_get(metrics)
@@ -73,11 +85,13 @@ class Reporter:
         else:  # the first step is mostly compilation and says nothing of the others
             self._compiled = True
             self.clock.restart()
+        scalars = flat(values)
+        self._show(step, " ".join(f"{name} {scalars[name]:.4g}" for name in self._shown[:1]))
         if step % self._log_every and step != self._steps:
             return
         seconds, rates = self.clock.rates()
         timing = {"seconds_per_step": seconds, **rates} if seconds else {}
-        scalars = flat(values) | self._derive(step, values) | timing | progress
+        scalars |= self._derive(step, values) | timing | progress
         self._writer.scalars(step, scalars)
         words = [f"step {step}/{self._steps}"]
         words += [f"{name.replace('_', ' ')} {scalars[name]:.4g}" for name in self._shown]
