@@ -4,20 +4,50 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+_LOOK_EVERY = 1.0  # seconds; within them Python itself notices a worker that died between results
+
 
 def worker_pool(count: int, start: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
     """`count` new processes, each of which calls `start(*arguments)` before its first task.
 
     Ctrl-C and a scheduler's SIGTERM reach every process of a job; workers leave both to the process that started them,
-    and end with it, however it ends.
+    and end with it, however it ends. Where one of them is killed, every unfinished future has a BrokenProcessPool.
     """
-    return ProcessPoolExecutor(count, _Context(), initializer=_begin, initargs=(start, *arguments))
+    pool = ProcessPoolExecutor(count, _Context(), initializer=_begin, initargs=(start, *arguments))
+    threading.Thread(target=_watch, args=(weakref.ref(pool),), daemon=True).start()
+    return pool
+
+
+def _watch(pool: weakref.ref[ProcessPoolExecutor]) -> None:
+    """Ends a pool one of whose workers was killed halfway through sending a result.
+
+    Python's own thread is then in the middle of reading that result. It looks at nothing else, and the pipe stays open
+    since this process holds its other end (CPython 3.11 to 3.13, `concurrent.futures.process`).
+    """
+    while True:
+        before = _dead(pool())
+        time.sleep(_LOOK_EVERY)
+        if (there := pool()) is None or there._processes is None:  # collected, or shut down
+            return
+        if before and not there._shutdown_thread:
+            for worker in list(there._processes.values()):
+                worker.kill()
+            there._result_queue._writer.close()  # the last one that is open: the reader finds the end
+            return
+        del there
+
+
+def _dead(pool: ProcessPoolExecutor | None) -> bool:
+    processes = getattr(pool, "_processes", None) or {}
+    return any(each.exitcode is not None for each in list(processes.values()))
 
 
 class _Worker(SpawnProcess):

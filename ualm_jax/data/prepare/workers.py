@@ -30,8 +30,10 @@ def run_shards(job: ShardJob, shards: Sequence[int], workers: int, advance: Adva
         waiting = {pool.submit(_run, shard) for shard in shards}
         while waiting:
             done, waiting = wait(waiting, _LOOK_EVERY, FIRST_COMPLETED)
-            with counted.get_lock():
-                now = tuple(counted)
+            if not counted.get_lock().acquire(timeout=_LOOK_EVERY):
+                continue  # a worker was killed while it held the lock: the pool is about to say so
+            now = tuple(counted)
+            counted.get_lock().release()
             if now != told:
                 advance(int(now[0] - told[0]), now[1] - told[1])
                 told = now
