@@ -49,7 +49,6 @@ Count = Annotated[int, Bounds(at_least=1)]
 Natural = Annotated[int, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
 NotNegative = Annotated[float, Bounds(at_least=0)]
-Fraction = Annotated[float, Bounds(at_least=0, at_most=1)]
 
 
 def check_fields(config: Any, group: str) -> None:

@@ -63,21 +63,6 @@ def codebook_use(codes: Int[np.ndarray, "T Q"], size: int) -> tuple[Float[np.nda
     return (counts > 0).mean(1), 2.0**entropy
 
 
-def level_difference(wav: Float[np.ndarray, "N 2"], *, n_fft: int = 2048) -> Float[np.ndarray, "F T"]:
-    """How much louder the left channel is than the right in every bin, in dB, both floored at -100 dB of full scale."""
-    left, right = (_log_power(channel, n_fft) for channel in wav.T)
-    return 10 * (left - right)
-
-
-def level_difference_error(
-    made: Float[np.ndarray, "N 2"], wanted: Float[np.ndarray, "N 2"], *, n_fft: int = 2048
-) -> float:
-    """Mean absolute difference of `level_difference` in dB, weighted by the power that is wanted in each bin."""
-    weight = sum(10.0 ** _log_power(channel, n_fft) for channel in wanted.T)
-    difference = np.abs(level_difference(made, n_fft=n_fft) - level_difference(wanted, n_fft=n_fft))
-    return float(np.sum(weight * difference) / np.sum(weight))
-
-
 def _log_power(wav: np.ndarray, n_fft: int) -> np.ndarray:
     """log10 of power, 1 for a full-scale sine in its bin; [F, T]."""
     hann = np.hanning(n_fft + 1)[:-1]

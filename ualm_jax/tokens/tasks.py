@@ -1,11 +1,8 @@
 """The reference's named tasks as conversations (`task_conf_ualm.py`). A free dialogue is its own messages."""
 
 import dataclasses
-from collections.abc import Mapping
 
-import numpy as np
-
-from ualm_jax.tokens.types import Message, Modality, Role
+from ualm_jax.tokens.types import Role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,26 +27,3 @@ TASKS: dict[str, Task] = {
         ((Role.USER, "audio1"), (Role.USER, "text1"), (Role.ASSISTANT, "text2")),
     ),
 }
-
-
-def task_messages(task: str, entries: Mapping[str, np.ndarray | int]) -> tuple[Message, ...]:
-    """The conversation of a named task.
-
-    entries: content by entry name, as `Message.content` wants it: token ids for text, codes for audio the
-    assistant makes, a number of encoder frames for audio it hears. Raises ValueError for an unknown task, and
-    for a missing or superfluous entry.
-    """
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    turns = TASKS[task].turns
-    if set(entries) != {entry for _, entry in turns}:
-        wanted = ", ".join(sorted(entry for _, entry in turns))
-        raise ValueError(f"task {task} needs the entries {wanted}, got {', '.join(sorted(entries))}")
-    messages = []
-    for role, entry in turns:
-        if entry.startswith("text"):
-            modality = Modality.TEXT
-        else:
-            modality = Modality.AUDIO if role == Role.ASSISTANT else Modality.CLIP
-        messages.append(Message(role, modality, entries[entry], TASKS[task].audio_tag))
-    return tuple(messages)

@@ -1,14 +1,12 @@
 """A run's configuration: an ml-collections ConfigDict outside, frozen dataclasses that check themselves inside."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, Natural, check_fields
-from ualm_jax.mapping import from_mapping, renamed
-from ualm_jax.models.config import Architecture, Execution, split_model
+from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.optimizer import OptimizerConfig
 
@@ -101,11 +99,3 @@ class RunConfig:
         ):
             if size % parts:
                 raise UserError(f"{field} = {size} can not be split over mesh {axes} = {parts}; choose another mesh.")
-
-
-def read_run_config(values: Mapping[str, Any]) -> RunConfig:
-    """The content of a run's config.json, of this version or of 0.1, which had `execution` inside `model`."""
-    values = renamed(values)
-    if "execution" not in values and isinstance(values.get("model"), Mapping):
-        values["model"], values["execution"] = split_model(values["model"])
-    return from_mapping(RunConfig, values)

@@ -1,10 +1,8 @@
 """Waveforms to cut crops from: sounds of a folder, of a prepared dataset, or generated ones held in memory."""
 
 import dataclasses
-import io
 import logging
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -115,43 +113,6 @@ class FolderClips:
     def fingerprint(self) -> Any:
         files = [(str(path.relative_to(self.folder)), rate, frames) for path, rate, frames in self._files]
         return {"kind": "folder", "sample_rate": self.sample_rate, "channels": self.channels, "files": files}
-
-
-class RecordClips:
-    """Sounds stored as sound files in the records of a dataset.
-
-    clips: bytes of the sound file of clip i, on demand. shapes: (rate, frames) of each, known beforehand.
-    """
-
-    channels = 1
-
-    def __init__(
-        self,
-        clips: Callable[[int], bytes],
-        shapes: Sequence[tuple[int, int]],
-        sample_rate: int,
-        origin: str,
-        scale: float = 1.0,
-    ):
-        self.sample_rate, self._clips, self._shapes, self._origin, self._scale = (
-            sample_rate,
-            clips,
-            shapes,
-            origin,
-            scale,
-        )
-        self.lengths = np.array([frames * sample_rate // rate for rate, frames in shapes], np.int64)
-
-    def read(self, index: int, start: int, stop: int) -> Float32[np.ndarray, "N C"]:
-        rate, frames = self._shapes[index]
-        file = io.BytesIO(self._clips(index))
-        return _mixed(_read_part(file, self.name(index), rate, frames, self.sample_rate, start, stop), 1) * self._scale
-
-    def name(self, index: int) -> str:
-        return f"{self._origin} clip {index}"
-
-    def fingerprint(self) -> Any:
-        return {"kind": "records", "origin": self._origin, "sample_rate": self.sample_rate}
 
 
 def render_clips(source: Any, count: int, workers: int) -> MemoryClips:

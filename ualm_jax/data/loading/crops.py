@@ -1,7 +1,6 @@
 """Batches of crops of waveforms: batch i is a function of the seed, i and the clips alone."""
 
 import collections
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -98,12 +97,3 @@ class Crops:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-
-
-def first_seconds(clips: Clips, count: int, samples: int) -> Float32[np.ndarray, "M N C"]:
-    """The beginnings of the first clips, filled up with silence: fixed sounds to measure with."""
-    found = []
-    for index in itertools.islice(range(len(clips.lengths)), count):
-        part = clips.read(index, 0, min(samples, int(clips.lengths[index])))
-        found.append(np.pad(part, ((0, samples - len(part)), (0, 0))))
-    return np.stack(found)
