@@ -8,33 +8,29 @@ import os
 import pathlib
 
 import jax
-from jax.sharding import Mesh
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AudioEncoder
+from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.models.config import Architecture
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
+from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.opener import open_weights
 
+_WINDOW = 2048  # positions: 40 s of audio and a prompt
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Pretrained:
-    """What a path held; parts that it lacks are None. Arrays of model and encoder lie on `mesh`.
+
+@dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
+class Pretrained(Pipeline):
+    """What a path held, and what can be made with it; parts that it lacks are None. Arrays lie on `mesh`.
 
     step: optimiser steps behind the weights of a run, 0 for others.
     """
 
     path: pathlib.Path
-    mesh: Mesh
     step: int = 0
-    model: UALM | None = None
-    codec: XCodec | None = None
-    encoder: AudioEncoder | None = None
-    tokenizer: Tokenizer | None = None
 
     @property
     def architecture(self) -> Architecture | None:
@@ -57,12 +53,25 @@ class Pretrained:
         return f"<{self.path}{at}: {', '.join(filter(None, said.values()))}>"
 
 
-def load(path: str | os.PathLike, *, step: int | None = None) -> Pretrained:
+def load(
+    path: str | os.PathLike,
+    *,
+    step: int | None = None,
+    int8: bool = False,
+    slots: int = 8,
+    window: int | None = None,
+) -> Pretrained:
     """Model, codec, encoder and tokenizer from a run, a converted checkpoint or a Hugging Face folder.
+
+        model = ualm_jax.load("runs/tiny")
+        clips = model.generate(["two beeps, then a drum"], seconds=4, cfg_scale=3.0, seed=0)
+        clips[0].save("out.wav")
 
     path: the --workdir of a run; what `ualm convert` made; or a local folder of Qwen2 (extended by random rows for
         special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio Flamingo 3 as Hugging Face stores it.
     step: the checkpoint of a run, by default its newest.
+    int8: layers with 8-bit weights: half the memory, less exact.
+    slots, window: see `Pipeline`; the window is by default what the model was trained with, 2048 at most.
 
     Arrays are laid out on the current mesh (`jax.set_mesh`), or on this process's first device where none is set.
     Raises UserError where `path` is none of these, or damaged.
@@ -79,12 +88,19 @@ def load(path: str | os.PathLike, *, step: int | None = None) -> Pretrained:
             f"{parts['encoder']}: its features are {encoder.output_width} wide, but the model beside it has "
             f"feature_width {weights.architecture.feature_width}; they do not belong together."
         )
+    if int8 and model is not None:
+        with jax.set_mesh(mesh):
+            model = with_int8_layers(model)
+    trained = weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW)
     return Pretrained(
-        weights.path,
-        mesh,
-        weights.step,
-        model,
-        XCodec.from_directory(parts["codec"]) if "codec" in parts else None,
-        encoder,
-        load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
+        path=weights.path,
+        mesh=mesh,
+        step=weights.step,
+        model=model,
+        codec=XCodec.from_directory(parts["codec"]) if "codec" in parts else None,
+        encoder=encoder,
+        tokenizer=load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
+        slots=slots,
+        window=min(trained, _WINDOW) if window is None else window,
+        made_by={"path": str(weights.path), "step": weights.step},
     )

@@ -115,7 +115,12 @@ class Engine:
                 job.take(chunk.tokens[slot, made], chunk.logprobs[slot, made])
                 if not chunk.live[slot] or job.over:
                     over += [slot] if chunk.live[slot] else []
-                    self._finish(slot)
+                    if job.goes_on:
+                        self._seats.free(self._running.pop(slot).seat, keep=False)
+                        job.slide(self.capacity)
+                        self._queue.appendleft(job)
+                    else:
+                        self._finish(slot)
             self._stop(over)
 
     def cancel(self, job: Job) -> None:

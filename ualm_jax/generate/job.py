@@ -1,5 +1,6 @@
 """A request on its way through an engine."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from ualm_jax.generate.request import Generated, Request, finish
 from ualm_jax.generate.seats import Place, Seat
 from ualm_jax.generate.slots import Settings
 from ualm_jax.tokens.types import TokenGrid
-from ualm_jax.tokens.vocabulary import SPECIAL_TOKENS, Vocabulary
+from ualm_jax.tokens.vocabulary import EOS, EOT, SPECIAL_TOKENS, Vocabulary
 
 
 class Reading(NamedTuple):
@@ -26,10 +27,12 @@ class Reading(NamedTuple):
 
 class Job:
     """done: there is a result, or an error. modality: None until the model has chosen it. past: what can be followed,
-    where the request wants it kept."""
+    where the request wants it kept. asked: the request; `request` is that of what is left to do, once audio has slid.
+    """
 
     def __init__(self, request: Request, vocabulary: Vocabulary, past: Past | None):
-        self.request, self.vocabulary, self.past = request, vocabulary, past
+        self.asked = self.request = request
+        self.vocabulary, self.past = vocabulary, past
         self.modality = None if request.modality == "auto" else request.modality
         self.seat: Seat | None = None
         self.done = False
@@ -37,11 +40,12 @@ class Job:
         self._rows: list[np.ndarray] = []
         self._logprobs: list[np.ndarray] = []
         self._kept: int | None = None
+        self._forgotten = 0  # positions of the segment
 
     @property
     def rows(self) -> Int[np.ndarray, "n S"]:
         """Positions of the segment so far in unified ids, those it began with too."""
-        begun = self.request.begun
+        begun = self.asked.begun
         first = np.zeros((0, self.vocabulary.num_streams), np.int32) if begun is None else begun
         return np.concatenate([first, *self._rows])[: self._kept]
 
@@ -52,11 +56,15 @@ class Job:
         modalities = ("audio", "text") if self.modality is None else (self.modality,)
         for modality in modalities:
             least = 1 if modality == "text" else request.params.min_frames + self.vocabulary.num_codebooks
+            if request.slide:
+                least = min(least, 4 * self.vocabulary.num_codebooks)
             if self._length + least > capacity:
                 raise UserError(
                     f"The prompt takes {self._length} positions and its answer at least {least}, but there is room for "
                     f"{capacity}: make the prompt or the sound shorter."
                 )
+        if request.slide and request.begun is not None and len(request.begun) > (capacity - self._length) // 2:
+            self.slide(capacity)
 
     def readings(self, seat: Seat) -> list[Reading]:
         """What must be read before its first step, in the sequences of `seat`."""
@@ -81,6 +89,23 @@ class Job:
         limit = min(self.request.steps(self.modality, self.vocabulary), capacity - self._length)
         return self.request.settings(self.modality, limit, self.vocabulary)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its slot has ended for want of room alone."""
+        rows = self.rows
+        ended = len(rows) - self._forgotten >= self.request.steps(self.modality, self.vocabulary)
+        return self.request.slide and self.modality != "text" and not ended and rows[-1, 0] not in (EOS, EOT)
+
+    def slide(self, capacity: int) -> None:
+        """Forgets positions of the audio, so that the others fill half the room beside the prompt."""
+        rows, keep = self.rows, (capacity - self._length) // 2
+        start = len(rows) - keep
+        self.request = dataclasses.replace(self.asked, modality=self.modality or self.asked.modality)
+        self.request = self.request.slid(rows, start, self.vocabulary)
+        if self._rows:
+            self.request = dataclasses.replace(self.request, given=None)
+        self._forgotten = start
+
     def take(self, rows: Int[np.ndarray, "n S"], logprobs: Float[np.ndarray, "n S"]) -> None:
         """The next steps."""
         self._rows.append(rows)
@@ -99,7 +124,9 @@ class Job:
 
     def fed(self) -> tuple[Int[np.ndarray, "n S"], Int[np.ndarray, " n"]]:
         """Tokens and marks (see `Past`) of the positions that its sequence holds: all but the last one sampled."""
-        prompt, rows = self.request.prompt, self.rows
+        prompt, rows = self.request.prompt, self.rows[self._forgotten :]
+        if self._forgotten:
+            rows = np.concatenate([self.request.begun, rows[len(self.request.begun) :]])
         tokens = np.concatenate([prompt.tokens, _opening(self.modality, self.vocabulary), rows[: len(rows) - 1]])
         marks = marks_of(prompt, self.request.heard)
         return tokens, np.pad(marks, (0, len(tokens) - len(marks)))

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from ualm_jax.audio.mel import MelWindow
 from ualm_jax.errors import UserError
+from ualm_jax.generate import structure
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.slots import Settings
 from ualm_jax.tokens.delay import undelay
@@ -44,7 +45,8 @@ class Request:
     modality: "audio", "speech", "text", or "auto": the model chooses.
     negative: a prompt that guidance leads away from, in place of the empty one.
     begun: what the segment holds already, in unified ids; given: what is known of the positions after it, 0 for nothing
-        (`continuation.begin_with`). draws: noise that its seed has made before.
+        (of frames that are there as a whole, streams that lag behind). draws: noise that its seed has made before.
+    slide: audio that outgrows its sequence goes on with the later half of what it has, and its prompt.
     scored: log-probabilities are wanted. until: says of the text ids so far how many of them to keep, if the text is
         over, else None. keep: its past can be followed afterwards.
     """
@@ -57,6 +59,7 @@ class Request:
     begun: Int[np.ndarray, "n S"] | None = None
     given: Int[np.ndarray, "G S"] | None = None
     draws: int = 0
+    slide: bool = False
     scored: bool = False
     until: Callable[[Int[np.ndarray, " n"]], int | None] | None = None
     keep: bool = False
@@ -98,7 +101,9 @@ class Request:
         opening = SPECIAL_TOKENS.index(modality)
         first = np.zeros(S, np.int32)
         first[0] = opening
-        most = params.max_frames if params.reference_behaviour else min(params.max_frames, limit - S)
+        within = self.steps(modality, vocabulary) if self.slide else limit
+        most = params.max_frames if params.reference_behaviour else min(params.max_frames, within - S)
+        decided = () if self.begun is None else np.flatnonzero(self.begun[:, 0] == vocabulary.audio_pad(0))
         return Settings(
             opening=np.int32(opening),
             temperature=each("temperature", np.float32),
@@ -117,9 +122,22 @@ class Request:
             scored=np.bool_(self.scored),
             last=first if self.begun is None else self.begun[-1].astype(np.int32),
             step=np.int32(0 if self.begun is None else len(self.begun)),
+            frames=np.int32(decided[0] if len(decided) else structure.OPEN),
             given=known,
             draws=np.int32(self.draws),
         )
+
+    def slid(self, rows: Int[np.ndarray, "n S"], start: int, vocabulary: Vocabulary) -> "Request":
+        """The request of the same audio, `rows` so far, without its positions before `start`: they are forgotten.
+
+        What is left looks like audio from its beginning on, with the corner of the delay structure.
+        """
+        rows = rows[start:].copy()
+        for stream in range(1, vocabulary.num_streams):
+            rows[:stream, stream] = vocabulary.audio_pad(stream)
+        bounds = {name: max(getattr(self.params, name) - start, 1) for name in ("min_frames", "max_frames")}
+        params = dataclasses.replace(self.params, **bounds)
+        return dataclasses.replace(self, params=params, begun=rows, draws=self.draws + start)
 
 
 def finish(

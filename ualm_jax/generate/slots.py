@@ -24,7 +24,8 @@ class Settings(NamedTuple):
     active: slots somebody wants. text: text instead of audio. cfg_scale: one number, or one per stream.
     enforce: audio keeps its delay structure. scored: log-probabilities are wanted.
     last: the tokens to read first, where that is not `opening`: of a segment that is continued. step: of the tokens to
-    sample first. given: of those and the next, what is known already; 0 for none. draws: noise the seed made before.
+    sample first. frames: T of its audio, `structure.OPEN` until stream 0 has decided it. given: of those and the next,
+    what is known already; 0 for none. draws: noise the seed made before.
     """
 
     opening: Int[Array, " B"]
@@ -44,6 +45,7 @@ class Settings(NamedTuple):
     scored: Bool[Array, " B"] | None = None
     last: Int[Array, "B S"] | None = None
     step: Int[Array, " B"] | None = None
+    frames: Int[Array, " B"] | None = None
     given: Int[Array, "B G S"] | None = None
     draws: Int[Array, " B"] | None = None
 
@@ -60,6 +62,7 @@ class Settings(NamedTuple):
             scored=jnp.zeros(B, bool, out_sharding=one),
             last=jnp.zeros((B, S), jnp.int32, out_sharding=each).at[:, 0].set(self.opening),
             step=jnp.zeros(B, jnp.int32, out_sharding=one),
+            frames=jnp.full(B, structure.OPEN, jnp.int32, out_sharding=one),
             given=jnp.zeros((B, S - 1, S), jnp.int32, out_sharding=spec("batch", None, None)),
             draws=jnp.zeros(B, jnp.int32, out_sharding=one),
         )
@@ -80,9 +83,8 @@ class Slots(NamedTuple):
     """The state of B slots and R sequences.
 
     cache: of the sequences. owner: the slot that each sequence belongs to, B for none. cond, uncond: the sequences of
-    each slot. last: the tokens to read next. step: of the tokens to sample next, in their segment. frames: T of each
-    audio, `structure.OPEN` until stream 0 has decided it. live: slots whose segment has not ended. seen: the text
-    tokens that it holds.
+    each slot. last: the tokens to read next. step: of the tokens to sample next, in their segment. frames: see
+    `Settings`. live: slots whose segment has not ended. seen: the text tokens that it holds.
     """
 
     settings: Settings
@@ -171,7 +173,7 @@ def start(slots: Slots, settings: Settings, places: Places) -> Slots:
             uncond=put(slots.uncond, places.uncond),
             last=put(slots.last, settings.last),
             step=put(slots.step, settings.step),
-            frames=put(slots.frames, structure.OPEN),
+            frames=put(slots.frames, settings.frames),
             live=put(slots.live, settings.active),
             seen=put(slots.seen, False),
         )

@@ -46,11 +46,14 @@ def build_grid(messages: Sequence[Message], vocabulary: Vocabulary, *, only_segm
 
 
 def build_prompt(messages: Sequence[Message], vocabulary: Vocabulary) -> TokenGrid:
-    """What the model reads before it answers: the conversation, and `<|assistant|>` to open the answer."""
-    if any(message.role == Role.ASSISTANT for message in messages[-1:]):
-        raise ValueError("a prompt must end with a user or system message")
+    """What the model reads before it answers: the conversation, and `<|assistant|>` to open the answer.
+
+    A conversation that the assistant was last to speak in goes on with another segment of its answer.
+    """
     grid = build_grid(messages, vocabulary)
     tokens = np.concatenate([grid.tokens, _special(SPECIAL_TOKENS.index("assistant"), vocabulary)])
+    if messages[-1].role == Role.ASSISTANT:
+        tokens[-2, 0] = EOT
     return TokenGrid(tokens, np.zeros(tokens.shape, np.float32), grid.clips)
 
 

@@ -1,0 +1,117 @@
+"""The API for people: prompts in, sounds and texts out, without a mesh or a token grid."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ualm_jax.audio.io import read_audio
+from ualm_jax.errors import UserError
+from ualm_jax.generate import SamplingParams, generate
+from ualm_jax.generate.prompt import Prompt
+from ualm_jax.tokens.layout import build_prompt
+
+
+@pytest.fixture(autouse=True)
+def one_device_mesh():
+    """In place of the fixture of that name: users set no mesh."""
+
+
+@pytest.fixture(scope="module")
+def clips(pipeline):
+    return pipeline.generate(["two beeps", "a drum, then rain"], seconds=0.4, seed=5, top_k=7)
+
+
+def noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=round(16000 * seconds)).astype(np.float32) * 0.1
+
+
+def test_prompts_become_sounds_as_the_functions_below_make_them(pipeline, clips, tmp_path):
+    params = SamplingParams(min_frames=20, max_frames=20, seed=5, top_k=7)
+    vocabulary = pipeline.model.architecture.vocabulary
+    with jax.set_mesh(pipeline.mesh):
+        prompts = [build_prompt([pipeline.text_message(clip.prompt)], vocabulary) for clip in clips]
+        segments = generate(pipeline.model, prompts, params)
+    for index, (clip, segment) in enumerate(zip(clips, segments, strict=True)):
+        np.testing.assert_array_equal(clip.codes, segment.tokens)
+        np.testing.assert_array_equal(clip.samples, pipeline.codec.decode(clip.codes))
+        assert (clip.seed, clip.seconds, clip.rate) == (5 + index, 0.4, 16000)
+    clips[0].save(tmp_path / "out.wav")
+    heard = read_audio(tmp_path / "out.wav", sample_rate=16000)
+    assert np.abs(heard - clips[0].samples / max(1, np.abs(clips[0].samples).max() / 0.999)).max() < 1e-4
+
+
+def test_an_answer_is_the_same_alone(pipeline, clips):
+    (alone,) = pipeline.generate("a drum, then rain", seconds=0.4, seed=6, top_k=7)
+    np.testing.assert_array_equal(alone.codes, clips[1].codes)
+
+
+def test_a_question_about_a_sound_is_answered_in_words(pipeline, clips, tmp_path):
+    clips[0].save(tmp_path / "clip.wav")
+    said = pipeline.ask(tmp_path / "clip.wav", "What do you hear?", max_tokens=6)
+    assert isinstance(said, str) and said
+    assert pipeline.ask([noise(0.5), (noise(0.5), 32000)], "And now?", max_tokens=6) == [
+        pipeline.ask(sound, "And now?", max_tokens=6) for sound in (noise(0.5), (noise(0.5), 32000))
+    ]
+
+
+def test_an_answer_has_the_log_probabilities_of_its_tokens(pipeline, clips):
+    (clip,) = pipeline.generate(["two beeps"], seconds=0.4, seed=5, top_k=7, log_probabilities=True)
+    np.testing.assert_array_equal(clip.codes, clips[0].codes)
+    assert clip.log_probabilities.shape == (28, 8) and (clip.log_probabilities[7:20] < 0).all()
+
+
+def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
+    long = "word " * 300
+    answers = pipeline.generate(["", "a drum, then rain", long], seconds=0.4, seed=5, top_k=7, return_exceptions=True)
+    assert "The prompt is empty" in str(answers[0])
+    np.testing.assert_array_equal(answers[1].codes, clips[1].codes)
+    assert "there is room for 256" in str(answers[2])
+    with pytest.raises(UserError, match="The prompt is empty"):
+        pipeline.generate(["two beeps", " "])
+    short, wav = (pipeline.ask([noise(s), noise(0.5)], "?", max_tokens=3, return_exceptions=True) for s in (0.001, 0.5))
+    assert "too few" in str(short[0]) and short[1] == wav[1]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(seconds=0), "seconds must be above 0 and at most 3600, got 0"),
+        (dict(seconds=10_000), "seconds must be above 0 and at most 3600"),
+        (dict(seconds=float("nan")), "seconds must be above 0"),
+        (dict(cfg_scale=-1.0), "cfg_scale must be at least 0"),
+        (dict(modality="smell"), "modality must be one of audio, text, speech or auto"),
+        (dict(temprature=1.0), "no setting temprature; did you mean temperature"),
+        (dict(temperature="hot"), "temperature must be a number, got 'hot'"),
+        (dict(modality="text", stop=""), "stop must be strings of at least one character"),
+        (dict(negative_prompt=""), "negative prompt is empty"),
+        (dict(begin="nowhere.wav"), "nowhere.wav: there is no such file"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(pipeline, settings, message):
+    with pytest.raises(UserError, match=message):
+        pipeline.generate(["two beeps"], **settings)
+
+
+def test_a_missing_part_is_named(pipeline):
+    deaf = dataclasses.replace(pipeline, encoder=None)
+    with pytest.raises(UserError, match="golden holds no encoder"):
+        deaf.ask(noise(0.5), "What?")
+
+
+def test_prompts_are_read_as_slots_become_free_and_what_is_not_wanted_any_more_stops(pipeline):
+    read = []
+
+    def prompts():
+        for index in range(100):
+            read.append(index)
+            yield Prompt(f"sound {index}", SamplingParams(min_frames=5, max_frames=5, seed=index))
+
+    answers = pipeline.run(prompts())
+    index, clip = next(answers)
+    assert clip.prompt == f"sound {index}" and len(read) <= 2 * pipeline.slots
+    answers.close()
+    steps = pipeline.engine.steps
+    pipeline.engine.advance()
+    assert pipeline.engine.steps == steps
