@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import golden_model
+from helpers import compilations, golden_model
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -60,10 +60,13 @@ def test_more_padding_and_a_longer_loop_change_nothing(model, prompts, together)
 
 
 def test_settings_prompts_and_seeds_compile_nothing(model, prompts, together):
-    compiled = decode.decode_segment._cache_size()
     settings = dict(temperature=(1.0,) * 4 + (0.0,) * 4, top_k=3, cfg_scale=2.0, max_frames=7, seed=9)
-    generate(model, prompts[::-1], SamplingParams(**settings), modality="speech")
-    assert decode.decode_segment._cache_size() == compiled
+    with compilations.counted() as compiled:
+        generate(model, prompts[::-1], SamplingParams(**settings), modality="speech")
+    assert not compiled
+    with compilations.counted() as compiled:
+        jax.jit(lambda x: x * 7 + 1)(jnp.ones(3))
+    assert compiled, "what is counted is there to be counted"
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,7 +9,7 @@ import pytest
 from ualm_jax.audio.io import read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate
-from ualm_jax.generate.prompt import Prompt
+from ualm_jax.generate.inputs import Prompt
 from ualm_jax.tokens.layout import build_prompt
 
 
@@ -84,6 +84,8 @@ def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
         (dict(modality="smell"), "modality must be one of audio, text, speech or auto"),
         (dict(temprature=1.0), "no setting temprature; did you mean temperature"),
         (dict(temperature="hot"), "temperature must be a number, got 'hot'"),
+        (dict(seed=1.5), "seed must be a whole number, got 1.5"),
+        (dict(modality="text", begin="a.wav"), "Only audio and speech can be continued, not text"),
         (dict(modality="text", stop=""), "stop must be strings of at least one character"),
         (dict(negative_prompt=""), "negative prompt is empty"),
         (dict(begin="nowhere.wav"), "nowhere.wav: there is no such file"),

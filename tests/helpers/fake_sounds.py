@@ -19,7 +19,7 @@ from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 
 
 class FakeCodec(Codec):
-    sample_rate, hop, frame_rate, codebook_sizes = 16000, 16, 1000.0, (32,) * 8
+    sample_rate, hop, frame_rate, codebook_sizes, context = 16000, 16, 1000.0, (32,) * 8, 0
 
     def __init__(self, seconds: float = 0.0):
         self.seconds = seconds  # that a clip takes

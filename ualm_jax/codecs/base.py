@@ -19,6 +19,7 @@ class Codec(Protocol):
     hop: int  # samples per frame
     frame_rate: float  # frames per second
     codebook_sizes: tuple[int, ...]
+    context: int  # frames on either side that the samples of a frame may depend on when it is decoded
 
     def encode(self, wav: Float[np.ndarray, "N"]) -> Int[np.ndarray, "T Q"]: ...
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,8 @@ from ualm_jax.codecs.base import Codec
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Clip, Text
 from ualm_jax.generate.engine import Engine
+from ualm_jax.generate.inputs import Prompt, Sound, read_sound, sampling
 from ualm_jax.generate.job import Job
-from ualm_jax.generate.prompt import Prompt, Sound, read_sound, sampling
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.stop_strings import before, until
@@ -62,6 +62,21 @@ class Parts:
             source = self.made_by.get("path", "This")
             raise UserError(f"{source} holds no {name}, which this needs; give a run, or a checkpoint that has one.")
         return value
+
+    def prompt(
+        self, text: str, *, modality: str = "audio", seed: int = 0, seconds: float | None = None, **settings: Any
+    ) -> Prompt:
+        """A prompt with settings by name: fields of `Prompt`, and else see `inputs.sampling`."""
+        names = {field.name for field in dataclasses.fields(Prompt)} & settings.keys()
+        own = {name: settings.pop(name) for name in names}
+        if isinstance(own.get("stop"), str):
+            own["stop"] = (own["stop"],)
+        return Prompt(text, self.sampling(modality, seconds, settings | {"seed": seed}), modality, **own)
+
+    def sampling(self, modality: str, seconds: float | None, settings: Mapping[str, Any]) -> SamplingParams:
+        """See `inputs.sampling`."""
+        frame_rate = 1.0 if modality == "text" else self.part("codec").frame_rate
+        return sampling(modality, frame_rate, seconds, settings)
 
     def request(self, prompt: Prompt) -> Request:
         """What the engine is asked for. Raises UserError for a prompt that cannot be answered."""
@@ -114,11 +129,9 @@ class Parts:
 
     def _codes(self, sound: Sound) -> Int[np.ndarray, "T Q"]:
         if isinstance(sound, Clip):
+            vocabulary = self.model.architecture.vocabulary
+            if sound.codes.shape[1] != vocabulary.num_codebooks or sound.codes.max() >= vocabulary.codebook_size:
+                raise UserError("A clip of another codec can not be continued; save it, and give its file instead.")
             return sound.codes
         codec = self.part("codec")
         return codec.encode(read_sound(sound, codec.sample_rate))
-
-    def sampling(self, modality: str, seed: int, seconds: float | None, settings: dict[str, Any]) -> SamplingParams:
-        """See `prompt.sampling`."""
-        frame_rate = 1.0 if modality == "text" else self.part("codec").frame_rate
-        return sampling(modality, frame_rate, seconds, settings | {"seed": seed})

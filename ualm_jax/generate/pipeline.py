@@ -1,17 +1,16 @@
 """A model that can be used without knowing how it is made: prompts in, sounds and texts out."""
 
-import dataclasses
-import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Text
+from ualm_jax.generate.inputs import Prompt, Sound
 from ualm_jax.generate.parts import Answer, Parts
-from ualm_jax.generate.prompt import Prompt, Sound
 from ualm_jax.generate.session import Session
 from ualm_jax.generate.session_folder import open_session
+from ualm_jax.generate.stream import Stream
 
 
 class Pipeline(Parts):
@@ -39,12 +38,9 @@ class Pipeline(Parts):
             log_probabilities: True to have them.
         Raises UserError for a setting or, unless exceptions are returned, a prompt that does not fit, before any work.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        how = {name: settings.pop(name) for name in ("begin", "log_probabilities") if name in settings}
-        how |= {"modality": modality, "negative": negative_prompt, "stop": _strings(settings.pop("stop", ()))}
-        params = self.sampling(modality, seed, seconds, settings)
-        makers = [functools.partial(Prompt, text, _seeded(params, index), **how) for index, text in enumerate(prompts)]
-        return self._all(makers, return_exceptions)
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        settings |= dict(modality=modality, seconds=seconds, negative=negative_prompt)
+        return self._all([dict(text=text) for text in texts], seed, settings, return_exceptions)
 
     def ask(
         self,
@@ -58,22 +54,42 @@ class Pipeline(Parts):
         """What the model says to a question about a sound; for a list of sounds, a list of what it says to each.
 
         sounds: files, clips, (samples, rate) or samples at 16 kHz. questions: one for all sounds, or one for each.
-        settings: as those of `generate`.
+        settings: as those of `generate`; temperature, top_k, top_p and min_p are those of the text.
         """
         several = isinstance(sounds, list)
         sounds = sounds if several else [sounds]
         questions = [questions] * len(sounds) if isinstance(questions, str) else list(questions)
         if len(questions) != len(sounds):
             raise UserError(f"Give one question, or one for each of {len(sounds)} sounds, got {len(questions)}.")
-        stop = _strings(settings.pop("stop", ()))
-        params = self.sampling("text", seed, None, settings)
-        makers = [
-            functools.partial(Prompt, question, _seeded(params, index), "text", sound, stop=stop)
-            for index, (sound, question) in enumerate(zip(sounds, questions, strict=True))
-        ]
-        answers = self._all(makers, return_exceptions)
+        each = [dict(text=question, sound=sound) for sound, question in zip(sounds, questions, strict=True)]
+        answers = self._all(each, seed, settings | dict(modality="text"), return_exceptions)
         said = [answer.text if isinstance(answer, Text) else answer for answer in answers]
         return said if several else said[0]
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        seconds: float | None = None,
+        seed: int = 0,
+        modality: str = "audio",
+        first_chunk_frames: int = 2,
+        chunk_frames: int = 25,
+        **settings: Any,
+    ) -> Stream:
+        """One answer while it is made: `for samples in model.stream("rain"): play(samples)`.
+
+        first_chunk_frames: of the first chunk of sound; chunk_frames: of the others. All else is as in `generate`.
+        """
+        asked = self.prompt(prompt, seconds=seconds, seed=seed, modality=modality, **settings)
+        return Stream(
+            self,
+            self.engine.submit(self.request(asked)),
+            lambda job: self.answer(job, asked.text, asked.stop),
+            first_chunk_frames=first_chunk_frames,
+            chunk_frames=chunk_frames,
+            stop=asked.stop,
+        )
 
     def session(self, *, system: str | None = None, seed: int = 0) -> Session:
         """A new conversation. system: what the model is told before it begins."""
@@ -81,8 +97,10 @@ class Pipeline(Parts):
         return session if system is None else session.say(system, "system")
 
     def open_session(self, folder: str | os.PathLike) -> Session:
-        """The conversation that `Session.save` wrote; it goes on with the same tokens. Raises UserError if it can not be
-        read, or does not fit this model."""
+        """The conversation that `Session.save` wrote; it goes on with the same tokens.
+
+        Raises UserError if it can not be read, or does not fit this model.
+        """
         return open_session(self, folder)
 
     def run(self, prompts: Iterable[Prompt]) -> Iterator[tuple[int, Answer | UserError]]:
@@ -113,27 +131,22 @@ class Pipeline(Parts):
             for _, job in waiting.values():
                 self.engine.cancel(job)
 
-    def _all(self, makers: Sequence[functools.partial], return_exceptions: bool) -> list[Answer | UserError]:
-        answers: list[Answer | UserError | None] = [None] * len(makers)
+    def _all(
+        self, each: Sequence[dict[str, Any]], seed: int, settings: dict[str, Any], return_exceptions: bool
+    ) -> list[Answer | UserError]:
+        self.prompt("Are the settings right?", seed=seed, **settings)
+        answers: list[Answer | UserError | None] = [None] * len(each)
         prompts, places = [], []
-        for index, make in enumerate(makers):
+        for index, own in enumerate(each):
             try:
-                prompts.append(make())
+                prompts.append(self.prompt(**own, seed=(seed + index) % 2**32, **settings))
                 places.append(index)
             except UserError as error:
-                if not return_exceptions:
-                    raise
                 answers[index] = error
+        if not return_exceptions and len(prompts) < len(each):
+            raise next(error for error in answers if error is not None)
         for index, answer in self.run(prompts):
+            answers[places[index]] = answer
             if isinstance(answer, UserError) and not return_exceptions:
                 raise answer
-            answers[places[index]] = answer
         return answers
-
-
-def _seeded(params, index: int):
-    return dataclasses.replace(params, seed=(params.seed + index) % 2**32)
-
-
-def _strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    return (stop,) if isinstance(stop, str) else tuple(stop)

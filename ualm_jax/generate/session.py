@@ -11,13 +11,14 @@ from jaxtyping import Float32, Int
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Text
+from ualm_jax.generate.inputs import Sound, read_sound
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.past import Past
-from ualm_jax.generate.prompt import Sound, read_sound
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.stop_strings import until
+from ualm_jax.generate.stream import Stream
 from ualm_jax.tokens.types import Message, Modality, Role
 
 
@@ -80,6 +81,16 @@ class Session:
             if isinstance(answer, UserError):
                 raise answer
             yield answer
+
+    def stream(self, modality: str = "auto", *, seconds: float | None = None, **settings: Any) -> Stream:
+        """The next segment of the reply while it is made, part of the conversation at its end.
+
+        settings: as those of `reply`, and first_chunk_frames and chunk_frames of `Stream`.
+        """
+        chunks = {name: settings.pop(name) for name in ("first_chunk_frames", "chunk_frames") if name in settings}
+        stop = _strings(settings.pop("stop", ()))
+        job = self.begin(modality, self.parts.sampling(modality, seconds, settings), stop)
+        return Stream(self.parts, job, lambda job: self.finish(job, stop), stop=stop, **chunks)
 
     def listen(self) -> "Session":
         """The model hears the last sound that it has made: decoded, and encoded by the audio encoder, as a user's
@@ -156,9 +167,8 @@ def replies(
     if not sessions:
         return
     parts, jobs, failed = sessions[0].parts, {}, []
-    stop = settings.pop("stop", ())
-    stop = (stop,) if isinstance(stop, str) else tuple(stop)
-    params = parts.sampling(modality, 0, seconds, settings)
+    stop = _strings(settings.pop("stop", ()))
+    params = parts.sampling(modality, seconds, settings)
 
     def begin(session: Session) -> None:
         try:
@@ -199,6 +209,10 @@ def text_of(parts: Parts, message: Message) -> str:
     """The words of a text message."""
     ids: Int[np.ndarray, " n"] = message.content
     return parts.part("tokenizer").decode(ids.tolist())
+
+
+def _strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _joined(heard: list[Any]) -> Any:

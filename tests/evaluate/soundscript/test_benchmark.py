@@ -29,7 +29,7 @@ from ualm_jax.tokens.tokenizer import load_tokenizer
 class Steps:
     """A codec that keeps the first sample of every hop, as 16 bits."""
 
-    sample_rate = 16000
+    sample_rate, context = 16000, 0
 
     def __init__(self, hop: int):
         self.hop, self.frame_rate, self.codebook_sizes = hop, 16000 / hop, (65536,)

@@ -20,6 +20,8 @@ from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec
 
+_SHORT = 64  # frames of the shortest program that decodes
+
 
 class _Clip(NamedTuple):
     """What `network.features` takes, of one clip: a batch of one."""
@@ -34,8 +36,9 @@ class XCodec:
 
     Each clip runs by itself, padded to a length that depends on its own length alone, with exact masks beyond its end.
     So its codes never depend on other clips, they are those of `transformers` without padding, and there are few
-    compiled programs: one for clips of up to 5 s, and two for every doubling of the length from there on. Very long
-    clips are computed in pieces, with the same results (pieces.py). Several `devices` encode a clip each.
+    compiled programs: one for clips of up to 5 s (and one that decodes up to 1.3 s), and two for every doubling of the
+    length from there on. Very long clips are computed in pieces, with the same results (pieces.py). Several `devices`
+    encode a clip each.
 
     `encode` treats any length as HF's `XcodecModel.encode` does. Whoever needs whole frames (the UALM reference keeps
     the first floor(N / hop) * hop samples) cuts the waveform before.
@@ -51,6 +54,7 @@ class XCodec:
         self.hop = config.hop
         self.frame_rate = config.sample_rate / config.hop
         self.codebook_sizes = (config.codebook_size,) * config.num_quantizers
+        self.context = dac.decoder_context(config.acoustic)
 
     @classmethod
     def from_directory(cls, path: str | Path, devices: Sequence[jax.Device] | None = None) -> "XCodec":
@@ -120,7 +124,9 @@ class XCodec:
                 f"codes: expected 0 to {self.config.codebook_size - 1}, found {codes.min()} to {codes.max()}"
             )
         frames = len(codes)
-        padded = np.zeros((1, _bucket(frames), codes.shape[1]), np.int32)
+        # Chunks of a stream are short, and come at every half a second.
+        length = _SHORT if frames <= _SHORT else _bucket(frames)
+        padded = np.zeros((1, length, codes.shape[1]), np.int32)
         padded[0, :frames] = codes
         return _decode(self.params, self.config, padded, np.int32([frames])), frames * self.hop
 

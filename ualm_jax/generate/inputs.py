@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32
 from ualm_jax.audio.io import LONGEST, read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Clip
+from ualm_jax.generate.request import MODALITIES
 from ualm_jax.generate.sampling import SamplingParams
 
 Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " N"], int] | Float[np.ndarray, " N"]
@@ -22,6 +23,7 @@ Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " N"], int] | Float[n
 
 LONGEST_UNASKED = 20.0  # seconds of audio that the model may make before it has to end, where nobody has said
 
+_WHOLE = ("top_k", "text_top_k", "min_frames", "max_frames", "max_tokens", "seed")
 _TEXT_TOO = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
@@ -44,12 +46,16 @@ class Prompt:
     log_probabilities: bool = False
 
     def __post_init__(self):
+        if self.modality not in (*MODALITIES, "auto"):
+            raise UserError(f"modality must be one of {', '.join(MODALITIES)} or auto, got {self.modality!r}.")
         for name in ("text", "negative"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise UserError(f"A prompt must be a text, got {type(value).__name__}.")
             if value is not None and not value.strip():
                 raise UserError(f"The {'negative ' * (name == 'negative')}prompt is empty; say in words what is meant.")
+        if self.begin is not None and self.modality not in ("audio", "speech"):
+            raise UserError(f"Only audio and speech can be continued, not {self.modality}.")
         if not all(isinstance(stop, str) and stop for stop in self.stop):
             raise UserError(f"stop must be strings of at least one character, got {self.stop}.")
 
@@ -68,8 +74,9 @@ def sampling(modality: str, frame_rate: float, seconds: float | None, settings: 
             raise UserError(f"There is no setting {name}; {f'did you mean {near[0]}?' if near else sorted(names)}")
         values[own] = tuple(value) if isinstance(value, list) else value
         for entry in value if isinstance(value, list | tuple) else (value,):
-            if not isinstance(entry, numbers.Real):
-                raise UserError(f"{name} must be a number, got {entry!r}.")
+            whole = own in _WHOLE
+            if not isinstance(entry, numbers.Integral if whole else numbers.Real):
+                raise UserError(f"{name} must be a {'whole ' * whole}number, got {entry!r}.")
     if seconds is not None:
         if not isinstance(seconds, numbers.Real) or not (math.isfinite(seconds) and 0 < seconds <= LONGEST):
             raise UserError(f"seconds must be above 0 and at most {LONGEST}, got {seconds}.")
