@@ -1,12 +1,10 @@
 """The golden model and prompts for it."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 from helpers import golden_model
-from helpers.audio_encoders import OMNI, random_encoder
+from helpers.audio_encoders import GOLDEN, random_encoder
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.generate.pipeline import Pipeline
@@ -36,7 +34,7 @@ def pipeline(model, golden_dir) -> Pipeline:
     """The golden model with its tokenizer and codec, and an encoder of random weights."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     with jax.set_mesh(mesh):
-        encoder = random_encoder(dataclasses.replace(OMNI, output_width=48))
+        encoder = random_encoder(GOLDEN)
     codec, tokenizer = XCodec.from_directory(golden_dir / "xcodec"), load_tokenizer(golden_dir / "qwen2")
     parts = dict(model=model, codec=codec, encoder=encoder, tokenizer=tokenizer)
     return Pipeline(mesh=mesh, **parts, slots=3, window=256, made_by={"path": "golden", "step": 100})

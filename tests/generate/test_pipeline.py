@@ -84,7 +84,7 @@ def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
         (dict(modality="smell"), "modality must be one of audio, text, speech or auto"),
         (dict(temprature=1.0), "no setting temprature; did you mean temperature"),
         (dict(temperature="hot"), "temperature must be a number, got 'hot'"),
-        (dict(seed=1.5), "seed must be a whole number, got 1.5"),
+        (dict(top_k=1.5), "top_k must be a whole number, got 1.5"),
         (dict(modality="text", begin="a.wav"), "Only audio and speech can be continued, not text"),
         (dict(modality="text", stop=""), "stop must be strings of at least one character"),
         (dict(negative_prompt=""), "negative prompt is empty"),

@@ -1,14 +1,20 @@
 """Conversations of text and sound: turns, forks, batches, and folders of them."""
 
+import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
+from helpers import golden_model
+from helpers.audio_encoders import GOLDEN as ENCODER
+from helpers.audio_encoders import random_encoder
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate import decode as programs
 from ualm_jax.generate.session import Session, replies
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.layout import build_grid, build_prompt
 from ualm_jax.tokens.types import Modality, Role
 from ualm_jax.tokens.vocabulary import EOS, EOT
@@ -260,3 +266,23 @@ def test_a_conversation_that_outgrows_the_window_says_so(pipeline):
     with pytest.raises(UserError, match="but there is room for 256"):
         next(session.reply("text"))
     assert len(session.said) == 1
+
+
+def test_eight_devices_converse_as_one_does(pipeline, golden_dir, sound):
+    """Slots and what they remember are spread over four groups of two devices that share the heads."""
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    with jax.set_mesh(mesh):
+        parts = dict(model=golden_model.load(golden_dir), encoder=random_encoder(ENCODER))
+    spread = dataclasses.replace(pipeline, mesh=mesh, **parts)
+
+    def converse(model):
+        session = model.session(seed=4).say("What is this?").say(sound)
+        made = [tokens(first(session, "text"))]
+        session.say("Make it again.")
+        fork = session.fork()
+        made += [tokens(first(each, "audio")) for each in (session, fork)]
+        for each in (session, fork):
+            each.close()
+        return made
+
+    assert converse(spread) == converse(pipeline)

@@ -10,6 +10,8 @@ SIZES = {"num_layers": 2, "width": 32, "num_heads": 4, "mlp_dim": 64, "compute_d
 
 OMNI = OmniConfig(half_chunk=10, output_width=24, **SIZES)
 
+GOLDEN = OmniConfig(half_chunk=10, output_width=48, **SIZES)  # as wide as the golden model hears
+
 AF_WHISPER = AFWhisperConfig(num_positions=30, **SIZES)  # windows of 0.6 s
 
 jitted = jax.jit(lambda encoder, mels, lengths: encoder(mels, lengths))

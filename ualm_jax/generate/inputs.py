@@ -60,7 +60,9 @@ class Prompt:
             raise UserError(f"stop must be strings of at least one character, got {self.stop}.")
 
 
-def sampling(modality: str, frame_rate: float, seconds: float | None, settings: Mapping[str, Any]) -> SamplingParams:
+def sampling(
+    modality: str, frame_rate: float, seconds: int | float | None, settings: Mapping[str, Any]
+) -> SamplingParams:
     """Settings by the names of `SamplingParams`; of a text answer, `temperature` means `text_temperature`, and so on.
 
     seconds: exactly so much audio. frame_rate: of the codec, in Hz. Raises UserError, naming what does not fit.

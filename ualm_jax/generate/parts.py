@@ -19,7 +19,7 @@ from ualm_jax.generate.inputs import Prompt, Sound, read_sound, sampling
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.generate.stop_strings import before, until
+from ualm_jax.generate.stop_strings import before, strings, until
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.delay import delay
@@ -64,16 +64,15 @@ class Parts:
         return value
 
     def prompt(
-        self, text: str, *, modality: str = "audio", seed: int = 0, seconds: float | None = None, **settings: Any
+        self, text: str, *, modality: str = "audio", seed: int = 0, seconds: int | float | None = None, **settings: Any
     ) -> Prompt:
         """A prompt with settings by name: fields of `Prompt`, and else see `inputs.sampling`."""
         names = {field.name for field in dataclasses.fields(Prompt)} & settings.keys()
         own = {name: settings.pop(name) for name in names}
-        if isinstance(own.get("stop"), str):
-            own["stop"] = (own["stop"],)
+        own["stop"] = strings(own.get("stop", ()))
         return Prompt(text, self.sampling(modality, seconds, settings | {"seed": seed}), modality, **own)
 
-    def sampling(self, modality: str, seconds: float | None, settings: Mapping[str, Any]) -> SamplingParams:
+    def sampling(self, modality: str, seconds: int | float | None, settings: Mapping[str, Any]) -> SamplingParams:
         """See `inputs.sampling`."""
         frame_rate = 1.0 if modality == "text" else self.part("codec").frame_rate
         return sampling(modality, frame_rate, seconds, settings)

@@ -17,7 +17,7 @@ from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.past import Past
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.generate.stop_strings import until
+from ualm_jax.generate.stop_strings import strings, until
 from ualm_jax.generate.stream import Stream
 from ualm_jax.tokens.types import Message, Modality, Role
 
@@ -70,7 +70,7 @@ class Session:
             self.said.append(Said(*self._sound(samples)))
         return self
 
-    def reply(self, modality: str = "auto", *, seconds: float | None = None, **settings: Any) -> Iterator[Answer]:
+    def reply(self, modality: str = "auto", *, seconds: int | float | None = None, **settings: Any) -> Iterator[Answer]:
         """Segments of the model's reply, until it ends with eos or is cut off; after each eot another one follows.
 
         modality: "audio", "speech" or "text", for all of them, or "auto": the model chooses for each.
@@ -82,13 +82,13 @@ class Session:
                 raise answer
             yield answer
 
-    def stream(self, modality: str = "auto", *, seconds: float | None = None, **settings: Any) -> Stream:
+    def stream(self, modality: str = "auto", *, seconds: int | float | None = None, **settings: Any) -> Stream:
         """The next segment of the reply while it is made, part of the conversation at its end.
 
         settings: as those of `reply`, and first_chunk_frames and chunk_frames of `Stream`.
         """
         chunks = {name: settings.pop(name) for name in ("first_chunk_frames", "chunk_frames") if name in settings}
-        stop = _strings(settings.pop("stop", ()))
+        stop = strings(settings.pop("stop", ()))
         job = self.begin(modality, self.parts.sampling(modality, seconds, settings), stop)
         return Stream(self.parts, job, lambda job: self.finish(job, stop), stop=stop, **chunks)
 
@@ -158,7 +158,7 @@ class Session:
 
 
 def replies(
-    sessions: Sequence[Session], modality: str = "auto", *, seconds: float | None = None, **settings: Any
+    sessions: Sequence[Session], modality: str = "auto", *, seconds: int | float | None = None, **settings: Any
 ) -> Iterator[tuple[Session, Answer | UserError]]:
     """`Session.reply` of several sessions of one model side by side: (session, segment), as they are done.
 
@@ -167,7 +167,7 @@ def replies(
     if not sessions:
         return
     parts, jobs, failed = sessions[0].parts, {}, []
-    stop = _strings(settings.pop("stop", ()))
+    stop = strings(settings.pop("stop", ()))
     params = parts.sampling(modality, seconds, settings)
 
     def begin(session: Session) -> None:
@@ -209,10 +209,6 @@ def text_of(parts: Parts, message: Message) -> str:
     """The words of a text message."""
     ids: Int[np.ndarray, " n"] = message.content
     return parts.part("tokenizer").decode(ids.tolist())
-
-
-def _strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _joined(heard: list[Any]) -> Any:

@@ -9,6 +9,11 @@ from jaxtyping import Int
 from ualm_jax.tokens.tokenizer import Tokenizer
 
 
+def strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    """One string, or several, as several."""
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
 def until(tokenizer: Tokenizer, stop: Sequence[str]) -> Callable[[Int[np.ndarray, " n"]], int | None] | None:
     """What `Request.until` asks: how many of the ids to keep, once they spell one of the strings.
 
