@@ -268,6 +268,7 @@ def test_a_conversation_that_outgrows_the_window_says_so(pipeline):
     assert len(session.said) == 1
 
 
+@pytest.mark.slow
 def test_eight_devices_converse_as_one_does(pipeline, golden_dir, sound):
     """Slots and what they remember are spread over four groups of two devices that share the heads."""
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))

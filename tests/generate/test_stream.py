@@ -8,7 +8,6 @@ import pytest
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate.inputs import Prompt
-from ualm_jax.generate.job import Job
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.stop_strings import before, until
 
@@ -45,15 +44,6 @@ def test_the_first_chunk_comes_before_the_rest_is_made(pipeline):
     chunks.close()
     pipeline.engine.advance()
     assert pipeline.engine.steps - steps == 3 + pipeline.codec.context + 7, "nobody waits for it any more"
-
-
-def test_less_context_than_the_receptive_field_is_not_enough(pipeline, clip):
-    """The codec's context is no larger than it must be: a chunk that lacks an eighth of it differs."""
-    context = pipeline.codec.context
-    for less, differs in ((0, False), (2, True)):
-        start = 50 - context + less
-        part = pipeline.codec.decode(clip.codes[start:])[(50 - start) * 320 :]
-        assert (np.abs(part - clip.samples[50 * 320 :]).max() > 1e-5) == differs
 
 
 def test_underruns_are_chunks_that_came_too_late(pipeline, monkeypatch):
@@ -109,33 +99,6 @@ def test_a_sound_file_is_continued(pipeline, clip, tmp_path):
 
     samples = read_audio(tmp_path / "begin.wav", sample_rate=16000)
     np.testing.assert_array_equal(longer.codes[:100], pipeline.codec.encode(samples))
-
-
-def test_audio_longer_than_the_window_has_no_seam(pipeline, monkeypatch):
-    """What follows a slide is what a prompt that begins with the kept half would be answered with."""
-    slides = []
-    slide = Job.slide
-
-    def noted(job, capacity):
-        slide(job, capacity)
-        slides.append((len(job.rows), job.request))
-
-    monkeypatch.setattr(Job, "slide", noted)
-    (clip,) = pipeline.generate("rain", seconds=10, seed=3, cfg_scale=2.0)
-    assert len(clip.codes) == 500 and clip.end in ("eos", "eot") and len(slides) == 3
-    prompt = len(pipeline.request(Prompt("rain")).prompt.tokens)
-    made, request = slides[1]
-    assert len(request.begun) == (pipeline.window - prompt) // 2
-    start = made - len(request.begun)
-    half = dataclasses.replace(request, slide=False)
-    (job,) = pipeline.engine.run([half])
-    again = job.result().tokens
-    count = min(len(again), 500 - start) - 8
-    np.testing.assert_array_equal(
-        again[len(request.begun) - 7 : count], clip.codes[start:][len(request.begun) - 7 : count]
-    )
-    # Nothing of what had been made was made anew.
-    np.testing.assert_array_equal(again[7 : len(request.begun) - 7], clip.codes[start:][7 : len(request.begun) - 7])
 
 
 def test_the_end_may_fall_wherever_a_window_ends(pipeline):
