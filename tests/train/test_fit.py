@@ -166,6 +166,26 @@ def test_an_evaluation_that_fails_loses_no_step_and_is_made_up_for(whole, tmp_pa
     assert rows_of(tmp_path / "run") == rows_of(whole[0])
 
 
+def test_where_no_batch_can_be_had_what_was_trained_is_saved(whole, tmp_path, monkeypatch):
+    run, _ = make(tmp_path / "run", 14)
+    whole_rows = Rows.__next__
+
+    def gone(rows):
+        batch = whole_rows(rows)
+        if rows.position == 11:  # a batch that was begun
+            raise UserError("the disk has left")
+        return batch
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the disk has left"):
+        patch.setattr(Rows, "__next__", gone)
+        fit(run)
+    again, _ = make(tmp_path / "run", 14)
+    assert int(again.state.step) == 10
+    assert fit(again) == 14
+    jax.tree.map(np.testing.assert_array_equal, saved(tmp_path / "run", 14), saved(whole[0], 14))
+    assert rows_of(tmp_path / "run") == rows_of(whole[0])
+
+
 def test_what_was_written_after_the_checkpoint_is_written_once(whole, tmp_path):
     """As a kill at step 10 leaves it, the last line half written."""
     run, _ = make(tmp_path / "run", 10)

@@ -91,8 +91,24 @@ def _fit(run: Run, stop: Stop) -> int:
                     evaluator.run(step, state)
         if ending:
             return step
-        batch, records = next(run.batches)  # only after the save, which records where the data stands
+        batch, records = _next_batch(run, step, state)  # only after the save, which records where the data stands
         state, metrics = run.step(state, batch)
         step += 1
         names = functools.partial(run.batches.record_names, records)
         reporter.add(step, metrics, names, run.batches.progress())
+
+
+def _next_batch(run: Run, step: int, state: Any) -> tuple[Any, Any]:
+    """The batch after `step`. Where it can not be had, what was trained since the last checkpoint is saved first."""
+    stands = run.batches.get_state()
+    try:
+        return next(run.batches)
+    except Exception:
+        # Of several processes, the others have their batch and would not come to a save.
+        if step > 0 and jax.process_count() == 1:
+            run.reporter.flush()
+            run.batches.set_state(stands)
+            run.checkpoints.save(step, state, run.batches, force=True)
+            run.checkpoints.wait()
+            log.info("step %d is saved", step)
+        raise

@@ -77,11 +77,11 @@ class Loader:
         while len(self._ahead) < self._depth:
             self._begin()
         made = self._first_ahead()
-        self._state = self._ahead.popleft().state
         self._begin()
         parts = zip(PackedRow._fields, zip(*made, strict=True), strict=True)
         content = {name: np.stack(part) for name, part in parts if part[0] is not None}
         records = content.pop("records")
+        self._state = self._ahead.popleft().state  # the last thing: a batch that was not handed out was not read
         return Batch(**content), records
 
     def get_state(self) -> dict[str, Any]:
