@@ -90,13 +90,17 @@ def test_tensorflow_datasets_reads_the_folder(prepared):
     assert codes.dtype == np.int16 and codes.shape[1] == 8
 
 
-def test_inspecting_shows_counts_examples_sounds_and_packed_rows(prepared, tmp_path, capsys):
-    folders = [str(prepared / form) for form in ("generation", "understanding", "text")]
-    assert (
-        run(["data", "inspect", *folders, "--examples", "1", "--batch", "--seq-len", "256", "--out", str(tmp_path)])
-        == 0
-    )
+def test_inspecting_shows_counts_examples_sounds_and_packed_rows(prepared, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["data", "inspect", *(str(prepared / form) for form in ("generation", "understanding", "text"))]
+    command += ["--examples", "1", "--batch", "--seq-len", "256"]
+    assert run(command) == 0 and list(tmp_path.iterdir()) == []
+    without = capsys.readouterr().out
+    assert run([*command, "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
+    assert [line.split(":")[0] for line in without.splitlines()] == [
+        line.split(":")[0] for line in shown.splitlines() if not line.startswith("Lengths")
+    ]
     for words in (
         "generation",
         "tone.",

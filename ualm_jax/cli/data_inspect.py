@@ -5,9 +5,9 @@ import pathlib
 from ualm_jax.cli.arguments import Parser, integer, output_directory
 
 _DESCRIPTION = """\
-Shows one or several prepared datasets: counts, hours and shares of the tokens; a histogram of lengths; some
-conversations with their texts, their token grid coloured by loss weight, and their sounds as wav, decoded by the codec
-that lies in the dataset. With --batch also how training would pack them.
+Shows one or several prepared datasets: counts, hours and shares of the tokens, and some conversations with their texts
+and their token grid coloured by loss weight. With --out also a histogram of lengths and the conversations' sounds,
+decoded by the codec that lies in the dataset. With --batch also how training would pack them.
 
   ualm data inspect data/script --out look
   ualm data inspect data/script data/stamps-heard --batch --seq-len 1024 --audio-slots 8 --out look
@@ -17,9 +17,7 @@ that lies in the dataset. With --batch also how training would pack them.
 def main(argv: list[str]) -> int:
     parser = Parser("ualm data inspect", description=_DESCRIPTION)
     parser.add_argument("datasets", nargs="+", type=pathlib.Path, metavar="DIR", help="made by `data prepare`")
-    parser.add_argument(
-        "--out", type=output_directory, default=pathlib.Path("inspect"), help="PNG and wav (%(default)s)"
-    )
+    parser.add_argument("--out", type=output_directory, metavar="DIR", help="for PNG and wav; without it none are made")
     parser.add_argument(
         "--examples", type=integer(at_least=0), default=2, help="conversations of each dataset (default %(default)s)"
     )
@@ -48,7 +46,8 @@ def main(argv: list[str]) -> int:
         audio_slots=args.audio_slots,
     )
     infos = open_sources(config)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
     lengths = [Lengths(info.directory, config.front_end) for info in infos]
     positions = {info.name: known.positions() for info, known in zip(infos, lengths, strict=True)}
     console.print(overview(infos, [int(positions[info.name].sum()) for info in infos]))
@@ -61,8 +60,9 @@ def main(argv: list[str]) -> int:
             f"{info.name}: found by the filters: {found or 'nothing'}; longest {positions[info.name].max()} positions",
             soft_wrap=True,
         )
-    save_lengths_png(args.out / "lengths.png", positions)
-    console.print(f"Lengths: {args.out / 'lengths.png'}", soft_wrap=True)
+    if args.out is not None:
+        save_lengths_png(args.out / "lengths.png", positions)
+        console.print(f"Lengths: {args.out / 'lengths.png'}", soft_wrap=True)
     for info in infos:
         _show_examples(console, info, config, args)
     if args.batch:
@@ -91,17 +91,21 @@ def _show_examples(console, info, config, args) -> None:
         console.rule(f"{info.name} {index}: {record.id}", align="left")
         clips = iter(record.clips)
         for number, message in enumerate(record.messages):
-            path = args.out / f"{info.name}-{index}-{number}.wav"
             if message.modality == Modality.TEXT:
                 said = tokenizer.decode(message.content.tolist())
             elif message.modality == Modality.AUDIO:
-                codec = codec or XCodec.from_directory(info.directory / "codec")
-                write_sound(path, codec.decode(message.content), codec.sample_rate)
                 frames = len(message.content)
-                said = f"{frames / info.frame_rate:.2f} s of target audio, {frames} frames: {path}"
+                said = f"{frames / info.frame_rate:.2f} s of target audio, {frames} frames"
             else:
-                write_sound(path, from_flac(next(clips)), SAMPLE_RATE)
-                said = f"{message.content / SAMPLE_RATE:.2f} s of audio input: {path}"
+                said = f"{message.content / SAMPLE_RATE:.2f} s of audio input"
+            if args.out is not None and message.modality != Modality.TEXT:
+                path = args.out / f"{info.name}-{index}-{number}.wav"
+                if message.modality == Modality.AUDIO:
+                    codec = codec or XCodec.from_directory(info.directory / "codec")
+                    write_sound(path, codec.decode(message.content), codec.sample_rate)
+                else:
+                    write_sound(path, from_flac(next(clips)), SAMPLE_RATE)
+                said += f": {path}"
             console.print(f"{message.role:>9} ", style="bold", end="")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
         grid = build_grid(with_frames(record.messages, config.front_end), info.vocabulary)
@@ -109,12 +113,15 @@ def _show_examples(console, info, config, args) -> None:
     console.print(legend())
 
 
-def _show_batch(console, infos, config, out: pathlib.Path) -> None:
+def _show_batch(console, infos, config, out: pathlib.Path | None) -> None:
     from ualm_jax.data.dataset.show import save_batch_png
     from ualm_jax.data.loading.loader import fill_fraction, make_loader
 
     loader = make_loader(config, infos[0].vocabulary)
     batch, _ = next(loader)
     loader.close()
-    save_batch_png(out / "batch.png", batch, infos[0].vocabulary)
-    console.print(f"A batch, {fill_fraction(batch):.1%} filled: {out / 'batch.png'}", soft_wrap=True)
+    drawn = ""
+    if out is not None:
+        save_batch_png(out / "batch.png", batch, infos[0].vocabulary)
+        drawn = f": {out / 'batch.png'}"
+    console.print(f"A batch, {fill_fraction(batch):.1%} filled{drawn}", soft_wrap=True)

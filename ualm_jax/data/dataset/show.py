@@ -19,8 +19,8 @@ _PADDING, _TEXT, _CODES, _HEARD = (255, 255, 255), (70, 110, 190), (235, 140, 50
 def overview(infos: Sequence[DatasetInfo], positions: Sequence[int]) -> Table:
     """One line a dataset; `positions` are those of their token grids, with encoder frames."""
     table = Table(title="Datasets")
-    for name in ("dataset", "records", "made h", "heard h", "text ids", "positions", "share", "left out"):
-        table.add_column(name, justify="left" if name == "dataset" else "right")
+    for name in ("dataset", "records", "target h", "input h", "text ids", "positions", "share", "left out"):
+        table.add_column(name, justify="left" if name == "dataset" else "right", overflow="fold")
     for info, count in zip(infos, positions, strict=True):
         hours = f"{info.audio_hours:.3f}", f"{info.heard_hours:.3f}"
         counts = f"{info.records:,}", *hours, f"{info.text_tokens:,}", f"{count:,}"
@@ -61,7 +61,7 @@ def _symbol(token: int, vocabulary: Vocabulary, heard: bool) -> str:
 
 def legend() -> Text:
     words = [("learnt fully", _LEARNT), ("learnt in part", _PARTLY), ("not learnt", _NOT_LEARNT)]
-    text = Text("< special  t text  # code  - codec pad  ~ heard  . nothing;  ")
+    text = Text("< special  t text  # code  - codec pad  ~ audio input  . nothing;  ")
     for word, style in words:
         text.append(word, style).append("  ")
     return text
@@ -102,7 +102,7 @@ def save_batch_png(path: str | os.PathLike, batch: Batch, vocabulary: Vocabulary
     filled, packed = (segments > 0).mean(), segments.max(axis=1).mean()
     title = f"{len(segments)} rows of {segments.shape[1]}: {filled:.1%} filled, {packed:.1f} conversations a row"
     axes.set(xlabel="position", ylabel="row", title=title, yticks=range(len(segments)))
-    kinds = {"text": _TEXT, "codes": _CODES, "heard": _HEARD, "padding": _PADDING}
+    kinds = {"text": _TEXT, "codes": _CODES, "audio input": _HEARD, "padding": _PADDING}
     handles = [Patch(facecolor=np.array(colour) / 255, edgecolor="grey", label=name) for name, colour in kinds.items()]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, format="png", dpi=100)
