@@ -65,11 +65,16 @@ _RENAMED = {
 """Fields that version 0.1 wrote under another name."""
 
 
+_GONE = ("window_frames", "audio_encoder", "normalize_clips")
+"""Fields of `data` in version 0.1 that the folder of the audio encoder has today (`models/audio_encoder/config.py`)."""
+
+
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """A stored mapping with the names that its fields have today."""
     return {
         _RENAMED.get(name, name): renamed(value) if isinstance(value, Mapping) else value
         for name, value in values.items()
+        if name not in _GONE
     }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, TypeVar
 
@@ -102,6 +103,13 @@ class MelFrontEnd:
     max_seconds: float
 
     frame_rate: ClassVar[int] = 25
+
+    @property
+    def batch_frames(self) -> int:
+        """Mel frames M of a window where many are stacked: as many as the longest has, in whole chunks."""
+        if self.windowed:
+            return self.chunk_frames
+        return math.ceil(self.max_seconds * SAMPLE_RATE / HOP / self.chunk_frames) * self.chunk_frames
 
     def window_frames(self, num_samples: int) -> tuple[int, ...]:
         """Mel frames of sound in each window of a clip of this many 16 kHz samples.

@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
     from ualm_jax.data.dataset.show import overview, save_lengths_png
     from ualm_jax.data.loading.config import DataConfig, SourceConfig
     from ualm_jax.data.loading.loader import open_sources
+    from ualm_jax.models.audio_encoder import OmniConfig
 
     console = Console()
     config = DataConfig(
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
     infos = open_sources(config)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-    lengths = [Lengths(info.directory, config.front_end) for info in infos]
+    front_end = OmniConfig().front_end
+    lengths = [Lengths(info.directory, front_end) for info in infos]
     positions = {info.name: known.positions() for info, known in zip(infos, lengths, strict=True)}
     console.print(overview(infos, [int(positions[info.name].sum()) for info in infos]))
     for info in infos:
@@ -79,6 +81,7 @@ def _show_examples(console, info, config, args) -> None:
     from ualm_jax.data.dataset.audio_input import from_flac, with_frames
     from ualm_jax.data.dataset.folder import open_records
     from ualm_jax.data.dataset.show import grid_in_colour, legend
+    from ualm_jax.models.audio_encoder import OmniConfig
     from ualm_jax.tokens.layout import build_grid
     from ualm_jax.tokens.tokenizer import load_tokenizer
     from ualm_jax.tokens.types import Modality
@@ -108,7 +111,7 @@ def _show_examples(console, info, config, args) -> None:
                 said += f": {path}"
             console.print(f"{message.role:>9} ", style="bold", end="")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
-        grid = build_grid(with_frames(record.messages, config.front_end), info.vocabulary)
+        grid = build_grid(with_frames(record.messages, OmniConfig().front_end), info.vocabulary)
         console.print(grid_in_colour(grid, info.vocabulary, console.width))
     console.print(legend())
 
@@ -116,8 +119,9 @@ def _show_examples(console, info, config, args) -> None:
 def _show_batch(console, infos, config, out: pathlib.Path | None) -> None:
     from ualm_jax.data.dataset.show import save_batch_png
     from ualm_jax.data.loading.loader import fill_fraction, make_loader
+    from ualm_jax.models.audio_encoder import OmniConfig
 
-    loader = make_loader(config, infos[0].vocabulary)
+    loader = make_loader(config, infos[0].vocabulary, OmniConfig().front_end)
     batch, _ = next(loader)
     loader.close()
     drawn = ""

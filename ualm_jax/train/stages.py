@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from clu import parameter_overview
@@ -13,16 +13,15 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh
 
+from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.mapping import to_mapping
-from ualm_jax.models import flops
-from ualm_jax.models.audio_encoder import AudioEncoder, from_directory
+from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
-from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.tokens.vocabulary import Vocabulary
@@ -35,9 +34,11 @@ from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
+from ualm_jax.train.rates import language_model_rates
 from ualm_jax.train.report import Metrics, Reporter
 from ualm_jax.train.step import TrainState, abstract_state, init_state, make_eval_step, make_train_step, state_from
 from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
+from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import check_together, parts_of
 from ualm_jax.weights.run_folder import saved_steps
 
@@ -100,9 +101,8 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """Next-token training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
     optimizer = make_optimizer(config.optimizer)
-    encoder = load_encoder(config, parts)
-    structure, constants = _structure(config, encoder)
-    batches = _batches(config.data, config.model.vocabulary, mesh, config.train.grad_accum_steps)
+    model = _model(config, _encoder(config, parts))
+    batches = _batches(config.data, config.model.vocabulary, model.front_end, mesh, config.train.grad_accum_steps)
     checkpoints = Checkpoints(
         workdir / "checkpoints",
         every=config.train.save_interval,
@@ -114,36 +114,28 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     if config.train.steps > config.optimizer.decay_steps:
         after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
         log.info("steps after optimizer.decay_steps = %d are trained at end_lr = %g", after, rate)
-    step = make_train_step(structure, next_token, optimizer)
+    step = make_train_step(model.structure, next_token, optimizer)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
     return Run(
         state=state,
-        step=lambda state, batch: step(state, batch, constants),
+        step=lambda state, batch: step(state, batch, model.constants),
         batches=batches,
         checkpoints=checkpoints,
         reporter=_reporter(config, mesh, writer),
         steps=config.train.steps,
         stop_every=config.train.log_every,
-        evaluators=_evaluators(config, parts, workdir, mesh, (structure, constants), writer),
+        evaluators=_evaluators(config, parts, workdir, mesh, model, writer),
     )
 
 
-def load_encoder(config: RunConfig, parts: Parts) -> AudioEncoder | None:
+def _encoder(config: RunConfig, parts: Parts) -> AudioEncoder | None:
     """The run's audio encoder on the current mesh, None for a run that does not listen.
 
-    Raises UserError where it does not fit what the data room makes for it, or the model's adapter.
+    Raises UserError where it does not fit the model's adapter.
     """
     if "encoder" not in parts:
         return None
-    encoder = from_directory(parts["encoder"])
-    if encoder.front_end.windowed != config.data.front_end.windowed:
-        raise UserError(f"data.audio_encoder is {config.data.audio_encoder!r}, but train.encoder holds another kind.")
-    chunk = encoder.front_end.chunk_frames
-    if config.data.window_frames % chunk or (encoder.front_end.windowed and config.data.window_frames != chunk):
-        raise UserError(
-            f"data.window_frames is {config.data.window_frames}, but the encoder wants "
-            f"{'exactly' if encoder.front_end.windowed else 'a multiple of'} {chunk}."
-        )
+    encoder = load_encoder(parts["encoder"])
     if encoder.output_width != config.model.feature_width:
         raise UserError(
             f"model.feature_width is {config.model.feature_width}, but the encoder's features are "
@@ -178,7 +170,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
         mesh,
         config.train.grad_accum_steps,
     )
-    step = make_train_step(_structure(config, None)[0], next_token, optimizer)
+    step = make_train_step(_model(config, None).structure, next_token, optimizer)
     return step.trace(abstract_state(_maker(config), optimizer), batch).lower(
         lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, AbstractMesh) else None
     )
@@ -188,12 +180,19 @@ def _maker(config: RunConfig) -> Any:
     return lambda: UALM(config.model, config.execution, nnx.Rngs(config.train.seed))
 
 
-def _structure(config: RunConfig, encoder: AudioEncoder | None) -> tuple[nnx.GraphDef, nnx.State]:
-    """Of the model with its frozen encoder: the structure, and the arrays that no state holds."""
+class _Model(NamedTuple):
+    """structure: of the model with its frozen encoder. constants: arrays of it that no state holds."""
+
+    structure: nnx.GraphDef
+    constants: nnx.State
+    front_end: MelFrontEnd | None
+
+
+def _model(config: RunConfig, encoder: AudioEncoder | None) -> _Model:
     model = jax.eval_shape(_maker(config))
     model.encoder = encoder
     structure, _, constants = nnx.split(model, nnx.Not(nnx.PathContains("encoder")), ...)
-    return structure, constants
+    return _Model(structure, constants, None if encoder is None else encoder.front_end)
 
 
 def _state(
@@ -220,17 +219,17 @@ def _state(
     return state
 
 
-def _batches(data: DataConfig, vocabulary: Vocabulary, mesh: Mesh, microbatches: int | None) -> ShardedBatches:
-    loader = make_loader(data, vocabulary, process_index=jax.process_index(), process_count=jax.process_count())
+def _batches(
+    data: DataConfig, vocabulary: Vocabulary, front_end: MelFrontEnd | None, mesh: Mesh, microbatches: int | None
+) -> ShardedBatches:
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    loader = make_loader(data, vocabulary, front_end, **processes)
     return ShardedBatches(loader, mesh, functools.partial(record_ids, data), microbatches)
 
 
 def _reporter(config: RunConfig, mesh: Mesh, writer: MetricWriter) -> Reporter:
     schedule, positions = learning_rate(config.optimizer), config.data.batch_size * config.data.seq_len
-    rates = {"tokens_per_second": lambda metrics: metrics["tokens"]}
-    peak = _peak_flops(mesh)
-    if peak is not None:
-        rates["mfu"] = lambda metrics: flops.packed_step(config.model, metrics["tokens"], metrics["attended"]) / peak
+    rates = language_model_rates(config.model, mesh)
 
     def derive(step: int, metrics: Metrics) -> dict[str, float]:
         return {"learning_rate": float(schedule(step - 1)), "fill": float(metrics["tokens"]) / positions}
@@ -238,36 +237,27 @@ def _reporter(config: RunConfig, mesh: Mesh, writer: MetricWriter) -> Reporter:
     return Reporter(writer, steps=config.train.steps, log_every=config.train.log_every, rates=rates, derive=derive)
 
 
-def _peak_flops(mesh: Mesh) -> float | None:
-    """Of all devices; None, and a line that says so, where no figures are known."""
-    try:
-        return peak_of(mesh.devices.flat[0].device_kind).flops * mesh.size
-    except UserError as error:
-        log.info("MFU is not reported. %s", error)
-        return None
-
-
 def _evaluators(
     config: RunConfig,
     parts: Parts,
     workdir: pathlib.Path,
     mesh: Mesh,
-    model: tuple[nnx.GraphDef, nnx.State],
+    model: _Model,
     writer: MetricWriter,
 ) -> tuple[Evaluator, ...]:
-    (structure, constants), wanted = model, config.eval
+    wanted = config.eval
     evaluators: list[Evaluator] = []
     if wanted.directory is not None:
         data = dataclasses.replace(config.data, directory=wanted.directory, sources=(), cfg_dropout=0.0)
-        batches = _batches(data, config.model.vocabulary, mesh, None)
-        eval_step = make_eval_step(structure, next_token)
+        batches = _batches(data, config.model.vocabulary, model.front_end, mesh, None)
+        eval_step = make_eval_step(model.structure, next_token)
         evaluators.append(
             HeldOut(
                 wanted.every,
                 batches,
                 wanted.batches,
                 next_token,
-                lambda state, batch: eval_step(state.params, batch, constants),
+                lambda state, batch: eval_step(state.params, batch, model.constants),
                 writer,
             )
         )
@@ -279,7 +269,7 @@ def _evaluators(
                 wanted.every,
                 wanted.prompts,
                 SamplingParams(cfg_scale=wanted.cfg_scale, min_frames=frames, max_frames=frames),
-                lambda state: nnx.merge(structure, state.params, constants),
+                lambda state: nnx.merge(model.structure, state.params, model.constants),
                 codec,
                 load_tokenizer(parts["tokenizer"]),
                 workdir / "samples",

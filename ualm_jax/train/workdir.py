@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
+from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
 from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.opener import notes_of
@@ -71,7 +72,14 @@ def write_workdir(config: RunConfig, parts: Parts, workdir: pathlib.Path, *, res
     if not resumed:
         begun_with = config.train.init_from
         write_notes(workdir, None if begun_with is None else notes_of(begun_with))
+    _keep_settings(workdir / "encoder")
     (workdir / "checkpoints").mkdir(exist_ok=True)
     beside = workdir / ".config.json.partial"
     beside.write_text(json.dumps(to_mapping(config), indent=2) + "\n")
     os.replace(beside, workdir / "config.json")
+
+
+def _keep_settings(encoder: pathlib.Path) -> None:
+    """Of a run of version 0.1 they stood in its config.json, which is written anew."""
+    if encoder.is_dir() and not (encoder / "settings.json").exists() and (settings := read_settings(encoder)):
+        (encoder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -7,7 +7,14 @@ import jax
 from flax import nnx
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AFWhisperConfig, AudioEncoder, OmniConfig, build, load_state
+from ualm_jax.models.audio_encoder import (
+    AFWhisperConfig,
+    AudioEncoder,
+    OmniConfig,
+    build,
+    load_state,
+    read_settings,
+)
 from ualm_jax.models.audio_encoder.weights import AF_WHISPER, OMNI, UNUSED
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.weights.hf_folder import open_directory, read_json
@@ -26,7 +33,7 @@ def read_encoder_config(path: pathlib.Path) -> EncoderConfig:
     if kind not in kinds:
         raise UserError(f"{path}: expected the configuration of {' or '.join(kinds)}, found model_type {kind!r}.")
     try:
-        return kinds[kind].from_hf(values)
+        return kinds[kind].from_hf(values, **read_settings(path.parent))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

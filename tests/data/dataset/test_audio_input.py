@@ -54,8 +54,13 @@ def dataset(parts, tmp_path_factory):
     return prepare_fake(Listening(), parts, tmp_path_factory.mktemp("listening") / "heard", shard_size=15)
 
 
-@pytest.fixture(params=["omni", "af-whisper"])
-def config(request, dataset) -> DataConfig:
+@pytest.fixture(params=[OMNI, AF_WHISPER], ids=["omni", "af-whisper"])
+def front_end(request) -> MelFrontEnd:
+    return request.param
+
+
+@pytest.fixture
+def config(dataset) -> DataConfig:
     return DataConfig(
         directory=str(dataset.directory),
         seq_len=400,
@@ -64,13 +69,11 @@ def config(request, dataset) -> DataConfig:
         cfg_dropout=0.0,
         packing_bins=4,
         audio_slots=8,
-        window_frames=400 if request.param == "omni" else 200,
-        audio_encoder=request.param,
     )
 
 
-def batches(config, vocabulary, count):
-    loader = make_loader(config, vocabulary)
+def batches(config, dataset, front_end, count):
+    loader = make_loader(config, dataset.vocabulary, front_end)
     try:
         return list(itertools.islice(loader, count))
     finally:
@@ -96,10 +99,10 @@ def test_stored_clips_lose_less_than_a_step_of_sixteen_bits():
     np.testing.assert_array_equal(from_flac(to_flac(back)), back)
 
 
-def test_known_lengths_are_those_of_the_rows_made(dataset, config):
-    lengths = Lengths(dataset.directory, config.front_end)
+def test_known_lengths_are_those_of_the_rows_made(dataset, config, front_end):
+    lengths = Lengths(dataset.directory, front_end)
     seen = {}
-    for _, records in batches(config, dataset.vocabulary, 30):
+    for _, records in batches(config, dataset, front_end, 30):
         for row in range(len(records)):
             for index in set(records[row].tolist()) - {-1}:
                 seen[index] = int((records[row] == index).sum())
@@ -108,12 +111,12 @@ def test_known_lengths_are_those_of_the_rows_made(dataset, config):
     assert lengths.total() == sum(seen.values())
 
 
-def test_every_clip_is_heard_where_it_stands(dataset, config):
-    records, front_end = open_records(dataset), config.front_end
-    width = config.window_frames // 4
+def test_every_clip_is_heard_where_it_stands(dataset, config, front_end):
+    records, frames = open_records(dataset), 400 if front_end is OMNI else 200
+    width = frames // 4
     heard = 0
-    for batch, numbers in batches(config, dataset.vocabulary, 12):
-        assert batch.mels.shape == (2, 8, 128, config.window_frames) and batch.mels.dtype == np.float32
+    for batch, numbers in batches(config, dataset, front_end, 12):
+        assert batch.mels.shape == (2, 8, 128, frames) and batch.mels.dtype == np.float32
         assert batch.mel_frames.shape == (2, 8) and batch.feature_index.shape == (2, 400)
         for row in range(2):
             window = 0
@@ -137,23 +140,23 @@ def test_every_clip_is_heard_where_it_stands(dataset, config):
     assert heard > 40
 
 
-def test_a_dropped_condition_is_not_heard(dataset, config):
+def test_a_dropped_condition_is_not_heard(dataset, config, front_end):
     config = dataclasses.replace(config, cfg_dropout=1.0)
     records = open_records(dataset)
-    for batch, numbers in batches(config, dataset.vocabulary, 10):
+    for batch, numbers in batches(config, dataset, front_end, 10):
         for row in range(2):
             heard = set(numbers[row][batch.feature_index[row] >= 0].tolist())
             makes = [any(m.modality == Modality.AUDIO for m in records[index].messages) for index in heard]
             assert not any(makes)
 
 
-def test_what_is_heard_survives_a_resumption_and_does_not_depend_on_workers(dataset, config):
-    whole = batches(config, dataset.vocabulary, 6)
-    num_workers = 2 if config.audio_encoder == "omni" else 0
-    loader = make_loader(dataclasses.replace(config, num_workers=num_workers), dataset.vocabulary)
+def test_what_is_heard_survives_a_resumption_and_does_not_depend_on_workers(dataset, config, front_end):
+    whole = batches(config, dataset, front_end, 6)
+    num_workers = 2 if front_end is OMNI else 0
+    loader = make_loader(dataclasses.replace(config, num_workers=num_workers), dataset.vocabulary, front_end)
     state = [next(loader) for _ in range(3)] and loader.get_state()
     loader.close()
-    loader = make_loader(config, dataset.vocabulary)
+    loader = make_loader(config, dataset.vocabulary, front_end)
     loader.set_state(state)
     for (batch, records), (other, others) in zip(itertools.islice(loader, 3), whole[3:], strict=True):
         np.testing.assert_array_equal(records, others)
@@ -163,15 +166,16 @@ def test_what_is_heard_survives_a_resumption_and_does_not_depend_on_workers(data
 
 
 def test_what_can_not_be_heard_is_refused_at_the_start(dataset, config):
+    short = dataclasses.replace(OMNI, max_seconds=1.0)
     cases = [
-        ({"audio_slots": 0}, "set data.audio_slots"),
-        ({"seq_len": 60}, "conversation [0-9]+ has .* positions, data.seq_len is 60"),
-        ({"audio_slots": 2}, "mel windows, data.audio_slots is 2"),
-        ({"audio_encoder": "omni", "window_frames": 100}, "raise data.window_frames"),
+        ({}, None, "set data.audio_slots"),
+        ({"seq_len": 60}, AF_WHISPER, "conversation [0-9]+ has .* positions, data.seq_len is 60"),
+        ({"audio_slots": 2}, AF_WHISPER, "mel windows, data.audio_slots is 2"),
+        ({}, short, "raise max_seconds in its settings.json"),
     ]
-    for change, message in cases:
+    for change, front_end, message in cases:
         with pytest.raises(UserError, match=message):
-            make_loader(dataclasses.replace(config, **change), dataset.vocabulary)
+            make_loader(dataclasses.replace(config, **change), dataset.vocabulary, front_end)
 
 
 def test_captioned_sounds_can_be_listened_to(parts, tmp_path):

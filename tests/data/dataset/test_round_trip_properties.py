@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.data.dataset.audio_input import Size, to_flac, with_frames
 from ualm_jax.data.dataset.records import Record, from_bytes, to_bytes
 from ualm_jax.data.loading.config import DataConfig
@@ -23,9 +24,8 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 STREAMS, TEXTS, CODES = 8, 300, 32
 VOCABULARY = Vocabulary(TEXTS, CODES, STREAMS)
-CONFIG = DataConfig(
-    directory="unused", seq_len=160, batch_size=1, audio_slots=4, window_frames=24, cfg_dropout=0.0, packing_bins=3
-)
+CONFIG = DataConfig(directory="unused", seq_len=160, batch_size=1, audio_slots=4, cfg_dropout=0.0, packing_bins=3)
+FRONT_END = MelFrontEnd(24, windowed=False, normalize=True, max_seconds=0.24)
 BOS, EOS, EOT = 1, 2, 3
 MARKS = {"system": 4, "user": 5, "assistant": 6, "text": 7, "audio": 8, "speech": 9}
 
@@ -94,7 +94,7 @@ def record_of(messages) -> Record:
 @given(conversations)
 def test_any_conversation_keeps_its_grid_through_bytes(conversation):
     back = from_bytes(to_bytes(record_of(conversation), STREAMS), STREAMS)
-    grid = build_grid(with_frames(back.messages, CONFIG.front_end), VOCABULARY)
+    grid = build_grid(with_frames(back.messages, FRONT_END), VOCABULARY)
     tokens, weights, heard = arrays(oracle(conversation))
     np.testing.assert_array_equal(grid.tokens, tokens)
     np.testing.assert_array_equal(grid.loss_weights, weights)
@@ -121,7 +121,7 @@ def pack(dataset, sources, dropout: float, count: int):
     supplies = [Supply(str(number), 1 / len(sources), Sizes(each)) for number, each in enumerate(sources)]
     plan = Planner(supplies, seed=0, seq_len=CONFIG.seq_len, audio_slots=CONFIG.audio_slots, bins=3)
     infos = [dataclasses.replace(dataset, records=len(each)) for each in sources]
-    builder = RowBuilder(dataclasses.replace(CONFIG, cfg_dropout=dropout), VOCABULARY, infos)
+    builder = RowBuilder(dataclasses.replace(CONFIG, cfg_dropout=dropout), VOCABULARY, infos, FRONT_END)
     builder._records = [[record_of(messages) for messages in each] for each in sources]
     return plan, [(items, builder(items)) for items in itertools.islice(plan, count)]
 

@@ -230,7 +230,7 @@ def test_a_vocabulary_may_have_room_for_more_text(dataset, config):
 
 @pytest.mark.parametrize(
     "field, value",
-    [("seq_len", 0), ("batch_size", 0), ("cfg_dropout", 1.5), ("seed", -1), ("prefetch", -1), ("window_frames", 6)],
+    [("seq_len", 0), ("batch_size", 0), ("cfg_dropout", 1.5), ("seed", -1), ("prefetch", -1), ("audio_slots", -1)],
 )
 def test_a_config_checks_itself(config, field, value):
     with pytest.raises(UserError, match=f"data.{field} "):

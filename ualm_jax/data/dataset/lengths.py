@@ -82,7 +82,7 @@ class Lengths:
         longest = int(self._clips[first : self._ends.item(index)].max())
         return (
             f"has a clip that lasts {longest / SAMPLE_RATE:.2f} s, the audio encoder hears at most "
-            f"{self._front_end.max_seconds:g} s; raise data.window_frames"
+            f"{self._front_end.max_seconds:g} s; raise max_seconds in its settings.json"
         )
 
     def positions(self) -> Int[np.ndarray, "R"]:

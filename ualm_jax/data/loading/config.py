@@ -2,10 +2,7 @@
 
 import dataclasses
 
-from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.errors import UserError
-
-_ENCODERS = ("omni", "af-whisper")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +39,6 @@ class DataConfig:
     packing_bins: rows that are filled at the same time; more leave less padding.
     num_workers: processes that make rows, 0 for a thread. prefetch: batches made ahead.
     audio_slots: mel windows W of a row, 0 for a model that does not listen.
-    window_frames: mel frames M (10 ms) of a window. audio_encoder: whose windows they are: "omni" hears a clip in
-        one window of at most that many frames, "af-whisper" cuts clips into windows of exactly that many.
-    normalize_clips: bring clips to zero mean and unit variance first, as the encoder's configuration says.
     skip_long: pass over conversations that do not fit a row or the audio encoder, instead of refusing the dataset.
     """
 
@@ -58,22 +52,15 @@ class DataConfig:
     num_workers: int = 0
     prefetch: int = 2
     audio_slots: int = 0
-    window_frames: int = 3000
-    audio_encoder: str = "omni"
-    normalize_clips: bool = True
     skip_long: bool = False
 
     def __post_init__(self):
         least = {"seq_len": 1, "batch_size": 1, "seed": 0, "packing_bins": 1, "num_workers": 0, "prefetch": 0}
-        for field, minimum in (least | {"audio_slots": 0, "window_frames": 4}).items():
+        for field, minimum in (least | {"audio_slots": 0}).items():
             if getattr(self, field) < minimum:
                 raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
-        if self.window_frames % 4:
-            raise UserError(f"data.window_frames must be a multiple of 4, got {self.window_frames}")
         if not 0 <= self.cfg_dropout <= 1:
             raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
-        if self.audio_encoder not in _ENCODERS:
-            raise UserError(f"data.audio_encoder must be {' or '.join(_ENCODERS)}, got {self.audio_encoder!r}")
         if (self.directory is None) == (not self.sources):
             raise UserError("expected either data.directory or data.sources; give one of them")
         directories = [source.directory for source in self.sources]
@@ -89,16 +76,3 @@ class DataConfig:
     @property
     def all_sources(self) -> tuple[SourceConfig, ...]:
         return self.sources or (SourceConfig(self.directory),)
-
-    @property
-    def front_end(self) -> MelFrontEnd | None:
-        """How clips become mel windows; None where nothing is heard."""
-        if self.audio_slots == 0:
-            return None
-        windowed = self.audio_encoder == "af-whisper"
-        return MelFrontEnd(
-            self.window_frames,
-            windowed=windowed,
-            normalize=self.normalize_clips,
-            max_seconds=self.window_frames * (self.audio_slots if windowed else 1) / 100,
-        )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset, open_records
 from ualm_jax.data.dataset.lengths import Lengths
 from ualm_jax.data.loading.config import DataConfig
@@ -142,10 +143,16 @@ class Loader:
 
 
 def make_loader(
-    config: DataConfig, vocabulary: Vocabulary, *, process_index: int = 0, process_count: int = 1
+    config: DataConfig,
+    vocabulary: Vocabulary,
+    front_end: MelFrontEnd | None = None,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Loader:
     """An endless iterator over (Batch of this process's rows, Int64[np.ndarray, "B T"]).
 
+    front_end: of the audio encoder, None where nothing is heard.
     The second array says which record each position comes from, -1 for padding; see `record_ids`.
     The batches of all processes, concatenated, are the batch that a single process would get.
     Raises UserError where the datasets do not fit the config, the vocabulary or each other.
@@ -155,10 +162,10 @@ def make_loader(
     infos = open_sources(config)
     for info in infos:
         _check(info, vocabulary)
-    planner = make_planner(config, infos)
+    planner = make_planner(config, infos, front_end)
     share = config.batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
-    return Loader(config, planner, RowBuilder(config, vocabulary, infos), infos, rows)
+    return Loader(config, planner, RowBuilder(config, vocabulary, infos, front_end), infos, rows)
 
 
 def open_sources(config: DataConfig) -> list[DatasetInfo]:
@@ -176,9 +183,9 @@ def open_sources(config: DataConfig) -> list[DatasetInfo]:
     return infos
 
 
-def make_planner(config: DataConfig, infos: Sequence[DatasetInfo]) -> Planner:
+def make_planner(config: DataConfig, infos: Sequence[DatasetInfo], front_end: MelFrontEnd | None = None) -> Planner:
     """The plan of all rows of a mixture. Raises UserError where a conversation fits no row."""
-    lengths = [Lengths(info.directory, config.front_end) for info in infos]
+    lengths = [Lengths(info.directory, front_end) for info in infos]
     skips = [_too_long(config, info, known) for info, known in zip(infos, lengths, strict=True)]
     weights = [
         known.total(skip) * source.repeat if source.weight is None else source.weight

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from ualm_jax.audio.mel import MEL_BINS, MelWindow, feature_rows, stack_windows
+from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd, MelWindow, feature_rows, stack_windows
 from ualm_jax.data.dataset.audio_input import mel_windows, with_frames
 from ualm_jax.data.dataset.folder import DatasetInfo, open_records
 from ualm_jax.data.loading.config import DataConfig
@@ -34,7 +34,14 @@ class PackedRow(NamedTuple):
 class RowBuilder:
     """Makes rows, in any thread or process. What a row holds depends on its items and the configuration alone."""
 
-    def __init__(self, config: DataConfig, vocabulary: Vocabulary, infos: Sequence[DatasetInfo]):
+    def __init__(
+        self,
+        config: DataConfig,
+        vocabulary: Vocabulary,
+        infos: Sequence[DatasetInfo],
+        front_end: MelFrontEnd | None = None,
+    ):
+        self._front_end = front_end
         self._config, self._vocabulary, self._infos = config, vocabulary, tuple(infos)
         counts = [info.records for info in infos]
         self._first = np.concatenate([[0], np.cumsum(counts)]).tolist()
@@ -48,13 +55,14 @@ class RowBuilder:
 
     def __call__(self, items: Sequence[Item]) -> PackedRow:
         config, streams = self._config, self._vocabulary.num_streams
-        listens = config.audio_slots > 0
+        listens = self._front_end is not None
+        frames = self._front_end.batch_frames if listens else 0
         row = PackedRow(
             tokens=np.zeros((config.seq_len, streams), np.int32),
             loss_weights=np.zeros((config.seq_len, streams), np.float32),
             segment_ids=np.zeros(config.seq_len, np.int32),
             positions=np.zeros(config.seq_len, np.int32),
-            mels=np.zeros((config.audio_slots, MEL_BINS, config.window_frames), np.float32) if listens else None,
+            mels=np.zeros((config.audio_slots, MEL_BINS, frames), np.float32) if listens else None,
             mel_frames=np.zeros(config.audio_slots, np.int32) if listens else None,
             feature_index=np.full(config.seq_len, -1, np.int32) if listens else None,
             records=np.full(config.seq_len, -1, np.int64),
@@ -65,7 +73,7 @@ class RowBuilder:
         for segment, item in enumerate(items, start=1):
             record = self._records[item.source][item.index]
             grid = drop_condition(
-                with_frames(record.messages, config.front_end),
+                with_frames(record.messages, self._front_end),
                 self._vocabulary,
                 probability=config.cfg_dropout,
                 rng=self._rng(item),
@@ -82,14 +90,14 @@ class RowBuilder:
             row.positions[start:stop] = np.arange(stop - start)
             row.records[start:stop] = self._first[item.source] + item.index
             if grid.clips:  # either all of a conversation's or, its condition dropped, none
-                windows += mel_windows(config.front_end, record.clips)
+                windows += mel_windows(self._front_end, record.clips)
                 heard += [start + clip.start + np.arange(clip.length) for clip in grid.clips]
             start = stop
         if windows:
             lengths = [window.frames for window in windows]
-            mels, row.mel_frames[: len(windows)] = stack_windows(windows, config.window_frames)
+            mels, row.mel_frames[: len(windows)] = stack_windows(windows, frames)
             row.mels[: len(windows)] = mels
-            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, config.window_frames)
+            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, frames)
         return row
 
     def _rng(self, item: Item) -> np.random.Generator:

@@ -2,6 +2,7 @@
 
 from ualm_jax.models.audio_encoder.config import AFWhisperConfig as AFWhisperConfig
 from ualm_jax.models.audio_encoder.config import OmniConfig as OmniConfig
+from ualm_jax.models.audio_encoder.config import read_settings as read_settings
 from ualm_jax.models.audio_encoder.encoder import AudioEncoder as AudioEncoder
 from ualm_jax.models.audio_encoder.encoder import encode_audio as encode_audio
 from ualm_jax.models.audio_encoder.encoder import encode_rows as encode_rows

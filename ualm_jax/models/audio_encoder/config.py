@@ -1,11 +1,14 @@
 """Sizes of the audio encoders, and how to read them from Hugging Face's config.json."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping
 from ualm_jax.models.config import DTYPES
 
 
@@ -57,6 +60,7 @@ class OmniConfig(EncoderConfig):
 
     half_chunk: int = 100
     output_width: int = 3584
+    max_seconds: float = 30.0
 
     @property
     def front_end(self) -> MelFrontEnd:
@@ -116,6 +120,47 @@ class AFWhisperConfig(EncoderConfig):
             "num_positions": "max_source_positions",
         }
         return cls(**_sizes(found, names), **ours)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+    """`settings.json` in an encoder's folder: what Hugging Face's config.json beside it does not say.
+
+    Fields as in `EncoderConfig`; None leaves its default. Whoever hears with the encoder, training or generating, takes
+    them from here and nowhere else.
+    """
+
+    normalize: bool | None = None
+    max_seconds: float | None = None
+    compute_dtype: str | None = None
+
+
+def read_settings(directory: pathlib.Path) -> dict[str, Any]:
+    """The settings in an encoder's folder that are not left to their defaults, for `from_hf`.
+
+    Raises UserError where settings.json is damaged or has other fields.
+    """
+    path = directory / "settings.json"
+    if not path.is_file():
+        return _settings_of_0_1(directory)
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); mend it, or remove it for the defaults.") from None
+    settings = from_mapping(EncoderSettings, values, str(path))
+    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+
+
+def _settings_of_0_1(directory: pathlib.Path) -> dict[str, Any]:
+    """Version 0.1 kept them in the configuration of a run, whose folder is the one above."""
+    try:
+        data = json.loads((directory.parent / "config.json").read_text())["data"]
+        found = {"normalize": data["normalize_clips"]}
+        if data["audio_encoder"] == "omni":
+            found["max_seconds"] = data["window_frames"] / 100
+        return found
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _audio_part(config: Mapping[str, Any], nesting: tuple[str, ...], model_type: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.af_whisper import AFWhisperEncoder
-from ualm_jax.models.audio_encoder.config import AFWhisperConfig, OmniConfig
+from ualm_jax.models.audio_encoder.config import AFWhisperConfig, OmniConfig, read_settings
 from ualm_jax.models.audio_encoder.omni import OmniEncoder
 
 
@@ -85,7 +85,7 @@ def from_directory(path: str | os.PathLike) -> OmniEncoder | AFWhisperEncoder:
         config = json.loads((path / "config.json").read_text())
         kind = OmniConfig if "omni" in config.get("model_type", "") else AFWhisperConfig
         tensors = {name: array for file in files for name, array in load_file(file).items()}
-        return load_state(kind.from_hf(config), tensors)
+        return load_state(kind.from_hf(config, **read_settings(path)), tensors)
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); convert the encoder again.") from error
 
