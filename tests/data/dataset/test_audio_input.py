@@ -102,10 +102,11 @@ def test_stored_clips_lose_less_than_a_step_of_sixteen_bits():
 def test_known_lengths_are_those_of_the_rows_made(dataset, config, front_end):
     lengths = Lengths(dataset.directory, front_end)
     seen = {}
-    for _, records in batches(config, dataset, front_end, 30):
+    for batch, records in batches(config, dataset, front_end, 30):
         for row in range(len(records)):
-            for index in set(records[row].tolist()) - {-1}:
-                seen[index] = int((records[row] == index).sum())
+            for segment in range(1, batch.segment_ids[row].max() + 1):  # one record may stand in a row twice
+                (index,) = set(records[row][batch.segment_ids[row] == segment].tolist())
+                seen[index] = int((batch.segment_ids[row] == segment).sum())
     assert len(seen) == dataset.records
     assert {index: lengths[index].length for index in seen} == seen
     assert lengths.total() == sum(seen.values())
