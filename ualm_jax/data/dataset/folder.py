@@ -18,9 +18,8 @@ import json
 import os
 import resource
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
@@ -28,6 +27,9 @@ from ualm_jax.data.dataset.lengths import length_files
 from ualm_jax.data.dataset.records import from_bytes
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import grain
 
 FORMAT = 3
 _OLDEST_FORMAT = 2
@@ -137,11 +139,13 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
     return info
 
 
-def open_records(info: DatasetInfo) -> grain.MapDataset:
+def open_records(info: DatasetInfo) -> "grain.MapDataset":
     """The records of a dataset (`records.Record`) in the order of its source, by index.
 
     Raises UserError, now or on access, where a shard is damaged.
     """
+    import grain  # here: it takes half a second, and only those who read records need it
+
     parse = functools.partial(from_bytes, num_codebooks=info.vocabulary.num_codebooks)
     return grain.MapDataset.source(_Shards(info)).map(parse)
 
