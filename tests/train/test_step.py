@@ -55,29 +55,6 @@ def test_the_same_run_twice_is_the_same_bit_for_bit(golden, one_device):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), again[0], one_device[0])
 
 
-def test_three_steps_are_those_of_a_loop_that_knows_nothing_but_the_loss(golden, one_device):
-    """total / count of all positions, its gradient, and what the optimiser makes of that."""
-    mesh, optimizer = make_mesh(MeshConfig(), jax.devices()[:1]), make_optimizer(OPTIMIZER)
-    with jax.set_mesh(mesh):
-        structure, params = nnx.split(jax.jit(lambda: UALM(ARCHITECTURE, EXECUTION, nnx.Rngs(0)))())
-        batch, moments = shard_batch(rows(golden), mesh), jax.jit(optimizer.init)(params)
-
-        def total_and_count(params):
-            mean = next_token(nnx.merge(structure, params), batch)["loss"]
-            return mean.total, mean.count
-
-        @jax.jit
-        def step(params, moments):
-            grads, count = jax.grad(total_and_count, has_aux=True)(params)
-            updates, moments = optimizer.update(jax.tree.map(lambda grad: grad / count, grads), moments, params)
-            return jax.tree.map(jnp.add, params, updates), moments
-
-        for _ in range(3):
-            params, moments = step(params, moments)
-    # Two programs: what is fused differs, and with it the last bits.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), params, one_device[0].params)
-
-
 def test_the_step_compiles_once(one_device):
     assert one_device[2]._cache_size() == 1
 

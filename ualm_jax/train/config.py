@@ -17,6 +17,7 @@ class TrainConfig:
 
     steps: optimiser steps of the whole run; seed: of the initial parameters.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
+    trainable: what is trained, see `train/trainable.py`.
     encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
     grad_accum_steps: microbatches per step; data.batch_size rows are split evenly between them.
     save_interval, max_to_keep: steps between checkpoints, and how many of the newest stay.
@@ -26,6 +27,7 @@ class TrainConfig:
     steps: Count
     seed: Natural = 0
     init_from: str | None = None
+    trainable: tuple[str, ...] = ("*",)
     encoder: str | None = None
     grad_accum_steps: Count = 1
     log_every: Count = 10

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import optax
 from clu import parameter_overview
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -25,6 +26,7 @@ from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.train.averaging import evaluated_params, optimizer_of
 from ualm_jax.train.batches import ShardedBatches, abstract_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig
@@ -33,10 +35,11 @@ from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.objectives.next_token import next_token
-from ualm_jax.train.optimizer import learning_rate, make_optimizer
+from ualm_jax.train.optimizer import learning_rate
 from ualm_jax.train.rates import language_model_rates
 from ualm_jax.train.report import Metrics, Reporter
 from ualm_jax.train.step import TrainState, abstract_state, init_state, make_eval_step, make_train_step, state_from
+from ualm_jax.train.trainable import Trainable, choose
 from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import check_together, parts_of
@@ -53,10 +56,13 @@ FREE = (
     "data.sources",
     "data.num_workers",
     "data.prefetch",
+    "optimizer.schedule",
     "optimizer.peak_lr",
     "optimizer.end_lr",
     "optimizer.warmup_steps",
     "optimizer.decay_steps",
+    "optimizer.cooldown_steps",
+    "optimizer.lr_multipliers",
     "optimizer.weight_decay",
     "optimizer.clip_norm",
     "train.steps",
@@ -100,7 +106,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 
 def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """Next-token training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
-    optimizer = make_optimizer(config.optimizer)
+    optimizer, trainable = _optimizer(config)
     model = _model(config, _encoder(config, parts))
     batches = _batches(config.data, config.model.vocabulary, model.front_end, mesh, config.train.grad_accum_steps)
     checkpoints = Checkpoints(
@@ -111,10 +117,10 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     )
     state = _state(config, optimizer, checkpoints, batches, mesh)
     log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
-    if config.train.steps > config.optimizer.decay_steps:
+    if config.optimizer.schedule != "constant" and config.train.steps > config.optimizer.decay_steps:
         after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
         log.info("steps after optimizer.decay_steps = %d are trained at end_lr = %g", after, rate)
-    step = make_train_step(model.structure, next_token, optimizer)
+    step = make_train_step(model.structure, next_token, optimizer, trainable)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
     return Run(
         state=state,
@@ -162,7 +168,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
     Raises UserError where an array can not be split over the mesh.
     """
     config.check_mesh(**mesh.shape)
-    optimizer = make_optimizer(config.optimizer)
+    optimizer, trainable = _optimizer(config)
     batch = abstract_batch(
         config.data.batch_size,
         config.data.seq_len,
@@ -170,7 +176,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
         mesh,
         config.train.grad_accum_steps,
     )
-    step = make_train_step(_model(config, None).structure, next_token, optimizer)
+    step = make_train_step(_model(config, None).structure, next_token, optimizer, trainable)
     return step.trace(abstract_state(_maker(config), optimizer), batch).lower(
         lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, AbstractMesh) else None
     )
@@ -178,6 +184,16 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
 
 def _maker(config: RunConfig) -> Any:
     return lambda: UALM(config.model, config.execution, nnx.Rngs(config.train.seed))
+
+
+def _optimizer(config: RunConfig) -> tuple[optax.GradientTransformation, Trainable]:
+    params = nnx.state(jax.eval_shape(_maker(config)), nnx.Param)
+    trainable = choose(config.train.trainable, params, config.model.vocabulary)
+    return optimizer_of(config.optimizer, trainable, params), trainable
+
+
+def _judged(state: TrainState) -> nnx.State:
+    return evaluated_params(state.params, state.opt_state)
 
 
 class _Model(NamedTuple):
@@ -257,7 +273,7 @@ def _evaluators(
                 batches,
                 wanted.batches,
                 next_token,
-                lambda state, batch: eval_step(state.params, batch, model.constants),
+                lambda state, batch: eval_step(_judged(state), batch, model.constants),
                 writer,
             )
         )
@@ -269,7 +285,7 @@ def _evaluators(
                 wanted.every,
                 wanted.prompts,
                 SamplingParams(cfg_scale=wanted.cfg_scale, min_frames=frames, max_frames=frames),
-                lambda state: nnx.merge(model.structure, state.params, model.constants),
+                lambda state: nnx.merge(model.structure, _judged(state), model.constants),
                 codec,
                 load_tokenizer(parts["tokenizer"]),
                 workdir / "samples",

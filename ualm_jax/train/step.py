@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 from ualm_jax.models.params import cast_floats
 from ualm_jax.train.objectives import Objective, Sums, denominator, numerator, values
 from ualm_jax.train.precision import apply_updates
+from ualm_jax.train.trainable import EVERYTHING, Trainable
 
 CONSTANTS = nnx.State({})
 """For a model whose arrays are all parameters."""
@@ -46,7 +47,10 @@ def _fresh(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransf
 
 
 def make_train_step(
-    structure: nnx.GraphDef, objective: Objective, optimizer: optax.GradientTransformation
+    structure: nnx.GraphDef,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    trainable: Trainable = EVERYTHING,
 ) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
     """The step (state, batch, constants) to (state, metrics), jitted, its state donated.
 
@@ -54,17 +58,21 @@ def make_train_step(
     The batch is a pytree whose leaves have a leading axis of microbatches, [A, B, ...]. Their sums and gradients are
     added up and divided once by the count of all of them, so that A microbatches equal one batch of A times the rows,
     however many means the loss is made of.
+    trainable: what is trained, for which `optimizer` was made, too (`trainable.partial`).
     """
 
     def step(state: TrainState, batch: Any, constants: nnx.State = CONSTANTS) -> tuple[TrainState, dict[str, Array]]:
         counts = jax.tree.map(lambda count: jnp.sum(count, axis=0), jax.lax.map(objective.counts, batch))
 
-        def loss(params: nnx.State, microbatch: Any) -> tuple[Array, Sums]:
+        trained = trainable.take(state.params)
+
+        def loss(trained: nnx.State, microbatch: Any) -> tuple[Array, Sums]:
+            params = trainable.put(trained, state.params)
             sums = objective(nnx.merge(structure, params, constants), microbatch)
             return numerator(objective, sums, counts), sums
 
         def gradients(microbatch: Any) -> tuple[nnx.State, Sums]:
-            return jax.grad(loss, has_aux=True)(state.params, microbatch)
+            return jax.grad(loss, has_aux=True)(trained, microbatch)
 
         def add(total, microbatch):
             grads, sums = gradients(microbatch)
@@ -74,13 +82,13 @@ def make_train_step(
         if len(jax.tree.leaves(batch)[0]) == 1:  # no float32 copy of the gradients is needed
             grads, sums = gradients(first)
         else:
-            zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), state.params)
+            zero_grads = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), trained)
             zero_sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(gradients, first)[1])
             (grads, sums), _ = jax.lax.scan(add, (zero_grads, zero_sums), batch)
         count = denominator(objective, counts)
         grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = apply_updates(state.params, updates, state.step)
+        params = trainable.put(apply_updates(trained, updates, state.step), state.params)
         metrics = values(objective, sums) | {
             "grad_norm": optax.tree.norm(grads),
             "param_norm": optax.tree.norm(params),

@@ -29,17 +29,27 @@ class Piece(NamedTuple):
     make: Callable[[], Shaped[np.ndarray, "..."]]
 
 
+def averaged_paths(directory: pathlib.Path) -> set[str]:
+    """The parameters of which a run keeps a moving average, which then stands for them; `directory` is its `state`."""
+    return {".".join(name[2:-1]) for name in _names(directory)[0] if name[:2] == ("opt_state", "average")}
+
+
+def _names(directory: pathlib.Path) -> tuple[list[tuple[str, ...]], bool]:
+    """Paths of all arrays that Orbax stored, and whether a run did."""
+    try:
+        metadata = json.loads((directory / "_METADATA").read_text())
+        return [ast.literal_eval(name) for name in metadata["tree_metadata"]], metadata["use_ocdbt"]
+    except (OSError, ValueError, KeyError, SyntaxError) as error:
+        raise UserError(f"{directory}: expected the arrays of a checkpoint, found none ({error}).") from None
+
+
 class ArrayStore:
     """Arrays of the model by path, from `params` of a converted checkpoint or `checkpoints/STEP/state` of a run."""
 
     def __init__(self, directory: pathlib.Path):
-        try:
-            metadata = json.loads((directory / "_METADATA").read_text())
-            names = [ast.literal_eval(name) for name in metadata["tree_metadata"]]
-        except (OSError, ValueError, KeyError, SyntaxError) as error:
-            raise UserError(f"{directory}: expected the arrays of a checkpoint, found none ({error}).") from None
+        names, self._run = _names(directory)
         self._directory = directory
-        self._run = metadata["use_ocdbt"]
+        self._averaged = averaged_paths(directory) if self._run else set()
         if self._run:
             names = [name[1:-1] for name in names if name[0] == "params"]
         self._opened = {".".join(name): None for name in names}
@@ -65,9 +75,10 @@ class ArrayStore:
         if self._opened[path] is None:
             if self._run:
                 base = self._directory.absolute().as_uri() + "/"
+                group = "opt_state.average" if path in self._averaged else "params"
                 store = {
                     "driver": "zarr",
-                    "kvstore": {"driver": "ocdbt", "base": base, "path": f"params.{path}.value/"},
+                    "kvstore": {"driver": "ocdbt", "base": base, "path": f"{group}.{path}.value/"},
                 }
             else:
                 store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self._directory / path}/"}}

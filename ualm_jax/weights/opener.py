@@ -18,7 +18,7 @@ from ualm_jax.models.config import Architecture, Execution, read_model
 from ualm_jax.models.hf_names import our_shapes
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.tokenizer import is_tokenizer
-from ualm_jax.weights.arrays import ArrayStore
+from ualm_jax.weights.arrays import ArrayStore, averaged_paths
 from ualm_jax.weights.converted import CARD, check_files, read_card
 from ualm_jax.weights.hf_config import read_qwen2
 from ualm_jax.weights.hf_folder import read_json
@@ -87,7 +87,14 @@ class _Run(_Stored):
         return self.path / "checkpoints" / str(self.step) / "state"
 
     def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
-        return restore_arrays(self._directory, {"params": abstract}, mesh)["params"]
+        leaves, names = dict(nnx.to_flat_state(abstract)), averaged_paths(self._directory)
+        averaged = {path: leaf for path, leaf in leaves.items() if ".".join(path) in names}
+        wanted = {"params": nnx.from_flat_state({path: leaves[path] for path in leaves.keys() - averaged.keys()})}
+        if averaged:
+            wanted["opt_state"] = {"average": nnx.from_flat_state(averaged)}
+        found = restore_arrays(self._directory, wanted, mesh)
+        parts = found["params"], found.get("opt_state", {}).get("average", nnx.State({}))
+        return nnx.merge_state(*parts)
 
 
 class _Converted(_Stored):
