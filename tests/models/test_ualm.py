@@ -11,7 +11,7 @@ from helpers import golden_model
 
 from ualm_jax.models.attention import AttentionSpec
 from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, Architecture, DecoderConfig, Execution
-from ualm_jax.models.decoder import rms_norm
+from ualm_jax.models.norm import rms_norm
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, OneOf, Positive, check_fields
 from ualm_jax.mapping import from_mapping, renamed
+from ualm_jax.models.norm import NORM_GRADIENTS
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 DTYPES = ("float32", "bfloat16")
@@ -90,6 +91,8 @@ class Execution:
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
         "tokamax" (GPU).
+    norm_gradient: what passes a norm backwards: "exact", as in the reference, or "bounded": where a position is all but
+        zero, as with a dropped condition, gradients grow by a factor of 50 at most instead of 1 000.
     """
 
     param_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
@@ -97,6 +100,7 @@ class Execution:
     remat: Annotated[str, OneOf(REMAT_POLICIES)] = "none"
     loss_chunk: Count = 3712
     attention: Annotated[str, OneOf(ATTENTION)] = "auto"
+    norm_gradient: Annotated[str, OneOf(NORM_GRADIENTS)] = "exact"
 
     def __post_init__(self):
         check_fields(self, "execution")

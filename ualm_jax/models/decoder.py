@@ -18,6 +18,7 @@ from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import DecoderConfig
 from ualm_jax.models.linear import linear
+from ualm_jax.models.norm import rms_norm
 from ualm_jax.parallel.sharding import reshard, spec
 
 _INIT_STD = 0.02
@@ -38,13 +39,6 @@ class KVCache(NamedTuple):
         """With room for so many more positions."""
         pad = ((0, 0), (0, 0), (0, free), (0, 0))
         return KVCache(*(tuple(jnp.pad(layer, pad) for layer in part) for part in (self.k, self.v)), self.length)
-
-
-def rms_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float) -> Float[Array, "... D"]:
-    """Root-mean-square norm, in float32."""
-    x32 = x.astype(jnp.float32)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(x32**2, axis=-1, keepdims=True) + eps)
-    return (x32 * scale.astype(jnp.float32)).astype(x.dtype)
 
 
 def rope_tables(
@@ -121,8 +115,8 @@ class MLP(nnx.Module):
 class Layer(nnx.Module):
     """Pre-norm attention and MLP, each with its residual."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype):
-        self.eps = config.norm_eps
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype, norm_gradient: str):
+        self.eps, self.norm_gradient = config.norm_eps, norm_gradient
         self.attention_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
         self.attention = Attention(config, rngs, dtype)
         self.mlp_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
@@ -130,11 +124,14 @@ class Layer(nnx.Module):
 
     def __call__(self, x: Float[Array, "B T D"], cos, sin, attention):
         """`attention` turns (q, k, v) into what was attended, and whatever else the caller wants to keep."""
-        q, k, v = self.attention.qkv(rms_norm(x, self.attention_norm[...], self.eps), cos, sin)
+        q, k, v = self.attention.qkv(self._norm(x, self.attention_norm), cos, sin)
         attended, kept = attention(q, k, v)
         x = x + self.attention.output(checkpoint_name(attended, "attention"))
-        x = x + self.mlp(rms_norm(x, self.mlp_norm[...], self.eps))
+        x = x + self.mlp(self._norm(x, self.mlp_norm))
         return x, kept
+
+    def _norm(self, x: Float[Array, "B T D"], scale: nnx.Param) -> Float[Array, "B T D"]:
+        return rms_norm(x, scale[...], self.eps, self.norm_gradient)
 
 
 _REMAT = {
@@ -153,10 +150,13 @@ _REMAT = {
 class Decoder(nnx.Module):
     """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, dtype, attention: str = "auto"):
-        self.config = config
-        self.attention = attention
-        self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype))(rngs.split(config.num_layers))
+    def __init__(
+        self, config: DecoderConfig, rngs: nnx.Rngs, dtype, attention: str = "auto", norm_gradient: str = "exact"
+    ):
+        self.config, self.attention, self.norm_gradient = config, attention, norm_gradient
+        self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype, norm_gradient))(
+            rngs.split(config.num_layers)
+        )
         self.norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
 
     def __call__(
@@ -177,7 +177,7 @@ class Decoder(nnx.Module):
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
             step = jax.checkpoint(step, policy=_REMAT[remat], prevent_cse=False)
         x, _ = jax.lax.scan(step, x, self.layers)
-        return rms_norm(x, self.norm[...], self.config.norm_eps)
+        return rms_norm(x, self.norm[...], self.config.norm_eps, self.norm_gradient)
 
     def unstacked(self) -> list[Layer]:
         """Every layer by itself: what `prefill` and `decode` read, made once before them.
