@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config = config_dict(RunConfig)
     config.model.decoder.update(dataclasses.asdict(QWEN2_5["1.5b"]))
     config.model.vocabulary.update(text_size=151936, codebook_size=1024)
-    config.execution.remat = "save_attention"
+    config.execution.update(remat="save_attention", norm_gradient="bounded")
     config.data.update(seq_len=4096, batch_size=256, num_workers=8)
     config.train.steps = 500_000
     config.mesh.fsdp = 8

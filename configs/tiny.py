@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = config_dict(RunConfig)
     config.model.decoder.update(num_layers=4, width=128, num_heads=4, num_kv_heads=2, mlp_dim=384)
     config.model.vocabulary.update(text_size=256, codebook_size=64)
-    config.execution.update(compute_dtype="float32", loss_chunk=4096)
+    config.execution.update(compute_dtype="float32", loss_chunk=4096, norm_gradient="bounded")
     config.data.update(seq_len=512, batch_size=8)
     config.optimizer.update(peak_lr=2e-3, end_lr=2e-4, warmup_steps=20, decay_steps=200)
     config.train.update(steps=200, save_interval=100)
