@@ -138,7 +138,7 @@ def local_path(value: str) -> pathlib.Path:
     if not value:
         raise ArgumentTypeError("expected a path, got an empty one")
     if _URL.match(value):
-        raise ArgumentTypeError(f"expected a path on this machine, got the URL {value}")
+        raise ArgumentTypeError(f"expected a path on this machine, got the URL {value}; mount it as a folder")
     return pathlib.Path(value)
 
 

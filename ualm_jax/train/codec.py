@@ -1,5 +1,6 @@
 """Training a codec: from a configuration to a run, and to the folder that `XCodec.from_directory` opens."""
 
+import contextlib
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from ualm_jax.train.loop import Run, fit
 from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
 from ualm_jax.train.report import Reporter
+from ualm_jax.train.workdir import claim
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
     """Trains until config.train.steps or a signal; returns the step reached. WORKDIR/codec holds the newest codec.
 
     A run that finds a checkpoint in `workdir` goes on from it, bit for bit as if it had never stopped. Raises UserError
-    for a configuration that does not fit the devices, the sounds or the checkpoint, and for a loss that is not finite.
+    for a configuration that does not fit the devices, the sounds or the checkpoint, having changed no file, and for a
+    loss that is not finite.
     """
     mesh = make_mesh(config.mesh)
     if config.data.batch_size % (mesh.shape["data"] * mesh.shape["fsdp"]):
@@ -52,13 +55,23 @@ def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
             f"data.batch_size ({config.data.batch_size}) must be a multiple of mesh.data x mesh.fsdp "
             f"({mesh.shape['data'] * mesh.shape['fsdp']})."
         )
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _replace(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("workdir")
-    with jax.set_mesh(mesh):
-        return fit(codec_run(config, workdir, mesh))
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(claim(workdir))
+        stack.enter_context(jax.set_mesh(mesh))
+        run = codec_run(config, workdir, mesh)
+        first = int(run.state.step)
+        if jax.process_index() == 0:  # when every check has passed
+            (workdir / "checkpoints").mkdir(exist_ok=True)
+            _replace(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("workdir")
+        step = fit(run)
+    if first >= config.train.steps:
+        log.info("%s is at step %d already, train.steps is %d: nothing to do", workdir, step, config.train.steps)
+    elif step == config.train.steps:
+        log.info("done: %d steps, the codec is in %s", step, workdir / "codec")
+    return step
 
 
 def codec_run(config: CodecRunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
@@ -75,7 +88,7 @@ def codec_run(config: CodecRunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
     beginnings = PlacedCrops(_crops(config.data, trainable, clips, config.data.seed + _KMEANS_SEED), mesh)
     state = _state(config, trainable, beginnings, checkpoints, batches, mesh)
     sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
-    log.info("%d parameters on %d devices %s", sum(sizes), mesh.size, dict(mesh.shape))
+    log.info("%s parameters on %d devices %s", f"{sum(sizes):,}", mesh.size, dict(mesh.shape))
     step = int(state.step)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, step)
     schedule = learning_rate(config.optimizer)
