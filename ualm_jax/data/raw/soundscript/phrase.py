@@ -27,19 +27,19 @@ NOUNS = {
     "hat": ("hi-hat{s}", "cymbal tick{s}"),
     "clap": ("clap{s}", "hand clap{s}"),
 }
-_BEEP = "beep{s}"  # a short tone
+BEEP = "beep{s}"  # a short tone
 
-_INTROS = ("{}", "you hear {}", "play {}", "make {}", "the sound of {}")
-_BEFORE_FIRST = _INTROS[:3]
-_LINKS = {
+INTROS = ("{}", "you hear {}", "play {}", "make {}", "the sound of {}")
+_BEFORE_FIRST = INTROS[:3]
+LINKS = {
     "then": (", then {}", " followed by {}", " and then {}", ", next {}"),
     "at once": (", immediately followed by {}", " and at once {}", ", right away {}"),
     "pause": (", then after a pause {}", ", a pause, then {}", " and after a pause {}"),
 }
-_LAST = (", and finally {}", ", and at the end {}")  # of three parts and more
-_TURNED = ("{1} after {0}", "{0} before {1}")
-_TURNED_FIRST = ("before {1}, {0}", "after {0}, {1}")  # which only begin a sentence
-_WHILE = ("{0} with {1} over it", "{1} over {0}", "{1} during {0}", "while {0} lasts, {1}")
+LAST = (", and finally {}", ", and at the end {}")  # of three parts and more
+TURNED = ("{1} after {0}", "{0} before {1}")
+TURNED_FIRST = ("before {1}, {0}", "after {0}, {1}")  # which only begin a sentence
+WHILE = ("{0} with {1} over it", "{1} over {0}", "{1} during {0}", "while {0} lasts, {1}")
 
 
 def phrase(plan: Plan, rng: np.random.Generator, held_out: bool = False) -> str | None:
@@ -76,7 +76,7 @@ def describe(part: Part, rng: np.random.Generator | None = None, times: bool = F
     count = 1 if times else part.count
     name, duration = _pick(rng, NOUNS[part.kind]), part.duration
     if part.kind == "tone" and duration == "short" and _chance(rng, 0.6):
-        name, duration = _BEEP, None
+        name, duration = BEEP, None
     level = part.level and part.level + ("er" if louder else "")
     band = part.pitch if part.pitch in ("low", "high") else None
     words = [word for word in (level, duration, band) if word] + [_plural(name, count)]
@@ -94,16 +94,16 @@ def _sentence(plan: Plan, rng: np.random.Generator | None) -> tuple[str, str]:
     louder = [False] + [bool(b.level and not a.level and _chance(rng, 0.5)) for a, b in itertools.pairwise(parts)]
     told = [describe(part, rng, times, compared) for part, compared in zip(parts, louder, strict=True)]
     if plan.overlaps:
-        way = _pick(rng, _WHILE)
+        way = _pick(rng, WHILE)
         return f"{way} {times} {any(louder)}", way.format(*told)
-    intro = _pick(rng, _INTROS)
+    intro = _pick(rng, INTROS)
     if plan.links == ("then",) and not any(louder) and _chance(rng, 0.3):
-        way = _pick(rng, _TURNED + (_TURNED_FIRST if intro == "{}" else ()))
+        way = _pick(rng, TURNED + (TURNED_FIRST if intro == "{}" else ()))
         return f"{intro} {way} {times}", intro.format(way.format(*told))
     first = len(parts) > 1 and intro in _BEFORE_FIRST and _chance(rng, 0.2)
-    ways = [_pick(rng, _LINKS[link]) for link in plan.links]
+    ways = [_pick(rng, LINKS[link]) for link in plan.links]
     if len(parts) > 2 and plan.links[-1] == "then" and _chance(rng, 0.3):
-        ways[-1] = _pick(rng, _LAST)
+        ways[-1] = _pick(rng, LAST)
     text = ("first " if first else "") + told[0]
     text += "".join(itertools.starmap(str.format, zip(ways, told[1:], strict=True)))
     return f"{intro} {first} {ways} {times} {any(louder)}", intro.format(text)
