@@ -4,6 +4,7 @@ The module is not called `load`, because importing a module of that name would h
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 
@@ -11,12 +12,15 @@ import jax
 
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
+from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.models.config import Architecture
 from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
+from ualm_jax.weights.fingerprints import codec_fingerprint, fingerprints, model_fingerprint
 from ualm_jax.weights.opener import open_weights
 
 _WINDOW = 2048  # positions: 40 s of audio and a prompt
@@ -91,16 +95,28 @@ def load(
     if int8 and model is not None:
         with jax.set_mesh(mesh):
             model = with_int8_layers(model)
-    trained = weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW)
+    if window is None:
+        window = min(weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW), _WINDOW)
+    codec = XCodec.from_directory(parts["codec"]) if "codec" in parts else None
     return Pretrained(
         path=weights.path,
         mesh=mesh,
         step=weights.step,
         model=model,
-        codec=XCodec.from_directory(parts["codec"]) if "codec" in parts else None,
+        codec=codec,
         encoder=encoder,
         tokenizer=load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
         slots=slots,
-        window=min(trained, _WINDOW) if window is None else window,
-        made_by={"path": str(weights.path), "step": weights.step},
+        window=window,
+        made_by=MadeBy(
+            str(weights.path), weights.step, int8, slots, window, functools.partial(_fingerprints, model, codec, parts)
+        ),
     )
+
+
+def _fingerprints(model: UALM | None, codec: XCodec | None, parts: dict[str, pathlib.Path]) -> dict[str, str]:
+    """Of what makes a sound from a text."""
+    found = {} if model is None else {"model": model_fingerprint(model)}
+    if codec is not None:
+        found["codec"] = codec_fingerprint(codec)
+    return found | fingerprints({name: path for name, path in parts.items() if name == "tokenizer"})

@@ -7,6 +7,7 @@ from helpers import golden_model
 from helpers.audio_encoders import GOLDEN, random_encoder
 
 from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.layout import build_prompt
@@ -37,4 +38,4 @@ def pipeline(model, golden_dir) -> Pipeline:
         encoder = random_encoder(GOLDEN)
     codec, tokenizer = XCodec.from_directory(golden_dir / "xcodec"), load_tokenizer(golden_dir / "qwen2")
     parts = dict(model=model, codec=codec, encoder=encoder, tokenizer=tokenizer)
-    return Pipeline(mesh=mesh, **parts, slots=3, window=256, made_by={"path": "golden", "step": 100})
+    return Pipeline(mesh=mesh, **parts, slots=3, window=256, made_by=MadeBy("golden", 100))

@@ -1,5 +1,6 @@
 """Log-mel spectrograms to look at: as an array, as a labelled PNG, as pixels for TensorBoard."""
 
+import io
 import os
 
 import librosa
@@ -20,7 +21,9 @@ def log_mel_spectrogram(wav: Float[np.ndarray, "N"], sample_rate: int) -> Float3
     return librosa.power_to_db(power, top_db=None)
 
 
-def save_spectrogram_png(path: str | os.PathLike, wav: Float[np.ndarray, "N"], sample_rate: int, title: str) -> None:
+def save_spectrogram_png(
+    path: str | os.PathLike | io.BytesIO, wav: Float[np.ndarray, "N"], sample_rate: int, title: str
+) -> None:
     """Draw the log-mel spectrogram over seconds and Hz, with a dB scale relative to its loudest point."""
     import librosa.display
     from matplotlib.figure import Figure  # not pyplot: no display and no global state

@@ -10,8 +10,8 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soundfile
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 class Loudness:
     """How loud a sound shall be. measure: "peak" and "rms" in dB of full scale, "lufs" as ITU-R BS.1770-4 has it."""
 
-    measure: Literal["peak", "rms", "lufs"]
-    level: float
+    measure: str
+    level: int | float
 
     def __post_init__(self):
         if self.measure not in MEASURES:
@@ -91,13 +91,27 @@ def write_sound(
     loud: Loudness | None = None,
     comment: str = "",
 ) -> float:
-    """Writes samples in the format of the suffix. Returns the gain used (1.0: untouched).
+    """Writes what `encode_sound` makes. Returns the gain used. The file appears whole or not at all."""
+    content, gain = encode_sound(path, wav, sample_rate, depth=depth, loud=loud, comment=comment)
+    write_whole({path: content})
+    return gain
+
+
+def encode_sound(
+    path: str | os.PathLike,
+    wav: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"],
+    sample_rate: int,
+    *,
+    depth: str | None = None,
+    loud: Loudness | None = None,
+    comment: str = "",
+) -> tuple[bytes, float]:
+    """The bytes of a sound file in the format that the suffix of `path` says, and the gain used (1.0: untouched).
 
     depth: bits, "16" (default) or "24", or "float"; lossy formats have none. loud: by default the sound stays as it
     is. comment: ASCII, kept in the file's own metadata; `read_comment` gives it back.
     A peak above 0.999 of full scale turns the sound down; a lossy file is decoded to see that it has none above 1.
-    The file appears whole or not at all: it is written beside and renamed. Raises BadAudio for NaN or infinite samples
-    and for what `check_format` refuses, OSError where there is no room.
+    Raises BadAudio for NaN or infinite samples and for what `check_format` refuses.
     """
     path, depth = Path(path), check_format(path, depth)
     if not np.isfinite(wav).all():
@@ -111,24 +125,28 @@ def write_sound(
         content = _encode(path, wav * np.float32(gain), sample_rate, depth, comment)
     if gain < wanted:
         log.warning("%s: too loud for the file, turned down by %.1f dB", path, 20 * math.log10(wanted / gain))
-    write_whole(path, content)
-    return gain
+    return content, gain
 
 
-def write_whole(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file beside and renames it: it appears whole or not at all. Raises OSError where there is no room."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def write_whole(contents: Mapping[str | os.PathLike, bytes]) -> None:
+    """Writes files beside and renames them when all are written. Raises OSError where there is no room; then none of
+    them has appeared or changed."""
+    beside = {}
     try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # a disk that is full may say so only now
-        os.replace(beside, path)
+        for path, content in contents.items():
+            path = Path(path)
+            beside[path] = path.with_name(f".{path.name}.{os.getpid()}.part")
+            with open(beside[path], "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a disk that is full may say so only now
+        for path, part in beside.items():
+            os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        beside.unlink(missing_ok=True)
+        for part in beside.values():
+            part.unlink(missing_ok=True)
 
 
 def read_comment(path: str | os.PathLike) -> str:

@@ -1,14 +1,17 @@
 """What a model has made, for people: a sound or a text."""
 
 import dataclasses
+import hashlib
 import os
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ualm_jax.audio.write import Loudness, write_sound
+from ualm_jax import __version__
 from ualm_jax.errors import UserError
+from ualm_jax.generate.made_by import MadeBy
+from ualm_jax.generate.output import save_sound
 from ualm_jax.generate.sampling import SamplingParams
 
 
@@ -21,7 +24,8 @@ class Clip:
     a limit did. modality: "audio" or "speech".
     log_probabilities: where they were asked for, of the model for each sampled token, [steps, streams]; 0 where a
         stream holds nothing.
-    made_by: the checkpoint: its path and step.
+    made_by: the checkpoint. negative: the prompt that guidance led away from, None for the empty one. context: what
+    it was made from besides all that, in words; None for nothing, and then it can be made again from this alone.
     """
 
     samples: Float[np.ndarray, " N"]
@@ -32,7 +36,9 @@ class Clip:
     end: str | None = None
     modality: str = "audio"
     log_probabilities: Float[np.ndarray, "n S"] | None = None
-    made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made_by: MadeBy = MadeBy()
+    negative: str | None = None
+    context: str | None = None
 
     @property
     def seed(self) -> int:
@@ -42,12 +48,39 @@ class Clip:
     def seconds(self) -> float:
         return len(self.samples) / self.rate
 
-    def save(self, path: str | os.PathLike, *, depth: str | None = None, loud: Loudness | None = None) -> float:
-        """Writes a .wav, .flac, .ogg or .mp3 file. Nothing is clipped: returns the gain that was used.
+    def save(
+        self, path: str | os.PathLike, *, depth: str | None = None, loudness: str | None = None, plot: bool = False
+    ) -> float:
+        """Writes a .wav, .flac, .ogg or .mp3 file; how it was made stands in it and in PATH.json beside it. Nothing is
+        clipped: returns the gain that was used.
 
-        depth, loud: see `audio.write.write_sound`. Raises UserError for another suffix, OSError where there is no room.
+        depth: "16" bits (default), "24" or "float", where the format has a choice. loudness: "peak=-1", "rms=-20" or
+        "lufs=-16", in dB; by default as the model made it. plot: also draw a spectrogram, PATH.png.
+        Raises UserError for what cannot be written so, OSError where there is no room; then nothing has been written.
         """
-        return write_sound(path, self.samples, self.rate, depth=depth, loud=loud)
+        return save_sound(path, self.samples, self.rate, self.record(), depth=depth, loudness=loudness, plot=plot)
+
+    def record(self) -> dict[str, Any]:
+        """How it was made, ready for JSON: `replay.replay` makes it again. The first of a model takes a while, for its
+        weights are read through."""
+        import jax
+
+        codes = np.ascontiguousarray(self.codes, np.int32)
+        return {
+            "prompt": self.prompt,
+            "negative": self.negative,
+            "context": self.context,
+            "modality": self.modality,
+            "seed": self.seed,
+            "settings": dataclasses.asdict(self.settings),
+            "end": self.end,
+            "made_by": self.made_by.to_mapping(),
+            "weights": self.made_by.weights,
+            "codes": {"sha256": hashlib.sha256(codes.tobytes()).hexdigest(), "frames": len(codes)},
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "ualm_jax": __version__,
+        }
 
     def show(self) -> None:
         """A player below the cell of a notebook. Raises UserError where IPython is not installed."""
@@ -72,7 +105,9 @@ class Text:
     settings: SamplingParams
     end: str | None = None
     log_probabilities: Float[np.ndarray, "n S"] | None = None
-    made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made_by: MadeBy = MadeBy()
+    negative: str | None = None
+    context: str | None = None
     modality: str = "text"
 
     @property

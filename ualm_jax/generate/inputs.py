@@ -59,6 +59,13 @@ class Prompt:
         if not all(isinstance(stop, str) and stop for stop in self.stop):
             raise UserError(f"stop must be strings of at least one character, got {self.stop}.")
 
+    @property
+    def context(self) -> str | None:
+        """What decides the answer besides texts and settings, in words."""
+        if self.begin is not None:
+            return "a sound that it begins with"
+        return None if self.sound is None else "a sound that was heard"
+
 
 def sampling(
     modality: str, frame_rate: float, seconds: int | float | None, settings: Mapping[str, Any]

@@ -17,6 +17,7 @@ from ualm_jax.generate.clip import Clip, Text
 from ualm_jax.generate.engine import Engine
 from ualm_jax.generate.inputs import Prompt, Sound, read_sound, sampling
 from ualm_jax.generate.job import Job
+from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.stop_strings import before, strings, until
@@ -36,7 +37,7 @@ class Parts:
 
     slots: answers that are made at once; of the rest, each begins when a slot is free. window: positions that an answer
     and its prompt can take; audio that outgrows them goes on with the later half of what it has, and its prompt.
-    made_by: what is said of the checkpoint in every answer.
+    made_by: what every answer says of the checkpoint.
     """
 
     mesh: Mesh
@@ -46,7 +47,7 @@ class Parts:
     tokenizer: Tokenizer | None = None
     slots: int = 8
     window: int = 2048
-    made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+    made_by: MadeBy = MadeBy()
 
     @functools.cached_property
     def engine(self) -> Engine:
@@ -59,7 +60,7 @@ class Parts:
         """The model, codec, encoder or tokenizer. Raises UserError where there is none."""
         value = getattr(self, name)
         if value is None:
-            source = self.made_by.get("path", "This")
+            source = self.made_by.path or "This"
             raise UserError(f"{source} holds no {name}, which this needs; give a run, or a checkpoint that has one.")
         return value
 
@@ -91,11 +92,19 @@ class Parts:
             request = self._begun(request, prompt.begin)
         return dataclasses.replace(request, scored=prompt.log_probabilities, until=stop)
 
-    def answer(self, job: Job, prompt: str, stop: Sequence[str] = ()) -> Answer:
-        """What a finished job has made. Raises the UserError that stopped it, if one did."""
+    def answer(
+        self,
+        job: Job,
+        prompt: str,
+        stop: Sequence[str] = (),
+        *,
+        negative: str | None = None,
+        context: str | None = "a conversation",
+    ) -> Answer:
+        """What a finished job has made; see `Clip`. Raises the UserError that stopped it, if one did."""
         made, params = job.result(), job.asked.params
         common = dict(prompt=prompt, settings=params, end=made.end, made_by=self.made_by)
-        common |= dict(log_probabilities=made.logprobs, modality=made.modality)
+        common |= dict(log_probabilities=made.logprobs, modality=made.modality, negative=negative, context=context)
         if made.modality == "text":
             return Text(before(self.tokenizer.decode(made.tokens.tolist()), stop), made.tokens, **common)
         codec = self.part("codec")

@@ -5,9 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ualm_jax.errors import UserError
+from ualm_jax.generate.best_of import Candidate, candidates, check_ranked, rank
 from ualm_jax.generate.clip import Text
 from ualm_jax.generate.inputs import Prompt, Sound
+from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
+from ualm_jax.generate.scorers import Scorer, load_scorer
 from ualm_jax.generate.session import Session
 from ualm_jax.generate.session_folder import open_session
 from ualm_jax.generate.stream import Stream
@@ -82,14 +85,47 @@ class Pipeline(Parts):
         first_chunk_frames: of the first chunk of sound; chunk_frames: of the others. All else is as in `generate`.
         """
         asked = self.prompt(prompt, seconds=seconds, seed=seed, modality=modality, **settings)
+        return self.stream_of(asked, first_chunk_frames=first_chunk_frames, chunk_frames=chunk_frames)
+
+    def stream_of(self, asked: Prompt, *, first_chunk_frames: int = 2, chunk_frames: int = 25) -> Stream:
+        """`stream` of a prompt with all that belongs to it."""
         return Stream(
             self,
             self.engine.submit(self.request(asked)),
-            lambda job: self.answer(job, asked.text, asked.stop),
+            lambda job: self._answer(job, asked),
             first_chunk_frames=first_chunk_frames,
             chunk_frames=chunk_frames,
             stop=asked.stop,
         )
+
+    def best_of(
+        self, prompts: str | Sequence[str], count: int, scorer: str | Scorer = "likelihood", **settings: Any
+    ) -> list[list[Candidate]]:
+        """For each prompt `count` candidates, the best first; they are made side by side, each prompt being read once.
+
+        scorer: a function (prompt, clip) -> float, or the name of one (`scorers.load_scorer`). settings: as those of
+        `generate`; candidate j of prompt i is drawn with seed + i * count + j.
+        Raises UserError for a prompt that cannot be answered, and for one of whose candidates none has a score.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if count < 1:
+            raise UserError(f"There must be at least 1 candidate, got {count}.")
+        scorer = load_scorer(scorer, self) if isinstance(scorer, str) else scorer
+        seed = settings.pop("seed", 0)
+        asked = [
+            each
+            for index, text in enumerate(prompts)
+            for each in candidates(self.prompt(text, seed=(seed + index * count) % 2**32, **settings), count)
+        ]
+        made: list[Answer | None] = [None] * len(asked)
+        for index, answer in self.run(asked):
+            if isinstance(answer, UserError):
+                raise answer
+            made[index] = answer
+        groups = [rank(scorer, made[start : start + count]) for start in range(0, len(made), count)]
+        for group in groups:
+            check_ranked(group)
+        return groups
 
     def session(self, *, system: str | None = None, seed: int = 0) -> Session:
         """A new conversation. system: what the model is told before it begins."""
@@ -123,13 +159,16 @@ class Pipeline(Parts):
                 for index in [index for index, (_, job) in waiting.items() if job.done]:
                     prompt, job = waiting.pop(index)
                     try:
-                        answer = self.answer(job, prompt.text, prompt.stop)
+                        answer = self._answer(job, prompt)
                     except UserError as error:
                         answer = error
                     yield index, answer
         finally:
             for _, job in waiting.values():
                 self.engine.cancel(job)
+
+    def _answer(self, job: Job, asked: Prompt) -> Answer:
+        return self.answer(job, asked.text, asked.stop, negative=asked.negative, context=asked.context)
 
     def _all(
         self, each: Sequence[dict[str, Any]], seed: int, settings: dict[str, Any], return_exceptions: bool

@@ -82,7 +82,7 @@ def _write(session: Session, folder: Path) -> None:
     entries = [_entry(session.parts, said, f"{index:03}", folder) for index, said in enumerate(session.said)]
     head = {
         "format": _FORMAT,
-        "model": session.parts.made_by,
+        "model": session.parts.made_by.to_mapping(),
         "vocabulary": _vocabulary(session.parts),
         "seed": session.seed,
     }

@@ -10,11 +10,15 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
 
+from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.tokenizer import is_tokenizer, tokenizer_rules
@@ -54,6 +58,29 @@ _MEANS = {
     "codec": "the same codes stand for other sounds",
     "encoder": "the same sound has other features",
 }
+
+
+def model_fingerprint(model: nnx.Module) -> str:
+    """Of the parameters of a model in memory, as they are. Every process of a run must call it."""
+    leaves = sorted(
+        (jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
+    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), (_whole(leaf) for _, leaf in leaves))
+        names = (f"{name} {digest}\n" for (name, _), digest in zip(leaves, digests, strict=True))
+        return hashlib.sha256("".join(names).encode()).hexdigest()
+
+
+def codec_fingerprint(codec: XCodec) -> str:
+    """Of a codec in memory, equal to that of its folder."""
+    leaves = jax.tree_util.tree_leaves_with_path(codec.params)
+    return _arrays(repr(codec.config), {jax.tree_util.keystr(key): lambda value=value: value for key, value in leaves})
+
+
+def _whole(leaf: jax.Array) -> np.ndarray:
+    """On this process, wherever its shards lie."""
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if not leaf.is_fully_addressable else leaf)
 
 
 def _tokenizer(path: pathlib.Path) -> str:

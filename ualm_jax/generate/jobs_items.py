@@ -1,0 +1,81 @@
+"""A file of prompts and questions: a line each, as plain text or as JSON."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ualm_jax.errors import UserError
+
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_TYPES = {
+    "id": str,
+    "prompt": str,
+    "audio": str,
+    "modality": str,
+    "negative": str,
+    "seconds": (int, float),
+    "seed": int,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One line. id: names its result, by default the number of its line from 0, as five digits.
+
+    audio: a sound file to be asked about. What is None is as the whole job has it; but the seed is then the job's plus
+    the number of the line times the candidates of each.
+    """
+
+    id: str
+    prompt: str
+    audio: str | None = None
+    modality: str | None = None
+    negative: str | None = None
+    seconds: int | float | None = None
+    seed: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Changes with all that is asked for."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_items(lines: Iterable[str], source: str) -> list[Item]:
+    """Lines of text, or of JSON objects with the fields of `Item`; blank lines are left out.
+
+    source: the name of the file, for messages. What a line asks for is looked at when its turn comes. Raises UserError
+    for a line that is no such object, an id that is no file name or stands twice, and where there are no lines.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    items = [_item(line, index, f"{source}, line {number}") for index, (number, line) in enumerate(lines)]
+    seen: dict[str, int] = {}
+    for item, (number, _) in zip(items, lines, strict=True):
+        if item.id.lower() in seen:  # some file systems do not tell capitals
+            raise UserError(f"{source}: id {item.id!r} stands in line {seen[item.id.lower()]} and in line {number}.")
+        seen[item.id.lower()] = number
+    if not items:
+        raise UserError(f"{source}: expected a prompt on each line, found none.")
+    return items
+
+
+def _item(line: str, index: int, place: str) -> Item:
+    if not line.startswith("{"):
+        return Item(f"{index:05}", line)
+    try:
+        fields: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{place}: begins like a JSON object but is none ({error}).") from None
+    if "prompt" not in fields:
+        raise UserError(f'{place}: has no "prompt".')
+    for name, value in fields.items():
+        if name not in _TYPES:
+            raise UserError(f"{place}: there is no field {name!r}; the fields are {', '.join(_TYPES)}.")
+        if value is not None and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
+            raise UserError(f"{place}: {name} can not be {value!r}.")
+    item = Item(**{"id": f"{index:05}"} | fields)
+    if not _ID.fullmatch(item.id or ""):
+        raise UserError(f"{place}: the id {item.id!r} is no name for a file; take letters, digits, _, - and dots.")
+    return item

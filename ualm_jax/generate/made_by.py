@@ -1,0 +1,33 @@
+"""Which weights made an answer, so that it can be made again with the same."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+def _none() -> dict[str, str]:
+    return {}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MadeBy:
+    """What `ualm_jax.load` opened, and how. slots, window: see `parts.Parts`; in bfloat16, products of other sizes can
+    be rounded in other ways. read_weights: finds out `weights`, which takes a while.
+    """
+
+    path: str = ""
+    step: int = 0
+    int8: bool = False
+    slots: int = 0
+    window: int = 0
+    read_weights: Callable[[], dict[str, str]] = _none
+
+    @functools.cached_property
+    def weights(self) -> dict[str, str]:
+        """Fingerprints of model, codec and tokenizer (weights/fingerprints.py), those that are there."""
+        return self.read_weights()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Ready for JSON, without the weights."""
+        return {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
