@@ -119,6 +119,8 @@ def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     with pytest.raises(SystemExit):
         run([*ask, "--listen", str(tmp_path / "none.wav")])
     assert f"there is no {tmp_path / 'none.wav'}" in capsys.readouterr().err
+    assert run(["ask", "--model", str(trained / "run"), "--audio", str(tmp_path / "heard.wav"), "What is it?"]) == 0
+    assert capsys.readouterr().out == first
 
 
 def test_an_encoder_that_does_not_fit_is_refused(trained, capsys, tmp_path):

@@ -1,114 +1,183 @@
-"""`ualm generate`: sound from a caption, or words about a sound."""
+"""`ualm generate`: sounds from captions, one or a file of them."""
 
 import argparse
-import dataclasses
 import pathlib
+import sys
 
-from ualm_jax.cli.arguments import Parser, input_file, integer, number, output_file, text
+from ualm_jax.cli.arguments import Parser, input_file, integer, local_path, number, output_directory, output_file, text
+from ualm_jax.cli.generation_arguments import add_guidance, add_model, add_sampling, open_model, settings
+from ualm_jax.cli.generation_progress import Speed, progress
+from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
-Makes a wav from a caption with the newest checkpoint of a run. The same seed gives the same wav. With --listen, a run
-that has an audio encoder says instead what it makes of a sound file.
+Makes a sound from a caption. The same seed gives the same sound; how it was made stands in the file and in FILE.json
+beside it, and `ualm replay FILE` makes it again. With --candidates, the one that --scorer likes best.
 
-  ualm generate --workdir runs/tiny --prompt "Two clicks, then a low tone." --out two-clicks.wav
-  ualm generate --workdir runs/hears --prompt "What do you hear?" --listen dog.ogg
+  ualm generate --model runs/tiny --prompt "Two clicks, then a low tone." --out two-clicks.wav
+  ualm generate --model runs/tiny --prompt "Rain." --seconds 8 --out rain.flac --loudness lufs=-16 --plot
+  ualm generate --model runs/tiny --prompt "A drum." --out drum.wav --candidates 8 --scorer likelihood
+
+With --prompts, a sound for every line of a file, made side by side, into a folder; the same command goes on with a
+half-done file. A line is a caption, or JSON: {"prompt": "Rain."} with any of "id", "seconds", "seed", "negative" and
+"modality", or with "audio", a sound file to be asked about. OUT/results.jsonl has a line for each.
+
+  ualm generate --model runs/tiny --prompts captions.txt --out sounds/ --format flac
+  shuf -n 100 captions.txt | ualm generate --model runs/tiny --prompts - --out sounds/
 """
 
 
 def main(argv: list[str]) -> int:
+    args = _parse(argv)
+    if args.listen is not None:
+        from ualm_jax.cli.ask import ask
+
+        return ask(open_model(args), args.prompt, [args.listen], args)
+    return _one(args) if args.prompts is None else _many(args)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser("ualm generate", description=_DESCRIPTION)
+    add_model(parser)
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", type=text, metavar="TEXT", help="what to hear")
+    asked.add_argument("--prompts", type=_prompts, metavar="FILE", help="a prompt on each line; - is standard input")
+    parser.add_argument("--out", metavar="FILE", help="what to make: .wav, .flac, .ogg or .mp3; of --prompts: a folder")
+    parser.add_argument("--listen", type=input_file, metavar="FILE", help="ask about this sound, as `ualm ask` does")
     parser.add_argument(
-        "--workdir",
-        required=True,
-        type=pathlib.Path,
-        metavar="DIR",
-        help="of `ualm train`, or what `ualm convert` made",
-    )
-    parser.add_argument(
-        "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
-    )
-    parser.add_argument("--prompt", required=True, type=text, metavar="TEXT", help="what to hear")
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--out", type=output_file(".wav", ".flac"), metavar="FILE.wav", help="wav or flac to make")
-    target.add_argument("--listen", type=input_file, metavar="FILE", help="sound to be asked about")
-    parser.add_argument(
-        "--cfg-scale",
-        type=number(at_least=0, at_most=100),
-        default=3.0,
-        help="guidance; 1 is none (default %(default)s)",
-    )
-    parser.add_argument(
-        "--temperature", type=number(at_least=0, at_most=100), default=0.8, help="0 is greedy (default %(default)s)"
-    )
-    parser.add_argument(
-        "--top-k", type=integer(at_least=0, at_most=2**31 - 1), default=20, help="0 is all (default %(default)s)"
+        "--modality", choices=("audio", "speech", "text", "auto"), default="audio", help="default %(default)s"
     )
     parser.add_argument(
         "--seconds",
         type=number(above=0, at_most=3600),
         help="exactly so long; default: until the model ends, 20 s at most",
     )
-    parser.add_argument("--seed", type=integer(at_least=0, at_most=2**32 - 1), default=0, help="default %(default)s")
-    parser.add_argument("--modality", choices=("audio", "speech"), default="audio", help="default %(default)s")
-    parser.add_argument("--int8", action="store_true", help="layers with 8-bit weights: half the memory, less exact")
-    args = parser.parse_args(argv)
-
-    from ualm_jax.parallel.startup import start
-
-    start()
-
-    import jax
-
-    from ualm_jax.audio.write import write_sound
-    from ualm_jax.errors import UserError
-    from ualm_jax.generate.sampling import SamplingParams
-    from ualm_jax.generate.sound import caption_to_sound
-    from ualm_jax.models.int8 import with_int8_layers
-    from ualm_jax.pretrained import load
-
-    run = load(args.workdir, step=args.step)
-    for name in ("model", "codec", "tokenizer"):
-        if getattr(run, name) is None:
-            raise UserError(f"{args.workdir} holds no {name}; give a run, or what `ualm convert` made with --codec.")
-    if args.int8:
-        with jax.set_mesh(run.mesh):
-            run = dataclasses.replace(run, model=with_int8_layers(run.model))
-    if args.listen is not None:
-        print(_answer(run, args))
-        return 0
-    params = SamplingParams(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        cfg_scale=args.cfg_scale,
-        seed=args.seed,
-        **_frames(args.seconds, run.codec.frame_rate),
+    add_sampling(parser)
+    add_guidance(parser)
+    best = parser.add_argument_group("best of several")
+    best.add_argument("--candidates", type=integer(at_least=1, at_most=1024), default=1, metavar="N", help="default: 1")
+    best.add_argument(
+        "--scorer",
+        metavar="NAME",
+        help="says which is best: likelihood (default), soundscript, or your own, module:function or file.py:function",
     )
-    with jax.set_mesh(run.mesh):
-        (wav,) = caption_to_sound(run.model, run.codec, run.tokenizer, [args.prompt], params, args.modality)
-    gain = write_sound(args.out, wav, run.codec.sample_rate)
-    turned_down = "" if gain == 1 else f", turned down to {gain:.3f} so as not to clip"
-    print(f"{args.out}: {len(wav) / run.codec.sample_rate:.2f} s from step {run.step}{turned_down}")
+    file = parser.add_argument_group("the file")
+    file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), default="wav", help="of --prompts' sounds")
+    file.add_argument("--depth", choices=("16", "24", "float"), help="bits of a sample, of wav and flac; default: 16")
+    file.add_argument("--loudness", metavar="X", help="peak=-1, rms=-20 or lufs=-16, in dB; default: as it was made")
+    file.add_argument("--plot", action="store_true", help="draw a spectrogram, FILE.png")
+    parser.add_argument(
+        "--slots", type=integer(at_least=1, at_most=4096), metavar="N", help="made at once; default: 1, of --prompts 8"
+    )
+    args = parser.parse_args(argv)
+    try:
+        _check(parser, args)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --out: {error}")
+    if args.candidates > 1 and args.scorer is None:
+        args.scorer = "likelihood"
+    return args
+
+
+def _check(parser: Parser, args: argparse.Namespace) -> None:
+    """What can be said of options together, before anything is loaded."""
+    from ualm_jax.audio.write import SUFFIXES, check_format
+    from ualm_jax.generate.output import parse_loudness
+
+    if args.listen is not None and args.prompt is None:
+        parser.error("--listen takes one question, --prompt; a file of questions names its sounds itself")
+    if args.out is None and args.listen is None and (args.prompts is not None or args.modality != "text"):
+        parser.error("--out is needed: what to make")
+    if args.scorer is not None and args.candidates == 1:
+        parser.error("--scorer chooses among several; give --candidates, such as 8")
+    if args.out is not None:
+        args.out = output_directory(args.out) if args.prompts is not None else output_file(*SUFFIXES)(args.out)
+    try:
+        if args.loudness is not None:
+            parse_loudness(args.loudness)
+        if args.out is not None:
+            check_format(args.out if args.prompts is None else f"sound.{args.format}", args.depth)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def _prompts(value: str) -> pathlib.Path:
+    return local_path(value) if value == "-" else input_file(value)
+
+
+def _one(args: argparse.Namespace) -> int:
+    from ualm_jax.generate.jobs import ranking
+    from ualm_jax.generate.output import save_sound
+
+    model = open_model(args, slots=args.slots or args.candidates)
+    how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed, negative=args.negative)
+    if args.modality == "text":
+        how["seconds"] = None
+    _tell_of_length(model, args.seconds)
+    speed = Speed(model.engine, _frame_rate(model))
+    with progress(f"{args.candidates} candidates" if args.candidates > 1 else "generating", 1, speed):
+        if args.candidates > 1:
+            (ranked,) = model.best_of([args.prompt], args.candidates, args.scorer, **how)
+            answer, more = ranked[0].clip, {"candidates": ranking(ranked)}
+        else:
+            ((_, answer),) = model.run([model.prompt(args.prompt, **how)])
+            if isinstance(answer, UserError):
+                raise answer
+            ranked, more = None, {}
+    if answer.modality == "text":
+        print(answer.text)
+        return 0
+    file = dict(depth=args.depth, loudness=args.loudness, plot=args.plot)
+    gain = save_sound(args.out, answer.samples, answer.rate, answer.record(), more=more, **file)
+    turned = "" if gain == 1 else f", {'turned down' if gain < 1 else 'turned up'} to {gain:.3f}"
+    print(f"{args.out}: {answer.seconds:.2f} s from step {model.step}, seed {answer.seed}{turned} ({speed})")
+    for place, each in enumerate(ranked or [], start=1):
+        print(f"  {place}. seed {each.clip.seed}: {each.score.problem or format(each.score.value, '.4f')}")
     return 0
 
 
-def _answer(run, args: argparse.Namespace) -> str:
-    import jax
+def _many(args: argparse.Namespace) -> int:
+    from ualm_jax.generate.jobs import RESULTS, Job, run_job
+    from ualm_jax.generate.jobs_items import read_items
+    from ualm_jax.generate.scorers import load_scorer
 
-    from ualm_jax.audio.io import read_audio
-    from ualm_jax.audio.mel import SAMPLE_RATE
-    from ualm_jax.errors import UserError
-    from ualm_jax.generate.listening import answer
-    from ualm_jax.generate.sampling import SamplingParams
+    if args.negative is not None:
+        raise UserError("--negative is for --prompt; in a file it stands in its line, as JSON.")
+    if args.prompts == pathlib.Path("-"):
+        items = read_items(sys.stdin, "standard input")
+    else:
+        with open(args.prompts, encoding="utf-8", errors="surrogateescape") as lines:
+            items = read_items(lines, str(args.prompts))
+    model = open_model(args, slots=args.slots or 8)
+    file = dict(suffix=f".{args.format}", depth=args.depth, loudness=args.loudness, plot=args.plot)
+    drawn = dict(modality=args.modality, seconds=args.seconds, seed=args.seed, settings=settings(args))
+    job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)
+    scorer = None if args.scorer is None else load_scorer(args.scorer, model)
+    _tell_of_length(model, args.seconds)
+    speed = Speed(model.engine, _frame_rate(model))
+    try:
+        with progress(str(args.prompts), len(items), speed) as advance:
+            lines = run_job(model, items, job, args.out, scorer=scorer, told=lambda line: advance())
+    except KeyboardInterrupt:
+        print(f"{args.out}: not done yet; the same command goes on from what is finished", file=sys.stderr)
+        raise
+    failed = [line for line in lines if "error" in line]
+    print(f"{args.out / RESULTS}: {len(lines) - len(failed)} of {len(lines)} answers ({speed})")
+    for line in failed[:3]:
+        print(f"  {line['id']}: {line['error']}", file=sys.stderr)
+    if failed:
+        more = f", the first {min(3, len(failed))} of which are above" if len(failed) > 3 else ""
+        print(f"ualm generate: {len(failed)} of {len(lines)} could not be answered{more}", file=sys.stderr)
+    return 1 if failed else 0
 
-    if run.encoder is None:
-        raise UserError(f"{args.workdir} was trained without an audio encoder (train.encoder); it can not listen.")
-    wav = read_audio(args.listen, sample_rate=SAMPLE_RATE)
-    with jax.set_mesh(run.mesh):
-        return answer(run.model, run.encoder, run.tokenizer, args.prompt, wav, SamplingParams(seed=args.seed))
+
+def _frame_rate(model) -> float:
+    return 50.0 if model.codec is None else model.codec.frame_rate
 
 
-def _frames(seconds: float | None, frame_rate: float) -> dict[str, int]:
-    if seconds is None:
-        return {"max_frames": round(20 * frame_rate)}
-    frames = max(round(seconds * frame_rate), 1)
-    return {"min_frames": frames, "max_frames": frames}
+def _tell_of_length(model, seconds: float | None) -> None:
+    if seconds is not None and model.codec is not None and seconds * model.codec.frame_rate > model.window:
+        print(
+            f"{seconds:g} s are more than the {model.window} positions that this model knows "
+            f"({model.window / model.codec.frame_rate:.0f} s): it will forget how the sound began.",
+            file=sys.stderr,
+        )

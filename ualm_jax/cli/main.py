@@ -25,7 +25,10 @@ VERBS = {
     "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
-    "generate": ("ualm_jax.cli.generate", "sound from a caption"),
+    "generate": ("ualm_jax.cli.generate", "sounds from captions, one or a file of them"),
+    "replay": ("ualm_jax.cli.replay", "makes a generated sound again, bit for bit"),
+    "ask": ("ualm_jax.cli.ask", "what a model says about a sound"),
+    "chat": ("ualm_jax.cli.chat", "a conversation with a model, in texts and sounds"),
     "eval answers": ("ualm_jax.cli.eval_answers", "does a model say what is true of sounds and captions?"),
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }

@@ -1,0 +1,63 @@
+"""Options that `ualm generate`, `ask` and `chat` share."""
+
+import argparse
+from typing import Any
+
+from ualm_jax.cli.arguments import Parser, input_directory, integer, number, text
+
+_SETTINGS = ("cfg_scale", "temperature", "top_k", "top_p", "min_p", "max_tokens")
+
+
+def add_model(parser: Parser) -> None:
+    parser.add_argument(
+        "--model",
+        "--workdir",
+        dest="model",
+        required=True,
+        type=input_directory,
+        metavar="DIR",
+        help="the --workdir of `ualm train`, what `ualm convert` made, or a Hugging Face folder",
+    )
+    parser.add_argument("--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest")
+    parser.add_argument("--int8", action="store_true", help="layers with 8-bit weights: half the memory, less exact")
+
+
+def add_sampling(parser: Parser) -> None:
+    group = parser.add_argument_group("how it is drawn")
+    group.add_argument("--seed", type=integer(at_least=0, at_most=2**32 - 1), default=0, help="default %(default)s")
+    group.add_argument(
+        "--temperature", type=number(at_least=0, at_most=100), metavar="T", help="0 is greedy; default: 0.8, of texts 0"
+    )
+    group.add_argument(
+        "--top-k", type=integer(at_least=0, at_most=2**31 - 1), metavar="K", help="0 is all; default: 20"
+    )
+    group.add_argument("--top-p", type=number(above=0, at_most=1), metavar="P", help="default: 1, which is all")
+    group.add_argument("--min-p", type=number(at_least=0, at_most=1), metavar="P", help="default: 0, which is all")
+    group.add_argument(
+        "--max-tokens", type=integer(at_least=1, at_most=2**20), metavar="N", help="of a text; default: 1024"
+    )
+
+
+def add_guidance(parser: Parser) -> None:
+    group = parser.add_argument_group("guidance of audio")
+    group.add_argument(
+        "--cfg-scale", type=number(at_least=0, at_most=100), metavar="X", help="1 is none, and faster; default: 3"
+    )
+    group.add_argument("--negative", type=text, metavar="TEXT", help="what to lead away from, instead of nothing")
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of the options above that were given, by the names of `SamplingParams`."""
+    given = {name: getattr(args, name, None) for name in _SETTINGS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def open_model(args: argparse.Namespace, **how: Any):
+    """What --model holds, by `ualm_jax.load`."""
+    from ualm_jax.parallel.startup import start
+
+    start()
+
+    from ualm_jax.pretrained import load
+
+    return load(args.model, step=args.step, int8=args.int8, **how)

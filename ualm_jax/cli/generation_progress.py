@@ -1,0 +1,40 @@
+"""How far generation is, and how fast: a bar on a terminal, and a line in the end."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+
+class Speed:
+    """Of an engine since this was made. frame_rate: steps in a second of sound."""
+
+    def __init__(self, engine, frame_rate: float):
+        self._engine, self._frame_rate = engine, frame_rate
+        self._before, self._began = (engine.steps, engine.slot_steps), time.perf_counter()
+
+    def __str__(self) -> str:
+        steps, made = self._engine.steps - self._before[0], self._engine.slot_steps - self._before[1]
+        seconds = time.perf_counter() - self._began
+        busy = made / max(steps * self._engine.slots, 1)
+        said = f"{seconds:.1f} s, {steps / seconds:,.0f} steps/s, {made / self._frame_rate / seconds:,.2f} x real time"
+        return said if self._engine.slots == 1 else f"{said}, slots {busy:.0%} busy"
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, speed: Speed) -> Iterator[Callable[[], None]]:
+    """Gives what to call when one of `total` is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
+    from rich.text import Text
+
+    class _Speed(ProgressColumn):
+        def render(self, task) -> Text:
+            return Text(str(speed))
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}")]
+    columns += [BarColumn(), MofNCompleteColumn()] if total > 1 else []
+    console = Console(stderr=True)
+    with Progress(*columns, _Speed(), console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
