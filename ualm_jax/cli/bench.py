@@ -17,6 +17,7 @@ itself could do. With --against torch the same work runs in PyTorch, in turn, in
 PARTS = {
     "train": ("ualm_jax.bench.train", "one training step: tokens per second, MFU, memory, time to compile"),
     "decode": ("ualm_jax.bench.decode", "guided generation of sound: steps per second, share of the bandwidth floor"),
+    "serve": ("ualm_jax.bench.serve", "sound for many at once: time to the first of it, underruns, slots kept busy"),
     "attention": ("ualm_jax.bench.attention", "every attention backend this device has, on packed documents"),
     "loss": ("ualm_jax.bench.loss", "the loss of all streams beside plain logits: time and memory"),
     "data": ("ualm_jax.bench.data", "the loader from disk: rows per second, memory, and a step beside it"),

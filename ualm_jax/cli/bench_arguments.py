@@ -27,6 +27,18 @@ def decode(parser: Parser) -> None:
     parser.add_argument("--int8", action="store_true", help="ours with 8-bit layers, as `ualm generate --int8`")
 
 
+def serve(parser: Parser) -> None:
+    _add_model(parser, against=False)
+    parser.set_defaults(against=None)
+    parser.add_argument(
+        "--concurrency", type=_count, nargs="+", default=[1, 8, 16, 32, 64], help="listeners (default 1 8 16 32 64)"
+    )
+    parser.add_argument("--requests", type=_count, default=32, help="least sounds of each (default %(default)s)")
+    parser.add_argument("--slots", type=_count, default=32, help="of the job and of a batch (default %(default)s)")
+    parser.add_argument("--prompts", type=_count, default=320, help="of the job (default %(default)s)")
+    parser.add_argument("--int8", action="store_true", help="with 8-bit layers, as `ualm generate --int8`")
+
+
 def attention(parser: Parser) -> None:
     _add_model(parser)
     parser.add_argument("--rows", type=_count, default=4, help="rows of the batch (default %(default)s)")
@@ -66,11 +78,12 @@ def codec(parser: Parser) -> None:
     parser.add_argument("--repeats", type=_count, default=5, help="counted rounds (default %(default)s)")
 
 
-def _add_model(parser: Parser) -> None:
+def _add_model(parser: Parser, against: bool = True) -> None:
     """The model, its numbers, and the devices it runs on."""
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny", help="of the model (default %(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the computation (default %(default)s)")
     parser.add_argument("--attention", choices=ATTENTION, default="auto", help="backend (default %(default)s)")
     parser.add_argument("--mesh", default="", metavar="AXIS=N,...", help="such as data=2,fsdp=4; data takes the rest")
     add_device_arguments(parser, distributed=False)
-    parser.add_argument("--against", choices=("torch",), help="the same work in PyTorch, in turn")
+    if against:
+        parser.add_argument("--against", choices=("torch",), help="the same work in PyTorch, in turn")

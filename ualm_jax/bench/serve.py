@@ -1,0 +1,237 @@
+"""How many listeners a model keeps in sound: streams side by side, and a file of prompts beside static batches."""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from ualm_jax.bench.result import Bars, BenchResult, Column, number, text
+from ualm_jax.bench.sizes import SizedModel, model_config
+from ualm_jax.bench.workload import open_mesh
+from ualm_jax.codecs.xcodec.config import XCodecConfig
+from ualm_jax.codecs.xcodec.init import init_random, tiny_config
+from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.generate.inputs import Prompt
+from ualm_jax.generate.pipeline import Pipeline
+from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.generate.segment import generate
+from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.ualm import UALM
+from ualm_jax.tokens.tokenizer import load_tokenizer, save_byte_tokenizer
+
+_FRAME_RATE = 50
+_MEDIAN, _SIGMA, _SHORTEST, _LONGEST = 3.0, 0.9, 0.5, 20.0  # seconds
+_WINDOW = 1280  # positions: the longest sound, its prompt and its end
+_CFG_SCALE = 3.0
+
+
+def run(args: argparse.Namespace) -> BenchResult:
+    """A row for each concurrency, and one each for a job and for static batches of the same prompts."""
+    config = model_config(args, param_dtype=args.dtype)
+    mesh = open_mesh(args, config, 1)
+    pipeline = _pipeline(config, mesh, args.int8)
+    rows = [_streams(pipeline, slots, args.requests) for slots in args.concurrency]
+    rows += _job_and_batches(pipeline, args.slots, args.prompts)
+    shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    lengths = _lengths(args.prompts)
+    return BenchResult(
+        title=f"serving, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), {args.dtype}"
+        f"{', 8-bit layers' * args.int8}, mesh {shape}",
+        columns=(
+            text("side", "side"),
+            text("slots", "slots"),
+            text("requests", "sounds"),
+            _spread("first_audio", "first audio, ms: mean, p50, p99", 1e3),
+            _spread("real_time_factor", "real-time factor: mean, p50, p99", 1),
+            number("underruns", "underruns"),
+            number("audio_per_second", "audio s/s", ",.1f"),
+            number("busy", "slots busy", ".1%"),
+            number("ratio", "faster than static", ".2f"),
+            number("ratio_of_steps", "in steps", ".2f"),
+        ),
+        rows=rows,
+        notes=(
+            f"sounds of {lengths.mean():.1f} s on average: log-normal with median {_MEDIAN:g} s and sigma {_SIGMA:g}, "
+            f"cut to {_SHORTEST:g} to {_LONGEST:g} s; guidance {_CFG_SCALE:g}; prompts of 10 to 60 tokens",
+            "streams: so many listeners at any time, each asks for a sound when one is over; the first chunk has "
+            "2 frames, the others 25; the next chunk is made for whoever runs out first",
+            "real-time factor: seconds from the request to the last chunk, by seconds of sound; under 1 keeps up",
+            "underruns: chunks that came when all before them had been played",
+            "static batches: `generate` with so many prompts at once, in their order; each waits for its longest",
+            f"codec: {'full' if _is_full(pipeline) else 'tiny'} size, random weights",
+        ),
+        bars=(
+            Bars("seconds of audio per second", {f"{r['side']}, {r['slots']}": r["audio_per_second"] for r in rows}),
+            Bars("slots busy (%)", {f"{r['side']}, {r['slots']}": 100 * r["busy"] for r in rows}),
+        ),
+        again=lambda: _streams(pipeline, args.concurrency[0], args.concurrency[0]),
+    )
+
+
+def _pipeline(config: SizedModel, mesh: Mesh, int8: bool) -> Pipeline:
+    with jax.set_mesh(mesh):
+        model = jax.jit(lambda: UALM(*config, nnx.Rngs(0)))()
+        model = with_int8_layers(model) if int8 else model
+    sized = XCodecConfig() if config.architecture.decoder.num_layers > 8 else tiny_config()
+    vocabulary = config.architecture.vocabulary
+    kbits = _FRAME_RATE * vocabulary.num_codebooks * np.log2(vocabulary.codebook_size) / 1000
+    codec = dataclasses.replace(sized, codebook_size=vocabulary.codebook_size, target_bandwidths=(float(kbits),))
+    with tempfile.TemporaryDirectory() as folder:
+        save_byte_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
+    return Pipeline(mesh=mesh, model=model, codec=XCodec(codec, init_random(codec, 0)), tokenizer=tokenizer)
+
+
+def _is_full(pipeline: Pipeline) -> bool:
+    return pipeline.codec.config.acoustic == XCodecConfig().acoustic
+
+
+def _lengths(count: int) -> np.ndarray:
+    """Seconds of sounds; every call gives the same."""
+    drawn = _MEDIAN * np.exp(_SIGMA * np.random.default_rng(0).standard_normal(count))
+    return np.clip(drawn, _SHORTEST, _LONGEST)
+
+
+def _prompts(count: int) -> list[Prompt]:
+    rng = np.random.default_rng(1)
+    prompts = []
+    for index, seconds in enumerate(_lengths(count)):
+        words = "".join(chr(97 + letter) for letter in rng.integers(0, 26, rng.integers(10, 60)))
+        frames = max(1, round(seconds * _FRAME_RATE))
+        params = SamplingParams(min_frames=frames, max_frames=frames, cfg_scale=_CFG_SCALE, seed=index)
+        prompts.append(Prompt(words, params))
+    return prompts
+
+
+def _streams(pipeline: Pipeline, slots: int, least: int) -> dict[str, Any]:
+    """`slots` listeners, until each has had a few sounds and all together at least `least`."""
+    pipeline = dataclasses.replace(pipeline, slots=slots, window=_WINDOW)
+    prompts = _prompts(max(least, 3 * slots))
+    _listen(pipeline, prompts[:slots], slots)  # compiles
+    steps, made, began = pipeline.engine.steps, pipeline.engine.slot_steps, time.perf_counter()
+    heard = _listen(pipeline, prompts, slots)
+    seconds = time.perf_counter() - began
+    audio = sum(each.audio for each in heard)
+    return {
+        "side": "streams",
+        "slots": slots,
+        "requests": len(prompts),
+        "first_audio": _summary([each.first for each in heard]),
+        "real_time_factor": _summary([each.seconds / each.audio for each in heard]),
+        "underruns": sum(each.underruns for each in heard),
+        "with_underruns": sum(each.underruns > 0 for each in heard) / len(heard),
+        "audio_per_second": audio / seconds,
+        "busy": (pipeline.engine.slot_steps - made) / ((pipeline.engine.steps - steps) * slots),
+        "seconds": seconds,
+    }
+
+
+@dataclasses.dataclass
+class _Listener:
+    """stream: what is iterated in `chunks`. due: when its sound runs out."""
+
+    stream: Any
+    chunks: Iterator[np.ndarray]
+    began: float
+    due: float = 0.0
+    audio: float = 0.0
+    seconds: float = 0.0
+    first: float = 0.0
+    underruns: int = 0
+
+
+def _listen(pipeline: Pipeline, prompts: Sequence[Prompt], slots: int) -> list[_Listener]:
+    waiting, active, over = list(prompts[::-1]), [], []
+    while waiting or active:
+        while waiting and len(active) < slots:
+            stream = pipeline.stream_of(waiting.pop())
+            active.append(_Listener(stream, iter(stream), time.perf_counter()))
+        listener = min(active, key=lambda each: each.due)
+        chunk = next(listener.chunks, None)
+        now = time.perf_counter()
+        if chunk is None:
+            active.remove(listener)
+            listener.first, listener.underruns = listener.stream.seconds_to_first, listener.stream.underruns
+            over.append(listener)
+            continue
+        lasts = len(chunk) / pipeline.codec.sample_rate
+        listener.due = max(listener.due, now) + lasts
+        listener.audio, listener.seconds = listener.audio + lasts, now - listener.began
+    return over
+
+
+def _job_and_batches(pipeline: Pipeline, slots: int, count: int) -> list[dict[str, Any]]:
+    """The same prompts through slots, and in batches that each wait for their longest; codes alone, without a codec."""
+    prompts = _prompts(count)
+    pipeline = dataclasses.replace(pipeline, slots=slots, window=_WINDOW)
+    requests = [pipeline.request(prompt) for prompt in prompts]
+    frames = np.array([prompt.params.max_frames for prompt in prompts])
+    engine = pipeline.engine
+
+    def job() -> None:
+        for _ in engine.run(requests):
+            pass
+
+    batches = [prompts[start : start + slots] for start in range(0, count, slots)]
+
+    def static() -> None:
+        with jax.set_mesh(pipeline.mesh):
+            for batch in batches:
+                generate(pipeline.model, [pipeline.request(p).prompt for p in batch], [p.params for p in batch])
+
+    times = {}
+    for name, work in (("static", static), ("job", job)):
+        work()  # compiles
+        engine.steps = engine.slot_steps = 0
+        began = time.perf_counter()
+        work()
+        times[name] = time.perf_counter() - began
+    streams = pipeline.model.architecture.vocabulary.num_streams
+    static_steps = sum(int(frames[start : start + slots].max()) + streams for start in range(0, count, slots))
+    audio = frames.sum() / _FRAME_RATE
+    whole = int((frames + streams).sum())
+    common = {"slots": slots, "requests": count}
+    return [
+        {
+            "side": "job",
+            **common,
+            "audio_per_second": audio / times["job"],
+            "busy": engine.slot_steps / (engine.steps * slots),
+            "steps": engine.steps,
+            "seconds": times["job"],
+            "ratio": times["static"] / times["job"],
+            "ratio_of_steps": static_steps / engine.steps,
+        },
+        {
+            "side": "static batches",
+            **common,
+            "audio_per_second": audio / times["static"],
+            "busy": whole / (static_steps * slots),
+            "steps": static_steps,
+            "seconds": times["static"],
+        },
+    ]
+
+
+def _summary(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "mean": float(np.mean(values)),
+        "p50": float(np.percentile(values, 50)),
+        "p99": float(np.percentile(values, 99)),
+    }
+
+
+def _spread(key: str, heading: str, scale: float) -> Column:
+    def cell(row) -> str:
+        found = row.get(key)
+        form = ",.0f" if scale != 1 else ",.2f"
+        return "" if found is None else ", ".join(format(found[name] * scale, form) for name in ("mean", "p50", "p99"))
+
+    return Column(heading, cell)
