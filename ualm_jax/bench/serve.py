@@ -21,7 +21,6 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.generate.inputs import Prompt
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.generate.segment import generate
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.tokenizer import load_tokenizer, save_byte_tokenizer
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> BenchResult:
             "2 frames, the others 25; the next chunk is made for whoever runs out first",
             "real-time factor: seconds from the request to the last chunk, by seconds of sound; under 1 keeps up",
             "underruns: chunks that came when all before them had been played",
-            "static batches: `generate` with so many prompts at once, in their order; each waits for its longest",
+            "static batches: the same programs, so many prompts at once, in their order, until the longest is done",
             f"codec: {'full' if _is_full(pipeline) else 'tiny'} size, random weights",
         ),
         bars=(
@@ -172,52 +171,30 @@ def _job_and_batches(pipeline: Pipeline, slots: int, count: int) -> list[dict[st
     prompts = _prompts(count)
     pipeline = dataclasses.replace(pipeline, slots=slots, window=_WINDOW)
     requests = [pipeline.request(prompt) for prompt in prompts]
-    frames = np.array([prompt.params.max_frames for prompt in prompts])
     engine = pipeline.engine
 
     def job() -> None:
         for _ in engine.run(requests):
             pass
 
-    batches = [prompts[start : start + slots] for start in range(0, count, slots)]
-
     def static() -> None:
-        with jax.set_mesh(pipeline.mesh):
-            for batch in batches:
-                generate(pipeline.model, [pipeline.request(p).prompt for p in batch], [p.params for p in batch])
+        for start in range(0, count, slots):
+            batch = [engine.submit(request) for request in requests[start : start + slots]]
+            while not all(each.done for each in batch):
+                engine.advance()
 
-    times = {}
-    for name, work in (("static", static), ("job", job)):
+    rows = []
+    for side, work in (("job", job), ("static batches", static)):
         work()  # compiles
-        engine.steps = engine.slot_steps = 0
-        began = time.perf_counter()
+        steps, made, began = engine.steps, engine.slot_steps, time.perf_counter()
         work()
-        times[name] = time.perf_counter() - began
-    streams = pipeline.model.architecture.vocabulary.num_streams
-    static_steps = sum(int(frames[start : start + slots].max()) + streams for start in range(0, count, slots))
-    audio = frames.sum() / _FRAME_RATE
-    whole = int((frames + streams).sum())
-    common = {"slots": slots, "requests": count}
-    return [
-        {
-            "side": "job",
-            **common,
-            "audio_per_second": audio / times["job"],
-            "busy": engine.slot_steps / (engine.steps * slots),
-            "steps": engine.steps,
-            "seconds": times["job"],
-            "ratio": times["static"] / times["job"],
-            "ratio_of_steps": static_steps / engine.steps,
-        },
-        {
-            "side": "static batches",
-            **common,
-            "audio_per_second": audio / times["static"],
-            "busy": whole / (static_steps * slots),
-            "steps": static_steps,
-            "seconds": times["static"],
-        },
-    ]
+        seconds, steps, made = time.perf_counter() - began, engine.steps - steps, engine.slot_steps - made
+        audio = sum(prompt.params.max_frames for prompt in prompts) / _FRAME_RATE
+        row = {"side": side, "slots": slots, "requests": count, "audio_per_second": audio / seconds}
+        rows.append(row | {"busy": made / (steps * slots), "steps": steps, "seconds": seconds})
+    ours, theirs = rows
+    ours |= {"ratio": theirs["seconds"] / ours["seconds"], "ratio_of_steps": theirs["steps"] / ours["steps"]}
+    return rows
 
 
 def _summary(values: Sequence[float]) -> dict[str, float]:
