@@ -7,6 +7,7 @@ multiplied by its weight, and the sum is divided by the number of positions whos
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -27,7 +28,7 @@ class NextToken:
         work of attention inside documents is known.
     """
 
-    weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"loss": 1.0})
+    weights: ClassVar[Mapping[str, float]] = {"loss": 1.0}
 
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
         return {"loss": jnp.sum((_target_weights(batch)[:, :, 0] != 0).astype(jnp.float32))}
