@@ -1,5 +1,6 @@
 """`ualm_jax.load` gives what lies at a path, ready to use, on the mesh that is set."""
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from flax import nnx
 from helpers.conversions import save_omni, save_run
 
 import ualm_jax
+from ualm_jax.audio.io import read_audio
 from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 from ualm_jax.convert_weights.qwen2 import import_qwen2
 from ualm_jax.convert_weights.verify_run import _batch, _logits, _tokens
@@ -104,3 +106,21 @@ def test_a_url_is_no_folder(url):
 def test_nothing_to_load(tmp_path):
     with pytest.raises(UserError, match="expected the --workdir of a run, a converted checkpoint or a Hugging Face"):
         ualm_jax.load(tmp_path)
+
+
+def test_a_loaded_model_makes_a_sound_in_a_program_that_knows_of_no_mesh(trained, tmp_path):
+    """The five lines of the documentation, in a program of its own."""
+    code = f"""
+import ualm_jax
+model = ualm_jax.load({str(trained)!r}, int8=True, slots=1, window=128)
+clips = model.generate(["two beeps, then a drum"], seconds=0.2, cfg_scale=3.0, seed=0)
+clips[0].save({str(tmp_path / "out.wav")!r})
+try:
+    model.ask({str(tmp_path / "out.wav")!r}, "What do you hear?")
+except ualm_jax.errors.UserError as error:
+    print(error)
+"""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert f"{trained} holds no encoder" in done.stdout
+    assert len(read_audio(tmp_path / "out.wav", sample_rate=16000)) == 3200

@@ -1,6 +1,8 @@
 """The API for people: prompts in, sounds and texts out, without a mesh or a token grid."""
 
 import dataclasses
+import sys
+import types
 
 import jax
 import numpy as np
@@ -40,6 +42,21 @@ def test_prompts_become_sounds_as_the_functions_below_make_them(pipeline, clips,
     clips[0].save(tmp_path / "out.wav")
     heard = read_audio(tmp_path / "out.wav", sample_rate=16000)
     assert np.abs(heard - clips[0].samples / max(1, np.abs(clips[0].samples).max() / 0.999)).max() < 1e-4
+
+
+def test_a_clip_plays_in_a_notebook(clips, monkeypatch):
+    shown = []
+    notebook = types.ModuleType("IPython.display")
+    notebook.Audio, notebook.display = (lambda data, rate, normalize: (data, rate, normalize)), shown.append
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    clips[0].show()
+    ((data, rate, normalize),) = shown
+    assert (rate, normalize) == (16000, False) and np.abs(data).max() <= 1
+    assert np.corrcoef(data, clips[0].samples)[0, 1] > 0.999
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(UserError, match="where IPython is"):
+        clips[0].show()
 
 
 def test_an_answer_is_the_same_alone(pipeline, clips):

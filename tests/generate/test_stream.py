@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from ualm_jax.audio.io import read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.generate.inputs import Prompt
+from ualm_jax.generate.job import Job
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.stop_strings import before, until
 
@@ -44,6 +46,16 @@ def test_the_first_chunk_comes_before_the_rest_is_made(pipeline):
     chunks.close()
     pipeline.engine.advance()
     assert pipeline.engine.steps - steps == 3 + pipeline.codec.context + 7, "nobody waits for it any more"
+
+
+def test_half_the_context_is_not_enough(pipeline, clip):
+    """What the codec says of its context is no more than a bound, but not one that could be left out."""
+    wanted, context = clip.samples[50 * 320 :], pipeline.codec.context
+    off = []
+    for known in (context, context // 2):
+        part = pipeline.codec.decode(clip.codes[50 - known :])[known * 320 :]
+        off.append(np.abs(part - wanted).max())
+    assert off[0] < 1e-5 and off[1] > 1e-3
 
 
 def test_underruns_are_chunks_that_came_too_late(pipeline, monkeypatch):
@@ -95,10 +107,37 @@ def test_a_sound_file_is_continued(pipeline, clip, tmp_path):
     clip.save(tmp_path / "begin.wav", depth="float")
     (longer,) = pipeline.generate("rain", seconds=1, begin=tmp_path / "begin.wav")
     assert len(longer.codes) == 150
-    from ualm_jax.audio.io import read_audio
-
     samples = read_audio(tmp_path / "begin.wav", sample_rate=16000)
     np.testing.assert_array_equal(longer.codes[:100], pipeline.codec.encode(samples))
+
+
+def test_a_sound_longer_than_the_window_is_continued_too(pipeline, clip):
+    begun = dataclasses.replace(clip, codes=np.tile(clip.codes, (3, 1)))
+    (longer,) = pipeline.generate("rain", seconds=0.2, begin=begun)
+    np.testing.assert_array_equal(longer.codes[:300], begun.codes)
+    assert len(longer.codes) == 310 and len({tuple(frame) for frame in longer.codes[300:].tolist()}) > 1
+
+
+def test_audio_longer_than_the_window_has_no_seam(pipeline, monkeypatch):
+    """What follows a slide is what a prompt that begins with the kept half would be answered with."""
+    slides = []
+    slide = Job.slide
+
+    def noted(job, capacity):
+        slide(job, capacity)
+        slides.append((len(job.rows), job.request))
+
+    monkeypatch.setattr(Job, "slide", noted)
+    (clip,) = pipeline.generate("rain", seconds=10, seed=3, cfg_scale=2.0)
+    assert len(clip.codes) == 500 and clip.end in ("eos", "eot") and len(slides) == 3
+    prompt = len(pipeline.request(Prompt("rain")).prompt.tokens)
+    made, request = slides[1]
+    assert len(request.begun) == (pipeline.window - prompt) // 2
+    start, frames = made - len(request.begun), pipeline.window - prompt - 8
+    params = dataclasses.replace(request.params, min_frames=frames, max_frames=frames)
+    (job,) = pipeline.engine.run([dataclasses.replace(request, slide=False, params=params)])
+    # All but the last frames, in which it knows that it ends; the first have lost what the slide has cut off.
+    np.testing.assert_array_equal(job.result().tokens[7:-8], clip.codes[start : start + frames][7:-8])
 
 
 def test_the_end_may_fall_wherever_a_window_ends(pipeline):
@@ -111,7 +150,9 @@ def test_the_end_may_fall_wherever_a_window_ends(pipeline):
     assert [len(made[n].codes) for n in lengths] == list(lengths)
 
 
-def test_a_window_too_small_for_audio_is_one_sentence(pipeline):
+def test_what_cannot_be_streamed_is_one_sentence(pipeline):
+    with pytest.raises(UserError, match="chunk_frames must be at least 1, got 0"):
+        pipeline.stream("rain", chunk_frames=0)
     with pytest.raises(UserError, match="there is room for 256"):
         pipeline.generate("word " * 240, seconds=10)
 

@@ -39,7 +39,8 @@ class Pipeline(Parts):
         settings: of `SamplingParams`: cfg_scale, temperature, top_k, top_p, min_p, max_tokens and so on; begin: a sound
             that every answer begins with and goes on from, `seconds` more; stop: strings that end a text;
             log_probabilities: True to have them.
-        Raises UserError for a setting or, unless exceptions are returned, a prompt that does not fit, before any work.
+        Raises UserError for a setting that does not fit, and an empty prompt, before any work; for a prompt that is too
+        long when its turn comes.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         settings |= dict(modality=modality, seconds=seconds, negative=negative_prompt)

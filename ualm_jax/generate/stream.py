@@ -21,6 +21,7 @@ class Stream:
     it, the receptive field of the codec's decoder, so that a chunk is decoded with so many frames around it, and waits
     for those that follow it; the delay structure adds a frame for each codebook but one.
 
+    first_chunk_frames, chunk_frames: of the first chunk of sound, and of the others.
     answer: all of it, once the last chunk has come. seconds_to_first: from the start to the first chunk, None before.
     underruns: chunks that came when all before them had been played, if playing began with the first.
     """
@@ -37,6 +38,7 @@ class Stream:
     ):
         for name, value in (("first_chunk_frames", first_chunk_frames), ("chunk_frames", chunk_frames)):
             if value < 1:
+                parts.engine.cancel(job)
                 raise UserError(f"{name} must be at least 1, got {value}.")
         self._parts, self._job, self._finished, self._stop = parts, job, finished, stop
         self._frames = first_chunk_frames, chunk_frames
@@ -48,8 +50,9 @@ class Stream:
     def __iter__(self) -> Iterator[Float[np.ndarray, " n"] | str]:
         job, engine = self._job, self._parts.engine
         try:
-            while not len(job.rows) and not job.done:
-                engine.advance(1)
+            begun = len(job.rows)
+            while len(job.rows) == begun and not job.done:
+                engine.advance(self._first_steps())
             if job.done and job.modality is None:
                 job.result()  # raises what stopped it
             for chunk in self._texts() if job.modality == "text" else self._sounds():
@@ -59,6 +62,12 @@ class Stream:
         finally:
             if not job.done:
                 engine.cancel(job)
+
+    def _first_steps(self) -> int:
+        """Of what will be yielded first; one where it is not known yet whether that is a sound."""
+        if self._job.modality in (None, "text"):
+            return 1
+        return self._frames[0] + self._parts.part("codec").context + self._job.vocabulary.num_streams - 1
 
     def _sounds(self) -> Iterator[Float[np.ndarray, " n"]]:
         job, codec, engine = self._job, self._parts.part("codec"), self._parts.engine
