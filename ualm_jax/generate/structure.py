@@ -1,6 +1,6 @@
 """The delay structure while sampling: what each stream may emit at each step.
 
-Audio of T frames in Q streams is T + Q - 1 rows and an end token. Stream s holds codes at steps s to T + s - 1
+Audio of T frames in Q streams is T + Q - 1 positions and an end token. Stream s holds codes at steps s to T + s - 1
 and its pad elsewhere; stream 0 decides T by emitting its pad at step T; at step T + Q - 1 it ends the segment.
 A stream's choices are columns: its pad, its codes, and the end tokens eos and eot, in this order.
 """

@@ -28,7 +28,7 @@ def undelay(grid: Int[np.ndarray, "T2 Q"], vocabulary: Vocabulary) -> Int[np.nda
     num_codebooks = vocabulary.num_codebooks
     num_frames = grid.shape[0] - num_codebooks + 1
     if num_frames < 1:
-        raise ValueError(f"a delayed grid has at least {num_codebooks} rows, got {grid.shape[0]}")
+        raise ValueError(f"a delayed grid has at least {num_codebooks} positions, got {grid.shape[0]}")
     pads = np.array([vocabulary.audio_pad(q) for q in range(num_codebooks)])
     codes = np.stack([grid[q : q + num_frames, q] for q in range(num_codebooks)], axis=1) - pads - 1
     if codes.min() < 0 or codes.max() >= vocabulary.codebook_size:

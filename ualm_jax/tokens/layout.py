@@ -21,13 +21,13 @@ _AUDIO_TAGS = {"audio": AUDIO, "speech": SPEECH}
 def build_grid(messages: Sequence[Message], vocabulary: Vocabulary, *, only_segment: int | None = None) -> TokenGrid:
     """The whole conversation, ready to train on.
 
-    With `only_segment`, every other message and `<bos>` become id 0 (rows that embed to zero but keep their
-    place) and lose their weight: the unconditional context of classifier-free guidance.
+    With `only_segment`, every other message and `<bos>` become id 0 (positions that embed to zero but stay
+    where they are) and lose their weight: the unconditional context of classifier-free guidance.
     Raises ValueError for an empty conversation or content that does not fit its modality.
     """
     if not messages:
         raise ValueError("a conversation needs at least one message")
-    rows = [_special(BOS, vocabulary)]
+    parts = [_special(BOS, vocabulary)]
     weights = [np.zeros((1, vocabulary.num_streams), np.float32)]
     clips = []
     length = 1
@@ -37,12 +37,12 @@ def build_grid(messages: Sequence[Message], vocabulary: Vocabulary, *, only_segm
         dropped = only_segment is not None and index != only_segment
         if message.modality == Modality.CLIP and not dropped:
             clips.append(Clip(start=length + 2, length=message.content))
-        rows.append(np.zeros_like(tokens) if dropped else tokens)
+        parts.append(np.zeros_like(tokens) if dropped else tokens)
         weights.append(np.zeros_like(weight) if dropped else weight)
         length += len(tokens)
     if only_segment is not None:
-        rows[0] = np.zeros_like(rows[0])
-    return TokenGrid(np.concatenate(rows), np.concatenate(weights), tuple(clips))
+        parts[0] = np.zeros_like(parts[0])
+    return TokenGrid(np.concatenate(parts), np.concatenate(weights), tuple(clips))
 
 
 def build_prompt(messages: Sequence[Message], vocabulary: Vocabulary) -> TokenGrid:

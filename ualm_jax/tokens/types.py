@@ -44,7 +44,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """Where continuous features go: `length` rows of a grid from row `start`."""
+    """Where continuous features go: `length` positions of a grid from `start` on."""
 
     start: int
     length: int
@@ -56,7 +56,7 @@ class TokenGrid:
 
     tokens: [T, S] ids of the unified vocabulary; 0 embeds to nothing.
     loss_weights: [T, S]; 1 for text and special tokens to be learnt, 1/S for audio, 0 elsewhere.
-    clips: rows whose embedding comes from the audio encoder, in the order of the messages.
+    clips: positions whose embedding comes from the audio encoder, in the order of the messages.
     """
 
     tokens: Int[np.ndarray, "T S"]
