@@ -57,6 +57,8 @@ def main(argv: list[str]) -> int:
         if info.unused:
             file = info.directory / "quarantine.jsonl"
             console.print(f"{info.name}: not used: {info.unused} {PARTS}, named in {file}", soft_wrap=True)
+        if info.pairs:
+            console.print(f"{info.name}: pairs; hours, ids and positions are of both answers with their prompt")
         found = ", ".join(f"{name} {count}" for name, count in info.filters.items() if count)
         console.print(
             f"{info.name}: found by the filters: {found or 'nothing'}; longest {positions[info.name].max()} positions",
@@ -80,6 +82,7 @@ def _show_examples(console, info, config, args) -> None:
     from ualm_jax.codecs.xcodec.model import XCodec
     from ualm_jax.data.dataset.audio_input import from_flac, with_frames
     from ualm_jax.data.dataset.folder import open_records
+    from ualm_jax.data.dataset.pairs import conversations_of
     from ualm_jax.data.dataset.show import grid_in_colour, legend
     from ualm_jax.models.audio_encoder import OmniConfig
     from ualm_jax.tokens.layout import build_grid
@@ -109,11 +112,20 @@ def _show_examples(console, info, config, args) -> None:
                 else:
                     write_sound(path, from_flac(next(clips)), SAMPLE_RATE)
                 said += f": {path}"
-            console.print(f"{message.role:>9} ", style="bold", end="")
+            console.print(f"{_part(record.pair, number)}{message.role:>9} ", style="bold", end="")
             console.print(said, markup=False, highlight=False, soft_wrap=True)
-        grid = build_grid(with_frames(record.messages, OmniConfig().front_end), info.vocabulary)
-        console.print(grid_in_colour(grid, info.vocabulary, console.width))
+        for conversation in conversations_of(record):
+            grid = build_grid(with_frames(conversation.messages, OmniConfig().front_end), info.vocabulary)
+            console.print(grid_in_colour(grid, info.vocabulary, console.width))
     console.print(legend())
+
+
+def _part(pair: tuple[int, int] | None, number: int) -> str:
+    """Which part of a pair a message belongs to."""
+    if pair is None:
+        return ""
+    prompt, chosen = pair
+    return f"{'prompt' if number < prompt else 'chosen' if number < prompt + chosen else 'rejected':<8}"
 
 
 def _show_batch(console, infos, config, out: pathlib.Path | None) -> None:

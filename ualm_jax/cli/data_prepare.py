@@ -28,13 +28,13 @@ the same, byte for byte.
 
 Sources. Captioned sounds, made into conversations of --task: soundscript (generated, captions are exact), manifest
 (JSONL of audio, caption and optional start, end, id), hf (folder of the hub or of save_to_disk with an audio column),
-webdataset (tar files). Conversations as they are: text, understanding, generation, dialogue (docs/data.md shows each
-form).
+webdataset (tar files). Conversations as they are: text, understanding, generation, dialogue; and pair, two answers to
+one prompt (docs/data.md shows each form).
 """
 
 PARTS = "members, files, columns or fields of the source"  # of which nothing is made
 _CAPTIONED = ("soundscript", "manifest", "hf", "webdataset")
-_CONVERSATIONS = ("text", "understanding", "generation", "dialogue")
+_CONVERSATIONS = ("text", "understanding", "generation", "dialogue", "pair")
 
 
 def main(argv: list[str]) -> int:

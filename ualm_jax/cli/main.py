@@ -19,6 +19,7 @@ VERBS = {
     "data encode": ("ualm_jax.cli.data_encode", "encodes the sounds of a dataset, on every device of every host"),
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
+    "score": ("ualm_jax.cli.score", "how likely a model finds the answers of a dataset: what DPO compares with"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
     "codec eval": ("ualm_jax.cli.codec_eval", "what a codec keeps of sounds: measures, and a page to listen to"),
     "codec train": ("ualm_jax.cli.codec_train", "a codec of your own, from sounds"),
@@ -32,7 +33,7 @@ VERBS = {
     "eval answers": ("ualm_jax.cli.eval_answers", "does a model say what is true of sounds and captions?"),
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
-_RESUMED = ("data prepare", "data encode", "train", "codec train", "eval soundscript")  # by the same command
+_RESUMED = ("data prepare", "data encode", "train", "score", "codec train", "eval soundscript")
 
 
 def main() -> int:

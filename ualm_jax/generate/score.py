@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ualm_jax.audio.mel import MelWindow
 from ualm_jax.generate.prompts import Heard, bucket, check_heard, place, stack_prompts
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_audio
-from ualm_jax.models.cross_entropy import cross_entropy
+from ualm_jax.models.log_probabilities import targets
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import RULES, reshard
 from ualm_jax.tokens.layout import build_grid
@@ -29,8 +29,8 @@ def score(
     """Log-probability of every learnt token given all before it, natural logarithm, float32; 0 for other tokens.
 
     conversations: an entry of the result is as long as `build_grid` of its conversation. A token is compared with what
-    the loss compares it with (`models.cross_entropy`), so their sum, weighted, is minus the loss. heard, encoder: see
-    `segment.generate`. Conversations are packed; none sees another. A mesh must be set.
+    the loss compares it with (`models.log_probabilities`), so their sum, weighted, is minus the loss. heard, encoder:
+    see `segment.generate`. Conversations are packed; none sees another. A mesh must be set.
     """
     grids = [build_grid(messages, model.architecture.vocabulary) for messages in conversations]
     heard = [None] * len(grids) if heard is None else heard
@@ -60,12 +60,8 @@ def score(
 
 @jax.jit
 def _log_probabilities(model: UALM, batch: Batch, encoder: AudioEncoder | None) -> Float[Array, "B T S"]:
-    hidden = model(encode_audio(encoder, batch))
-    targets = jnp.pad(batch.tokens[:, 1:], ((0, 0), (0, 1), (0, 0)))
-    bias = model.stream_bias(hidden.dtype)
-    chunk = model.execution.loss_chunk
-    loss, _ = cross_entropy(hidden, model.text_head[...], model.audio_head[...], bias, targets, chunk)
-    of_tokens = jnp.pad(-loss[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    found = targets(model, encode_audio(encoder, batch))
+    of_tokens = jnp.pad(found.log_probs[:, :-1], ((0, 0), (1, 0), (0, 0)))
     learnt = (batch.loss_weights != 0) & (batch.positions > 0)[:, :, None]
     return reshard(jnp.where(learnt, of_tokens, 0), None, None, None)
 

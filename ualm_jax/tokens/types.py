@@ -73,6 +73,8 @@ class Batch(NamedTuple):
     mels, mel_frames: log-mel windows of the rows' audio clips, and how many frames of each are real; what an audio
         encoder turns into features. None where nothing is heard.
     features: audio frames of the rows, W windows of M // 4 each, one after the other.
+    reference: for pairs; pair p of a row is segments 2 p + 1 (chosen) and 2 p + 2 (rejected). The weighted sums of
+        their tokens' log-probabilities under the reference model; 0 where there is no pair, or no reference.
     """
 
     tokens: Int[Any, "B T S"]
@@ -83,3 +85,4 @@ class Batch(NamedTuple):
     feature_index: Int[Any, "B T"] | None = None
     mels: Float[Any, "B W F M"] | None = None
     mel_frames: Int[Any, "B W"] | None = None
+    reference: Float[Any, "B P 2 S"] | None = None

@@ -1,13 +1,15 @@
 """A run's configuration: an ml-collections ConfigDict outside, frozen dataclasses that check themselves inside."""
 
 import dataclasses
+import pathlib
 from typing import Annotated
 
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
-from ualm_jax.fields import Bounds, Count, Natural, check_fields
+from ualm_jax.fields import Bounds, Count, Natural, OneOf, check_fields
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.parallel.mesh import MeshConfig
+from ualm_jax.train.objectives.preference_losses import PreferenceConfig
 from ualm_jax.train.optimizer import OptimizerConfig
 
 
@@ -16,6 +18,7 @@ class TrainConfig:
     """The loop.
 
     steps: optimiser steps of the whole run; seed: of the initial parameters.
+    objective: "next_token", from conversations, or "preference", from pairs, as the group `preference` says.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
     trainable: what is trained, see `train/trainable.py`.
     encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
@@ -26,6 +29,7 @@ class TrainConfig:
 
     steps: Count
     seed: Natural = 0
+    objective: Annotated[str, OneOf(("next_token", "preference"))] = "next_token"
     init_from: str | None = None
     trainable: tuple[str, ...] = ("*",)
     encoder: str | None = None
@@ -70,8 +74,16 @@ class RunConfig:
     execution: Execution = Execution()
     mesh: MeshConfig = MeshConfig()
     eval: EvalConfig = EvalConfig()
+    preference: PreferenceConfig = PreferenceConfig()
 
     def __post_init__(self):
+        if self.train.objective == "preference":
+            self.preference.check(self.model.vocabulary.num_streams)
+            if self.data.cfg_dropout:
+                raise UserError(
+                    f"data.cfg_dropout is {self.data.cfg_dropout:g}, but the answers of a pair are compared as answers "
+                    "to their prompt; set it to 0."
+                )
         if self.data.batch_size % self.train.grad_accum_steps:
             raise UserError(
                 f"data.batch_size ({self.data.batch_size}) must be a multiple of train.grad_accum_steps "
@@ -82,6 +94,13 @@ class RunConfig:
                 f"train.encoder is {self.train.encoder!r} but data.audio_slots is {self.data.audio_slots}: a model "
                 f"that listens needs both, one that does not needs neither."
             )
+
+    @property
+    def reference(self) -> pathlib.Path | None:
+        """The folder of reference log-probabilities that the run reads, if it reads some."""
+        if self.train.objective != "preference" or not self.preference.needs_reference:
+            return None
+        return pathlib.Path(self.preference.reference)
 
     def check_mesh(self, data: int, fsdp: int, tensor: int) -> None:
         """Raises UserError where an array can not be split evenly over a mesh of this shape."""

@@ -16,27 +16,28 @@ from jax.sharding import AbstractMesh, Mesh
 
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.data.dataset.reference import check_key
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.mapping import to_mapping
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
-from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.averaging import evaluated_params, optimizer_of
 from ualm_jax.train.batches import ShardedBatches, abstract_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.evaluation import HeldOut, Sounds
+from ualm_jax.train.identity import identity_of
 from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
-from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import learning_rate
+from ualm_jax.train.preference import check_kind, objective_of, warn_of_drift, with_places_for_pairs
 from ualm_jax.train.rates import language_model_rates
+from ualm_jax.train.reference import reference_key
 from ualm_jax.train.report import Metrics, Reporter
 from ualm_jax.train.step import TrainState, abstract_state, init_state, make_eval_step, make_train_step, state_from
 from ualm_jax.train.trainable import Trainable, choose
@@ -46,34 +47,6 @@ from ualm_jax.weights.fingerprints import check_together, parts_of
 from ualm_jax.weights.run_folder import saved_steps
 
 log = logging.getLogger(__name__)
-
-
-FREE = (
-    "execution",
-    "mesh",
-    "eval",
-    "data.directory",
-    "data.sources",
-    "data.num_workers",
-    "data.prefetch",
-    "optimizer.schedule",
-    "optimizer.peak_lr",
-    "optimizer.end_lr",
-    "optimizer.warmup_steps",
-    "optimizer.decay_steps",
-    "optimizer.cooldown_steps",
-    "optimizer.lr_multipliers",
-    "optimizer.weight_decay",
-    "optimizer.clip_norm",
-    "train.steps",
-    "train.init_from",
-    "train.encoder",
-    "train.grad_accum_steps",
-    "train.log_every",
-    "train.save_interval",
-    "train.max_to_keep",
-)
-"""Groups and fields that may change between a checkpoint and its continuation; all others must agree."""
 
 
 def train(config: RunConfig, workdir: pathlib.Path) -> int:
@@ -89,7 +62,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
         if jax.process_index() == 0:
             stack.enter_context(claim(workdir))
         stack.enter_context(jax.set_mesh(mesh))
-        parts = _checked_parts(config, workdir)
+        parts = checked_parts(config, workdir)
         run = language_model(config, parts, workdir, mesh)
         first = int(run.state.step)
         if jax.process_index() == 0:
@@ -106,21 +79,23 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 
 def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """Next-token training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
-    optimizer, trainable = _optimizer(config)
-    model = _model(config, _encoder(config, parts))
-    batches = _batches(config.data, config.model.vocabulary, model.front_end, mesh, config.train.grad_accum_steps)
+    optimizer, trainable = optimizer_for(config)
+    model = model_of(config, encoder_of(config, parts))
+    batches = _batches(config, config.data, model.front_end, mesh, config.train.grad_accum_steps)
     checkpoints = Checkpoints(
         workdir / "checkpoints",
         every=config.train.save_interval,
         keep=config.train.max_to_keep,
-        identity=_identity(config),
+        identity=identity_of(config),
     )
     state = _state(config, optimizer, checkpoints, batches, mesh)
+    if config.reference is not None and checkpoints.latest_step() is None:  # later the weights are no longer its own
+        check_key(config.reference, reference_key(config, parts, model.front_end, state.params))
     log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
     if config.optimizer.schedule != "constant" and config.train.steps > config.optimizer.decay_steps:
         after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
         log.info("steps after optimizer.decay_steps = %d are trained at end_lr = %g", after, rate)
-    step = make_train_step(model.structure, next_token, optimizer, trainable)
+    step = make_train_step(model.structure, objective_of(config), optimizer, trainable)
     writer = MetricWriter(workdir if jax.process_index() == 0 else None, int(state.step))
     return Run(
         state=state,
@@ -134,7 +109,7 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     )
 
 
-def _encoder(config: RunConfig, parts: Parts) -> AudioEncoder | None:
+def encoder_of(config: RunConfig, parts: Parts) -> AudioEncoder | None:
     """The run's audio encoder on the current mesh, None for a run that does not listen.
 
     Raises UserError where it does not fit the model's adapter.
@@ -150,7 +125,7 @@ def _encoder(config: RunConfig, parts: Parts) -> AudioEncoder | None:
     return encoder
 
 
-def _checked_parts(config: RunConfig, workdir: pathlib.Path) -> Parts:
+def checked_parts(config: RunConfig, workdir: pathlib.Path) -> Parts:
     """Tokenizer, codec and encoder of the run, the same in its data, its checkpoints, and all that it is given."""
     dataset = open_sources(config.data)[0]  # all were made with the same tokenizer and codec
     parts = parts_of_run(dataset, config.train.encoder, workdir)
@@ -168,7 +143,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
     Raises UserError where an array can not be split over the mesh.
     """
     config.check_mesh(**mesh.shape)
-    optimizer, trainable = _optimizer(config)
+    optimizer, trainable = optimizer_for(config)
     batch = abstract_batch(
         config.data.batch_size,
         config.data.seq_len,
@@ -176,18 +151,20 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
         mesh,
         config.train.grad_accum_steps,
     )
-    step = make_train_step(_model(config, None).structure, next_token, optimizer, trainable)
-    return step.trace(abstract_state(_maker(config), optimizer), batch).lower(
+    if config.train.objective == "preference":
+        batch = with_places_for_pairs(batch, mesh)
+    step = make_train_step(model_of(config, None).structure, objective_of(config), optimizer, trainable)
+    return step.trace(abstract_state(maker_of(config), optimizer), batch).lower(
         lowering_platforms=(mesh.abstract_device.platform,) if isinstance(mesh, AbstractMesh) else None
     )
 
 
-def _maker(config: RunConfig) -> Any:
+def maker_of(config: RunConfig) -> Any:
     return lambda: UALM(config.model, config.execution, nnx.Rngs(config.train.seed))
 
 
-def _optimizer(config: RunConfig) -> tuple[optax.GradientTransformation, Trainable]:
-    params = nnx.state(jax.eval_shape(_maker(config)), nnx.Param)
+def optimizer_for(config: RunConfig) -> tuple[optax.GradientTransformation, Trainable]:
+    params = nnx.state(jax.eval_shape(maker_of(config)), nnx.Param)
     trainable = choose(config.train.trainable, params, config.model.vocabulary)
     return optimizer_of(config.optimizer, trainable, params), trainable
 
@@ -196,7 +173,7 @@ def _judged(state: TrainState) -> nnx.State:
     return evaluated_params(state.params, state.opt_state)
 
 
-class _Model(NamedTuple):
+class Frozen(NamedTuple):
     """structure: of the model with its frozen encoder. constants: arrays of it that no state holds."""
 
     structure: nnx.GraphDef
@@ -204,11 +181,11 @@ class _Model(NamedTuple):
     front_end: MelFrontEnd | None
 
 
-def _model(config: RunConfig, encoder: AudioEncoder | None) -> _Model:
-    model = jax.eval_shape(_maker(config))
+def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
+    model = jax.eval_shape(maker_of(config))
     model.encoder = encoder
     structure, _, constants = nnx.split(model, nnx.Not(nnx.PathContains("encoder")), ...)
-    return _Model(structure, constants, None if encoder is None else encoder.front_end)
+    return Frozen(structure, constants, None if encoder is None else encoder.front_end)
 
 
 def _state(
@@ -222,11 +199,11 @@ def _state(
                 f"The run is at step {newest} already, train.steps is {config.train.steps}; raise it, or choose "
                 "another --workdir."
             )
-        state = checkpoints.restore(abstract_state(_maker(config), optimizer), batches, mesh)
+        state = checkpoints.restore(abstract_state(maker_of(config), optimizer), batches, mesh)
         log.info("resumed from step %d", int(state.step))
         return state
     if config.train.init_from is None:
-        state = init_state(_maker(config), optimizer)
+        state = init_state(maker_of(config), optimizer)
     else:
         path = pathlib.Path(config.train.init_from)
         state = state_from(initial_params(path, config.model, config.execution, mesh), optimizer)
@@ -236,10 +213,12 @@ def _state(
 
 
 def _batches(
-    data: DataConfig, vocabulary: Vocabulary, front_end: MelFrontEnd | None, mesh: Mesh, microbatches: int | None
+    config: RunConfig, data: DataConfig, front_end: MelFrontEnd | None, mesh: Mesh, microbatches: int | None
 ) -> ShardedBatches:
+    """Raises UserError where `data` is not what the run's objective learns from."""
+    check_kind(config, open_sources(data)[0])
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    loader = make_loader(data, vocabulary, front_end, **processes)
+    loader = make_loader(data, config.model.vocabulary, front_end, reference=config.reference, **processes)
     return ShardedBatches(loader, mesh, functools.partial(record_ids, data), microbatches)
 
 
@@ -248,6 +227,7 @@ def _reporter(config: RunConfig, mesh: Mesh, writer: MetricWriter) -> Reporter:
     rates = language_model_rates(config.model, mesh)
 
     def derive(step: int, metrics: Metrics) -> dict[str, float]:
+        warn_of_drift(step, metrics)
         return {"learning_rate": float(schedule(step - 1)), "fill": float(metrics["tokens"]) / positions}
 
     return Reporter(writer, steps=config.train.steps, log_every=config.train.log_every, rates=rates, derive=derive)
@@ -258,21 +238,21 @@ def _evaluators(
     parts: Parts,
     workdir: pathlib.Path,
     mesh: Mesh,
-    model: _Model,
+    model: Frozen,
     writer: MetricWriter,
 ) -> tuple[Evaluator, ...]:
     wanted = config.eval
     evaluators: list[Evaluator] = []
     if wanted.directory is not None:
         data = dataclasses.replace(config.data, directory=wanted.directory, sources=(), cfg_dropout=0.0)
-        batches = _batches(data, config.model.vocabulary, model.front_end, mesh, None)
-        eval_step = make_eval_step(model.structure, next_token)
+        batches = _batches(config, data, model.front_end, mesh, None)
+        eval_step = make_eval_step(model.structure, objective_of(config))
         evaluators.append(
             HeldOut(
                 wanted.every,
                 batches,
                 wanted.batches,
-                next_token,
+                objective_of(config),
                 lambda state, batch: eval_step(_judged(state), batch, model.constants),
                 writer,
             )
@@ -293,13 +273,3 @@ def _evaluators(
             )
         )
     return tuple(evaluators)
-
-
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """All fields but those that are free, by group."""
-    groups = to_mapping(config)
-    return {
-        group: {name: value for name, value in fields.items() if f"{group}.{name}" not in FREE}
-        for group, fields in groups.items()
-        if group not in FREE
-    }

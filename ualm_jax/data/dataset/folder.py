@@ -47,6 +47,7 @@ class DatasetInfo:
     records, quarantined: conversations stored, and left out. filters: how many each filter found (filters.py).
     unused: members, files, columns and fields of the source of which nothing was made.
     audio_hours, heard_hours: target audio behind the stored codes, and audio input.
+    pairs: how many records are pairs, none or all; counts and lengths are then of both conversations of each.
     text_tokens: ids of all texts. positions: of all conversations' token grids, encoder frames not counted.
     longest: positions of the longest conversation. sample_rate, frame_rate: of the codec.
     shards: in order; shard_records: how many each holds.
@@ -71,6 +72,7 @@ class DatasetInfo:
     made_from: dict[str, Any]
     versions: dict[str, str]
     unused: int = 0
+    pairs: int = 0
 
     @property
     def name(self) -> str:

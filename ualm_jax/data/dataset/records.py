@@ -29,6 +29,8 @@ class Record:
     length: positions of the conversation's token grid, encoder frames not counted.
     clips: the sound of each message that is a number of samples, in their order: 16 kHz mono as 16-bit FLAC where
         it is audio input, at the codec's rate as 24-bit FLAC where it is not encoded yet (codec_sound.py).
+    pair: None for a conversation. A pair holds a prompt once and two answers to it: how many of `messages` are the
+        prompt and how many, after it, the chosen answer; the rest are the rejected one. See `conversations_of`.
     """
 
     id: str
@@ -38,16 +40,18 @@ class Record:
     scene: dict[str, Any] | None
     length: int
     clips: tuple[bytes, ...] = ()
+    pair: tuple[int, int] | None = None
 
 
 @functools.cache
-def record_features(num_codebooks: int | None) -> Any:
+def record_features(num_codebooks: int | None, pairs: bool = False) -> Any:
     """The columns as a `tfds.features.FeaturesDict`; num_codebooks: None before sounds have become codes.
 
     Contents of all messages lie end to end in `text` and `codes`; `lengths` cuts them apart (ids of a text,
     frames of discrete audio, samples of a sound). Codes are stored as int16.
     """
     codes = {} if num_codebooks is None else {"codes": features.Tensor(shape=(None, num_codebooks), dtype=np.int16)}
+    pair = {"pair": features.Tensor(shape=(2,), dtype=np.int32)} if pairs else {}
     return features.FeaturesDict(
         {
             "id": features.Text(),
@@ -64,6 +68,7 @@ def record_features(num_codebooks: int | None) -> Any:
             "clips": features.Sequence(features.Text(), doc="FLAC files"),
         }
         | codes
+        | pair
     )
 
 
@@ -78,7 +83,8 @@ def to_bytes(record: Record, num_codebooks: int | None) -> bytes:
         lengths.append(len(message.content))
         (text if message.modality == Modality.TEXT else codes).append(message.content)
     coded = {} if num_codebooks is None else {"codes": np.concatenate(codes).astype(np.int16)}
-    example = record_features(num_codebooks).serialize_example(
+    pair = {} if record.pair is None else {"pair": np.array(record.pair, np.int32)}
+    example = record_features(num_codebooks, bool(pair)).serialize_example(
         {
             "id": record.id,
             "source": record.source,
@@ -94,6 +100,7 @@ def to_bytes(record: Record, num_codebooks: int | None) -> bytes:
             "clips": list(record.clips),
         }
         | coded
+        | pair
     )
     # Protobuf leaves the order of a map's entries to chance, each process has its own.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
@@ -135,6 +142,7 @@ def from_bytes(data: bytes, num_codebooks: int | None) -> Record:
         scene=json.loads(scene) if scene else None,
         length=int(integers("length" if "length" in columns else "rows")[0]),  # "rows" in format 2
         clips=tuple(columns["clips"].bytes_list.value),
+        pair=tuple(integers("pair").tolist()) if "pair" in columns else None,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,10 @@ from jaxtyping import Bool, Int64
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset, open_records
 from ualm_jax.data.dataset.lengths import Lengths
+from ualm_jax.data.dataset.reference import open_columns
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.packing import Item, Planner, Supply
-from ualm_jax.data.loading.sequences import PackedRow, RowBuilder
+from ualm_jax.data.loading.sequences import PackedRow, RowBuilder, segments_of_row
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.workers import worker_pool
 from ualm_jax.tokens.types import Batch
@@ -149,12 +151,14 @@ def make_loader(
     *,
     process_index: int = 0,
     process_count: int = 1,
+    reference: Path | None = None,
 ) -> Loader:
     """An endless iterator over (Batch of this process's rows, Int64[np.ndarray, "B T"]).
 
     front_end: of the audio encoder, None where nothing is heard.
     The second array says which record each position comes from, -1 for padding; see `record_ids`.
     The batches of all processes, concatenated, are the batch that a single process would get.
+    Of a pair, both conversations stand in one row. reference: what a model says of them (dataset/reference.py).
     Raises UserError where the datasets do not fit the config, the vocabulary or each other.
     """
     if config.batch_size % process_count:
@@ -163,9 +167,13 @@ def make_loader(
     for info in infos:
         _check(info, vocabulary)
     planner = make_planner(config, infos, front_end)
+    pairs = segments_of_row(config, infos, front_end) // 2 if infos[0].pairs else 0
+    if reference is not None:
+        for info in infos:
+            open_columns(reference, info, vocabulary.num_streams)
     share = config.batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
-    return Loader(config, planner, RowBuilder(config, vocabulary, infos, front_end), infos, rows)
+    return Loader(config, planner, RowBuilder(config, vocabulary, infos, front_end, pairs, reference), infos, rows)
 
 
 def open_sources(config: DataConfig) -> list[DatasetInfo]:
@@ -180,6 +188,11 @@ def open_sources(config: DataConfig) -> list[DatasetInfo]:
                 )
         if info.key in {other.key for other in infos if other is not info}:
             raise UserError(f"{info.directory}: holds the same as another of data.sources; raise its weight instead")
+        if (info.pairs > 0) != (first.pairs > 0):
+            raise UserError(
+                f"{first.directory} and {info.directory}: one holds pairs and the other conversations; a run learns "
+                "from one kind"
+            )
     return infos
 
 

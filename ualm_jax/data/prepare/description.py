@@ -47,7 +47,8 @@ def write_description(
             "text_tokens": tally.totals["text_tokens"],
             "positions": int(tally.lengths.sum(dtype=np.int64)),
             "longest": int(tally.lengths.max()),
-        },
+        }
+        | ({"pairs": tally.totals["pairs"]} if tally.totals["pairs"] else {}),
         "vocabulary": None if vocabulary is None else dataclasses.asdict(vocabulary),
         "audio": audio,
         "shards": tally.shards,
@@ -59,7 +60,7 @@ def write_description(
 
 def _write_tfds(work: PartialDataset, tally: Tally, vocabulary: Vocabulary | None) -> None:
     """`tfds.builder_from_directory` finds the split "train" in these two files."""
-    columns = record_features(None if vocabulary is None else vocabulary.num_codebooks)
+    columns = record_features(None if vocabulary is None else vocabulary.num_codebooks, tally.totals["pairs"] > 0)
     work.write("features.json", json_format.MessageToJson(columns.to_proto(), sort_keys=True).encode())
     info = {
         "name": "ualm",

@@ -20,6 +20,7 @@ from rich.console import Console
 from ualm_jax.codecs.base import Codec
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
+from ualm_jax.data.dataset.pairs import conversations_of
 from ualm_jax.data.dataset.records import Record, from_bytes, to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
 from ualm_jax.data.prepare.codec_sound import CodecShape, unpack_sound
@@ -223,14 +224,15 @@ def _encode(codec: Codec, group: list[_Item]) -> list[tuple[Record, list[np.ndar
 
 
 def _stored(index: int, record: Record, codes: list[np.ndarray], codec: Codec, progress: ClipProgress) -> Stored:
-    samples = sum(map(len, codes)) * codec.hop
-    progress.advance(1, samples / codec.sample_rate)
+    progress.advance(1, sum(map(len, codes)) * codec.hop / codec.sample_rate)
+    said = [message for one in conversations_of(record) for message in one.messages]
     return Stored(
         data=to_bytes(record, len(codec.codebook_sizes)),
         index=index,
         length=record.length,
-        samples=samples,
-        text_tokens=sum(len(message.content) for message in record.messages if message.modality == Modality.TEXT),
-        clips=[message.content for message in record.messages if message.modality == Modality.CLIP],
+        samples=sum(len(message.content) for message in said if message.modality == Modality.AUDIO) * codec.hop,
+        text_tokens=sum(len(message.content) for message in said if message.modality == Modality.TEXT),
+        clips=[message.content for message in said if message.modality == Modality.CLIP],
         hash=audio_hash(codes) if codes else None,
+        pair=record.pair is not None,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from ualm_jax.audio.io import BadAudio
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.audio_input import SHORTEST, to_flac
+from ualm_jax.data.dataset.pairs import conversations_of, split_pair
 from ualm_jax.data.dataset.records import Record
 from ualm_jax.data.prepare.codec_sound import PEAK, CodecShape, pack_sound
 from ualm_jax.data.prepare.filters import Measures, SoundMeasures, caption_hash
@@ -67,14 +68,16 @@ class RawReader:
             texts = [content for content in contents if isinstance(content, str)]
             if not _is_unicode("".join([raw.id, raw.caption, *texts])):
                 raise BadRecord("id or text holds half a surrogate pair, which is no text")
+            if raw.pair is not None:
+                _check_pair(list(zip(raw.messages, contents, strict=True)), raw.pair)
         except (BadRecord, BadAudio) as error:
             return Rejected(raw.id, index, "", f"{self.source.name} record {index + 1} (id {raw.id}): {error}")
         return Ready(raw, index, tuple(contents), tuple(sounds))
 
     def record(self, ready: Ready) -> tuple[Record, Measures]:
         """What is stored of it, and what filters look at."""
-        messages, clips, heard, frames = [], [], [], []
-        for message, content in zip(ready.raw.messages, ready.contents, strict=True):
+        raw, messages, clips, frames = ready.raw, [], [], []
+        for message, content in zip(raw.messages, ready.contents, strict=True):
             if message.modality == Modality.TEXT:
                 content = np.array(self._tokenizer.encode(content), np.int32)
                 in_grid = content
@@ -84,19 +87,21 @@ class RawReader:
                 in_grid = np.zeros((content // self.shape.hop, self.shape.codebooks), np.int32)
             else:
                 clips.append(to_flac(content))
-                heard.append(len(content))
                 content, in_grid = len(content), 0  # encoder frames are counted when a front end is known
             messages.append(Message(message.role, message.modality, content, message.audio_tag, message.learn))
             frames.append(dataclasses.replace(messages[-1], content=in_grid))
+        grids = [frames] if raw.pair is None else split_pair(frames, raw.pair)
         record = Record(
-            id=ready.raw.id,
+            id=raw.id,
             source=self.source.name,
             messages=tuple(messages),
-            caption=ready.raw.caption,
-            scene=ready.raw.scene,
-            length=len(build_grid(frames, self._some_vocabulary).tokens),
+            caption=raw.caption,
+            scene=raw.scene,
+            length=sum(len(build_grid(grid, self._some_vocabulary).tokens) for grid in grids),
             clips=tuple(clips),
+            pair=raw.pair,
         )
+        heard = [m.content for one in conversations_of(record) for m in one.messages if m.modality == Modality.CLIP]
         length = record.length + sum(-(-samples // _SAMPLES_PER_POSITION) for samples in heard)
         return record, Measures(ready.sounds, length)
 
@@ -126,11 +131,30 @@ class RawReader:
 
 
 def condition_hash(raw: RawConversation) -> int | None:
-    """Hash of the texts that condition the target audio; None where there is none."""
-    if all(message.modality != Modality.AUDIO for message in raw.messages):
+    """Hash of the texts that condition the target audio; None where there is none, and for pairs: a prompt may have
+    several."""
+    if raw.pair is not None or all(message.modality != Modality.AUDIO for message in raw.messages):
         return None
     said = [m.content for m in raw.messages if m.modality == Modality.TEXT and m.role != Role.ASSISTANT]
     return caption_hash("\n".join(said))
+
+
+def _check_pair(parts: list[tuple[RawMessage, str | np.ndarray]], pair: tuple[int, int]) -> None:
+    """Raises BadRecord where the answers are equal, or nothing of one is learnt."""
+    prompt, chosen = pair
+    answers = {"chosen": parts[prompt : prompt + chosen], "rejected": parts[prompt + chosen :]}
+    for name, answer in answers.items():
+        if not any(m.role == Role.ASSISTANT if m.learn is None else m.learn for m, _ in answer):
+            raise BadRecord(f"nothing of {name!r} is learnt, so there is nothing to prefer")
+    one, other = answers.values()
+    if len(one) == len(other) and all(map(_same, one, other)):
+        raise BadRecord("'chosen' and 'rejected' are equal, so there is nothing to prefer")
+
+
+def _same(one: tuple[RawMessage, str | np.ndarray], other: tuple[RawMessage, str | np.ndarray]) -> bool:
+    (message, content), (against, compared) = one, other
+    kind = (message.role, message.modality, message.audio_tag)
+    return kind == (against.role, against.modality, against.audio_tag) and np.array_equal(content, compared)
 
 
 def _is_unicode(text: str) -> bool:

@@ -34,7 +34,8 @@ class Stored:
     """A record as it is stored, and what the finished dataset needs to know about it.
 
     index: in the source. length: positions without encoder frames. samples: behind its codes. text_tokens: ids of all
-    texts. clips: 16 kHz samples of each. hash: by which duplicates are found, None without target audio. unused: fields
+    texts. clips: 16 kHz samples of each. pair: whether it is one; all that is counted then is of both conversations.
+    hash: by which duplicates are found, None without target audio. unused: fields
     of the raw record of which nothing is made. measures: for filters, None where they have been applied already.
     """
 
@@ -47,9 +48,10 @@ class Stored:
     hash: int | None
     unused: tuple[str, ...] = ()
     measures: Measures | None = None
+    pair: bool = False
 
 
-COLUMNS = ("index", "length", "samples", "text_tokens", "clips", "hash", "measures")  # of Stored
+COLUMNS = ("index", "length", "samples", "text_tokens", "clips", "hash", "measures", "pair")  # of Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,7 @@ class ShardReport:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "ShardReport":
         columns = content["columns"] | {"measures": [_measures(each) for each in content["columns"]["measures"]]}
+        columns.setdefault("pair", [False] * len(columns["index"]))  # written by a version that knew none
         filtered = [Filtered(**each | {"measures": _measures(each["measures"])}) for each in content["filtered"]]
         return cls(
             **content | {"columns": columns, "filtered": filtered, "bad": [Rejected(**e) for e in content["bad"]]}

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ualm_jax.data.dataset.pairs import conversations_of
 from ualm_jax.data.dataset.records import to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
 from ualm_jax.data.prepare.examples import RawReader, Ready, condition_hash
@@ -81,7 +82,8 @@ class ShardJob:
 
     def _stored(self, ready: Ready) -> Stored:
         record, measures = self.reader.record(ready)
-        of = {each: [m.content for m in record.messages if m.modality == each] for each in Modality}
+        said = [message for one in conversations_of(record) for message in one.messages]
+        of = {each: [message.content for message in said if message.modality == each] for each in Modality}
         return Stored(
             data=to_bytes(record, None),
             index=ready.index,
@@ -92,6 +94,7 @@ class ShardJob:
             hash=condition_hash(ready.raw),
             unused=ready.raw.unused,
             measures=measures,
+            pair=record.pair is not None,
         )
 
 

@@ -49,13 +49,14 @@ class RawMessage:
 @dataclasses.dataclass(frozen=True, eq=False)
 class RawConversation:
     """id: unique within the source. caption, scene: see records.Record. unused: fields of the raw record of which
-    nothing is made."""
+    nothing is made. pair: two answers to one prompt, see records.Record."""
 
     id: str
     messages: tuple[RawMessage, ...]
     caption: str = ""
     scene: dict[str, Any] | None = None
     unused: tuple[str, ...] = ()
+    pair: tuple[int, int] | None = None
 
 
 @runtime_checkable

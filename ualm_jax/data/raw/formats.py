@@ -7,6 +7,7 @@ generation     {"location": "a.wav", "start_time": 0.0, "end_time": 10.0, "durat
 dialogue       {"messages": [["user", "text", "..."], ["assistant", "audio", "b.wav"], ...]}, or for a message
                {"role": "assistant", "modality": "audio", "content": "b.wav", "learn": false}: read, but no target;
                by default those of the assistant are learnt
+pair           {"prompt": "..." or messages as in a dialogue, "chosen": "..." or messages, "rejected": ...}
 
 A record may have an "id"; else it is named after file and line. Segments are in seconds and have other spellings, too
 (segment.py). A text is kept as it is written, but for the space next to a <sound> and around a caption. Other fields
@@ -35,10 +36,14 @@ _AFTER_SOUND = re.compile(r"\A(\s*\n|\s+)")  # the rest of its line and empty li
 _SPEAKERS = {"human": Role.USER, "user": Role.USER, "gpt": Role.ASSISTANT, "assistant": Role.ASSISTANT}
 _SPEAKERS["system"] = Role.SYSTEM
 _Speaker = Literal["human", "user", "gpt", "assistant", "system"]
+_A_MESSAGE = "[role, modality, content] or an object of these"
 _ENTRIES = {  # how messages call the entries of lists
     "input": ("'input' turn {}", "an object"),
     "conversations": ("'conversations' turn {}", "an object"),
-    "messages": ("message {}", "[role, modality, content] or an object of these"),
+    "messages": ("message {}", _A_MESSAGE),
+    "prompt": ("'prompt' message {}", _A_MESSAGE),
+    "chosen": ("'chosen' message {}", _A_MESSAGE),
+    "rejected": ("'rejected' message {}", _A_MESSAGE),
 }
 
 
@@ -81,8 +86,22 @@ def _with_names(message: Any) -> Any:
     return message
 
 
+_Messages = Annotated[list[Annotated[_Message, BeforeValidator(_with_names)]], Field(min_length=1)]
+
+
 class _Dialogue(Fields):
-    messages: Annotated[list[Annotated[_Message, BeforeValidator(_with_names)]], Field(min_length=1)]
+    messages: _Messages
+
+
+def _said_by(role: Role) -> BeforeValidator:
+    """A text alone is one message."""
+    return BeforeValidator(lambda value: [[role.value, "text", value]] if isinstance(value, str) else value)
+
+
+class _Pair(Fields):
+    prompt: Annotated[_Messages, _said_by(Role.USER)]
+    chosen: Annotated[_Messages, _said_by(Role.ASSISTANT)]
+    rejected: Annotated[_Messages, _said_by(Role.ASSISTANT)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,18 +156,29 @@ def _generation(record: _Generation, place: _Place) -> Iterable[RawMessage]:
 
 
 def _dialogue(record: _Dialogue, place: _Place) -> Iterable[RawMessage]:
-    for number, message in enumerate(record.messages, start=1):
+    yield from _read_messages(record.messages, place, "")
+    if any(message.learn is False for message in record.messages) and not any(map(_is_learnt, record.messages)):
+        raise place.fail("no message is learnt; say 'learn': true in one of them, or leave the record out")
+
+
+def _pair(record: _Pair, place: _Place) -> Iterable[RawMessage]:
+    for name in ("prompt", "chosen", "rejected"):
+        yield from _read_messages(getattr(record, name), place, f"{name!r} ")
+
+
+def _read_messages(messages: Sequence[_Message], place: _Place, which: str) -> Iterable[RawMessage]:
+    for number, message in enumerate(messages, start=1):
         role, modality = _SPEAKERS[message.role], message.modality
         if modality == "text":
             yield RawMessage(role, Modality.TEXT, message.content, learn=message.learn)
         elif modality not in ("audio", "speech"):
-            raise place.fail(f"message {number}: the modality must be text, audio or speech, found {modality!r}")
+            raise place.fail(f"{which}message {number}: the modality must be text, audio or speech, found {modality!r}")
         elif message.learn and role != Role.ASSISTANT:
-            raise place.fail(f"message {number}: sound of the {role} is heard, not made, so it can not be learnt")
+            raise place.fail(
+                f"{which}message {number}: sound of the {role} is heard, not made, so it can not be learnt"
+            )
         else:
             yield sound_message(role, place.sound(message.content), modality, message.learn)
-    if any(message.learn is False for message in record.messages) and not any(map(_is_learnt, record.messages)):
-        raise place.fail("no message is learnt; say 'learn': true in one of them, or leave the record out")
 
 
 def _is_learnt(message: _Message) -> bool:
@@ -160,6 +190,7 @@ FORMATS: dict[str, tuple[type[Fields], Callable[[Any, _Place], Iterable[RawMessa
     "understanding": (_Understanding, _understanding),
     "generation": (_Generation, _generation),
     "dialogue": (_Dialogue, _dialogue),
+    "pair": (_Pair, _pair),
 }
 
 
@@ -228,4 +259,5 @@ class JsonConversations:
             refuse_unknown_segments(extra, place.where)
         several = isinstance(fields, _Understanding) and isinstance(fields.sound, list) and len(fields.sound) > 1
         unused = (*ignored, *extra, *(("duration",) if several and fields.duration is not None else ()))
-        return RawConversation(name, messages, getattr(fields, "caption", ""), unused=unused)
+        pair = (len(fields.prompt), len(fields.chosen)) if isinstance(fields, _Pair) else None
+        return RawConversation(name, messages, getattr(fields, "caption", ""), unused=unused, pair=pair)

@@ -12,7 +12,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ualm_jax.models.cross_entropy import cross_entropy
+from ualm_jax.models.log_probabilities import target_weights, targets
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.objectives import Mean, Sums
@@ -24,46 +24,31 @@ class NextToken:
 
     loss: weighted cross-entropy, by positions with a stream-0 weight.
     accuracy/stream: [S] tokens predicted right, by tokens with a weight.
-    tokens: positions that are no padding. attended: keys that their queries see, one layer and head, so that the
-        work of attention inside documents is known.
+    tokens, attended: see `work_of`.
     """
 
     weights: ClassVar[Mapping[str, float]] = {"loss": 1.0}
 
     def counts(self, batch: Batch) -> dict[str, Float[Array, ""]]:
-        return {"loss": jnp.sum((_target_weights(batch)[:, :, 0] != 0).astype(jnp.float32))}
+        return {"loss": jnp.sum((target_weights(batch)[:, :, 0] != 0).astype(jnp.float32))}
 
     def __call__(self, model: UALM, batch: Batch) -> Sums:
-        hidden = model(batch)
-        weights = _target_weights(batch)
-        loss, correct = cross_entropy(
-            hidden,
-            model.text_head[...],
-            model.audio_head[...],
-            model.stream_bias(hidden.dtype),
-            _shift(batch.tokens),
-            model.execution.loss_chunk,
-        )
-        counted = (weights != 0).astype(jnp.float32)
-        real = batch.segment_ids > 0
+        found = targets(model, batch)
+        counted = (found.weights != 0).astype(jnp.float32)
         return {
-            "loss": Mean(jnp.sum(loss * weights), jnp.sum(counted[:, :, 0])),
-            "accuracy/stream": Mean(jnp.sum(correct * counted, axis=(0, 1)), jnp.sum(counted, axis=(0, 1))),
-            "tokens": jnp.sum(real).astype(jnp.float32),
-            "attended": jnp.sum((batch.positions + 1) * real, dtype=jnp.float32),
-        }
+            "loss": Mean(-jnp.sum(found.log_probs * found.weights), jnp.sum(counted[:, :, 0])),
+            "accuracy/stream": Mean(jnp.sum(found.correct * counted, axis=(0, 1)), jnp.sum(counted, axis=(0, 1))),
+        } | work_of(batch)
 
 
 next_token = NextToken()
 
 
-def _target_weights(batch: Batch) -> Float[Array, "B T S"]:
-    """What the loss of each position's next tokens weighs."""
-    same_segment = batch.segment_ids == _shift(batch.segment_ids)
-    return _shift(batch.loss_weights) * same_segment[:, :, None]
-
-
-def _shift(x: Array) -> Array:
-    """Each position's next one; zero after the last."""
-    # Padded, not concatenated with a slice of one column: from jax 0.11 on, a slice of size 1 loses its sharding.
-    return jnp.pad(x[:, 1:], [(0, 0), (0, 1)] + [(0, 0)] * (x.ndim - 2))
+def work_of(batch: Batch) -> Sums:
+    """tokens: positions that are no padding. attended: keys that their queries see, one layer and head, so that the
+    work of attention inside documents is known."""
+    real = batch.segment_ids > 0
+    return {
+        "tokens": jnp.sum(real).astype(jnp.float32),
+        "attended": jnp.sum((batch.positions + 1) * real, dtype=jnp.float32),
+    }

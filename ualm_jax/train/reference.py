@@ -1,0 +1,216 @@
+"""What a model says of the records of a run's datasets, in the rows in which the run will first meet them.
+
+The same rows of the same shape on the same mesh give the same numbers to the last bit: a preference run begins with
+margins of exactly 0.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jaxtyping import Float32, Int32, Int64
+
+from ualm_jax.audio.mel import MelFrontEnd
+from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
+from ualm_jax.data.dataset.lengths import Lengths
+from ualm_jax.data.dataset.reference import DESCRIPTION, check_key, column_files, open_columns
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
+from ualm_jax.data.loading.sequences import segments_of_row
+from ualm_jax.errors import UserError
+from ualm_jax.models.log_probabilities import Sequences, sequences, targets
+from ualm_jax.models.ualm import abstract_model
+from ualm_jax.outputs import check_new_folder, lock
+from ualm_jax.tokens.types import Batch
+from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.train.batches import shard_batch
+from ualm_jax.train.config import RunConfig
+from ualm_jax.train.workdir import Parts
+from ualm_jax.weights.fingerprints import fingerprints, model_fingerprint
+
+log = logging.getLogger(__name__)
+
+_LAYOUT = 1  # of token grids, delay pattern and loss weights; to be raised when one of them changes
+SAVE_SECONDS = 20.0  # between saves of what is scored
+
+
+def reference_key(config: RunConfig, parts: Parts, front_end: MelFrontEnd | None, params: nnx.State) -> dict[str, str]:
+    """What decides the log-probabilities of a dataset, by name. A mesh must be set."""
+    return {
+        "weights": model_fingerprint(nnx.merge(abstract_model(config.model, config.execution)[0], params)),
+        **fingerprints(parts),
+        "layout": f"{_LAYOUT} {config.model.vocabulary}",
+        "compute_dtype": config.execution.compute_dtype,
+        "audio input": str(front_end),
+    }
+
+
+def write_columns(
+    config: RunConfig,
+    front_end: MelFrontEnd | None,
+    key: dict[str, str],
+    score: Callable[[Batch, int], Sequences],
+    mesh: Mesh,
+    out: pathlib.Path,
+) -> None:
+    """Writes the columns of all datasets of a run, held-out data too, to the folder `out` (data/dataset/reference.py).
+
+    score: (batch [A, B, ...] on the mesh, N) to `Sequences` [A, B, N, S]. All processes of a run call this. Called
+    again after a kill it goes on, and the result is the same. Raises UserError where `out` holds something else, and
+    where the model finds no finite number for a record.
+    """
+    infos, streams = open_sources(config.data), config.model.vocabulary.num_streams
+    if config.eval.directory is not None:
+        infos.append(open_dataset(config.eval.directory))
+    if (out / DESCRIPTION).is_file():
+        check_key(out, key)
+        for info in infos:
+            open_columns(out, info, streams)
+        log.info("%s says all that was asked for already", out)
+        return
+    partial = check_new_folder(out).with_name(out.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    first = jax.process_index() == 0
+    with lock(partial) if first else contextlib.nullcontext():
+        if (partial / DESCRIPTION).is_file():
+            check_key(partial, key)
+        _meet("key")
+        if first:
+            _write(partial / DESCRIPTION, {"key": key})
+        for info in infos:
+            data = dataclasses.replace(config.data, directory=str(info.directory), sources=(), cfg_dropout=0.0)
+            _write_dataset(
+                _Reading(data, info, config.model.vocabulary, front_end),
+                functools.partial(_everywhere, score, mesh, config),
+                partial,
+            )
+        if first:
+            for left in (*partial.glob("*.progress.json"), partial / "lock"):
+                left.unlink()
+            if out.is_dir():
+                out.rmdir()
+            os.replace(partial, out)
+
+
+class _Reading(NamedTuple):
+    """A dataset, and how it is read."""
+
+    data: DataConfig
+    info: DatasetInfo
+    vocabulary: Vocabulary
+    front_end: MelFrontEnd | None
+
+
+def _write_dataset(reading: _Reading, score: Any, partial: pathlib.Path) -> None:
+    """score: (host batch, owners [B, N]) to owners and sums of all rows of all processes."""
+    data, info, vocabulary, front_end = reading
+    number = segments_of_row(data, [info], front_end)
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    loader = make_loader(data, vocabulary, front_end, **processes)
+    progress = partial / f"{info.key}.progress.json"
+    shape = (info.records, 2 if info.pairs else 1, vocabulary.num_streams)
+    try:
+        begun = progress.is_file()
+        if begun:
+            loader.set_state(json.loads(progress.read_text()))
+        columns = [_column(path, shape, begun) for path in column_files(partial, info)]
+        _meet(f"columns {info.key}")
+        missing = np.isnan(columns[0]).any(axis=(1, 2))
+        missing &= ~Lengths(info.directory, front_end).too_long(data.seq_len, data.audio_slots)
+        saved = time.monotonic()
+        while missing.any():
+            batch, records = next(loader)
+            owners, found = score(batch, _owners(batch, records, number))
+            for owner, *values in _firsts(owners, found, shape[1]):
+                if missing[owner]:
+                    if not np.isfinite(values[0]).all():
+                        raise UserError(
+                            f"{info.directory}: the model finds no finite log-probability for record {owner} "
+                            f"({', '.join(record_ids(data, np.array([owner])))}); look at it, and at the weights"
+                        )
+                    missing[owner] = False
+                    for column, value in zip(columns, values, strict=True):
+                        column[owner] = value
+            if jax.process_index() == 0 and (time.monotonic() - saved > SAVE_SECONDS or not missing.any()):
+                for column in columns:
+                    column.flush()
+                _write(progress, loader.get_state())
+                log.info("%s: %d of %d records scored", info.directory, info.records - missing.sum(), info.records)
+                saved = time.monotonic()
+    finally:
+        loader.close()
+
+
+def _column(path: pathlib.Path, shape: tuple[int, ...], begun: bool) -> Float32[np.ndarray, "R C S"]:
+    """The file of process 0; the other processes keep what they know to themselves."""
+    if jax.process_index() > 0:
+        return np.array(np.load(path)) if begun else np.full(shape, np.nan, np.float32)
+    if not begun:
+        file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        file[:] = np.nan
+        return file
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _owners(batch: Batch, records: Int64[np.ndarray, "B T"], number: int) -> Int32[np.ndarray, "B N"]:
+    """Which record each segment of a row is of, -1 for none."""
+    owners = np.full((len(records), number), -1, np.int32)
+    for row, (segments, where) in enumerate(zip(batch.segment_ids, records, strict=True)):
+        starts = np.flatnonzero((np.diff(segments, prepend=0) != 0) & (segments > 0))
+        owners[row, : len(starts)] = where[starts]
+    return owners
+
+
+def _firsts(owners: np.ndarray, found: Sequences, conversations: int) -> Iterator[tuple]:
+    """(record, totals [C, S], counts [C, S]) of what stands in rows, in their order."""
+    by_record = [x.reshape(len(owners), -1, conversations, x.shape[-1]) for x in (found.total, found.count)]
+    for row, place in np.argwhere(owners[:, ::conversations] >= 0):
+        yield owners[row, place * conversations], *(x[row, place] for x in by_record)
+
+
+def _everywhere(
+    score: Callable[[Batch, int], Sequences], mesh: Mesh, config: RunConfig, batch: Batch, owners: np.ndarray
+) -> tuple[np.ndarray, Sequences]:
+    """The rows of all processes, in one order that all agree on."""
+    placed, of_rows = shard_batch((batch, owners), mesh, config.train.grad_accum_steps)
+    found = (of_rows, score(placed, owners.shape[1]))
+    if jax.process_count() > 1:
+        found = multihost_utils.process_allgather(found, tiled=True)
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), found)
+
+
+def _meet(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _write(path: pathlib.Path, content: Any) -> None:
+    beside = path.with_name(f".{path.name}.unfinished")
+    beside.write_text(json.dumps(content) + "\n")
+    os.replace(beside, path)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def score_rows(
+    structure: nnx.GraphDef, params: nnx.State, constants: nnx.State, batch: Batch, number: int
+) -> Sequences:
+    """`Sequences` [A, B, number, S] of microbatches [A, B, ...]. The model is `structure` merged with the others."""
+
+    def one(microbatch: Batch) -> Sequences:
+        return sequences(microbatch, targets(nnx.merge(structure, params, constants), microbatch), number)
+
+    if len(batch.tokens) == 1:  # as in the training step, so that the same numbers come out
+        return jax.tree.map(lambda x: x[None], one(jax.tree.map(lambda x: x[0], batch)))
+    return jax.lax.map(one, batch)
