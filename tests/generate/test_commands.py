@@ -124,7 +124,7 @@ def test_a_file_of_prompts_goes_on_where_it_stopped(folder, capsys, monkeypatch)
     (folder / "out" / "results.jsonl").write_text(results.splitlines(keepends=True)[1] + '{"ind')
     ualm(line, capsys, status=1)
     assert (folder / "out" / "results.jsonl").read_text() == results
-    monkeypatch.setattr(sys, "stdin", io.StringIO("two beeps\nrain\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"two beeps\nrain\n")))
     ualm("generate --model run --prompts - --out piped --seconds 0.2", capsys)
     assert len(read_audio("piped/00001.wav", sample_rate=16000)) == 3200
     assert run(words(line.replace("0.2", "0.3"))) == 1

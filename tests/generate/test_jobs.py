@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ def lines(tmp_path_factory):
         "word " * 300,
         {"prompt": "say it", "modality": "text", "seed": 1},
         {"prompt": "a drum", "seed": 77, "negative": "noise"},
+        b"r\xffin".decode(errors="surrogateescape"),
     ]
     return [entry if isinstance(entry, str) else json.dumps(entry) for entry in asked]
 
@@ -47,7 +49,7 @@ def done(pipeline, lines, tmp_path_factory):
 def test_results_stand_in_order_and_what_cannot_be_made_leaves_the_others_alone(pipeline, lines, done):
     out, results = done
     assert [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()] == results
-    assert [result["index"] for result in results] == list(range(11))
+    assert [result["index"] for result in results] == list(range(12))
     errors = {result["index"]: result["error"] for result in results if "error" in result}
     wanted = {
         2: "The prompt is empty",
@@ -56,6 +58,7 @@ def test_results_stand_in_order_and_what_cannot_be_made_leaves_the_others_alone(
         6: "modality must be one of",
         7: "/none.wav: there is no such file",
         8: "there is room for 256",
+        11: "not written in UTF-8",
     }
     assert errors.keys() == wanted.keys()
     assert all(sentence in errors[index] and "\n" not in errors[index] for index, sentence in wanted.items())
@@ -77,6 +80,9 @@ def test_each_is_what_it_would_be_alone(pipeline, done):
 
 def test_done_again_it_makes_nothing_but_tries_what_failed(pipeline, lines, done, monkeypatch):
     out, results = done
+    text = {"text": "a line\u2028another\x85and another"}  # which some take for ends of lines
+    results = [result | text if result["index"] == 9 else result for result in results]
+    (out / "results.jsonl").write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     asked = []
     request = type(pipeline).request
@@ -117,11 +123,24 @@ def test_a_job_that_was_stopped_anywhere_ends_as_if_it_had_not_been(pipeline, li
     assert made == {name: (done[0] / name).read_bytes() for name in made} and len(made) == 3
 
 
+def test_a_full_disk_stops_the_job_and_nothing_is_lost(pipeline, tmp_path):
+    items = read_items(["two beeps", "a drum", "rain"], "prompts")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            run_job(pipeline, items, JOB, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.filename.endswith(".wav") and not list(tmp_path.glob("*.wav*"))
+    assert [line["file"] for line in run_job(pipeline, items, JOB, tmp_path)] == [f"0000{n}.wav" for n in range(3)]
+
+
 def test_changed_lines_are_made_again_and_other_jobs_refused(pipeline, lines, done):
     out, results = done
     with pytest.raises(UserError, match=r"another job \(seconds, seed differ\); choose another folder"):
         run_job(pipeline, read_items(lines, "p"), dataclasses.replace(JOB, seed=4, seconds=0.3), out)
-    changed = [*lines[:10], json.dumps({"prompt": "a drum", "seed": 78})]
+    changed = [*lines[:10], json.dumps({"prompt": "a drum", "seed": 78}), *lines[11:]]
     again = run_job(pipeline, read_items(changed, "prompts"), JOB, out)
     assert again[10]["seed"] == 78 and again[:2] == results[:2]
     assert run_job(pipeline, read_items(lines, "prompts"), JOB, out)[10] == results[10]

@@ -34,8 +34,8 @@ def serve(parser: Parser) -> None:
         "--concurrency", type=_count, nargs="+", default=[1, 8, 16, 32, 64], help="listeners (default 1 8 16 32 64)"
     )
     parser.add_argument("--requests", type=_count, default=32, help="least sounds of each (default %(default)s)")
-    parser.add_argument("--slots", type=_count, default=32, help="of the job and of a batch (default %(default)s)")
-    parser.add_argument("--prompts", type=_count, default=320, help="of the job (default %(default)s)")
+    parser.add_argument("--slots", type=_count, default=16, help="of the job and of a batch (default %(default)s)")
+    parser.add_argument("--prompts", type=_count, default=512, help="of the job (default %(default)s)")
     parser.add_argument("--int8", action="store_true", help="with 8-bit layers, as `ualm generate --int8`")
 
 

@@ -1,6 +1,7 @@
 """`ualm generate`: sounds from captions, one or a file of them."""
 
 import argparse
+import io
 import pathlib
 import sys
 
@@ -24,6 +25,8 @@ half-done file. A line is a caption, or JSON: {"prompt": "Rain."} with any of "i
   ualm generate --model runs/tiny --prompts captions.txt --out sounds/ --format flac
   shuf -n 100 captions.txt | ualm generate --model runs/tiny --prompts - --out sounds/
 """
+
+_UTF8 = dict(encoding="utf-8", errors="surrogateescape")  # a line that is no UTF-8 must not take the others along
 
 
 def main(argv: list[str]) -> int:
@@ -66,7 +69,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     file.add_argument("--loudness", metavar="X", help="peak=-1, rms=-20 or lufs=-16, in dB; default: as it was made")
     file.add_argument("--plot", action="store_true", help="draw a spectrogram, FILE.png")
     parser.add_argument(
-        "--slots", type=integer(at_least=1, at_most=4096), metavar="N", help="made at once; default: 1, of --prompts 8"
+        "--slots",
+        type=integer(at_least=1, at_most=4096),
+        metavar="N",
+        help="made at once; default: the candidates, of --prompts at least 8",
     )
     args = parser.parse_args(argv)
     try:
@@ -143,11 +149,11 @@ def _many(args: argparse.Namespace) -> int:
     if args.negative is not None:
         raise UserError("--negative is for --prompt; in a file it stands in its line, as JSON.")
     if args.prompts == pathlib.Path("-"):
-        items = read_items(sys.stdin, "standard input")
+        items = read_items(io.TextIOWrapper(sys.stdin.buffer, **_UTF8), "standard input")
     else:
-        with open(args.prompts, encoding="utf-8", errors="surrogateescape") as lines:
+        with open(args.prompts, **_UTF8) as lines:
             items = read_items(lines, str(args.prompts))
-    model = open_model(args, slots=args.slots or 8)
+    model = open_model(args, slots=args.slots or max(8, args.candidates))
     file = dict(suffix=f".{args.format}", depth=args.depth, loudness=args.loudness, plot=args.plot)
     drawn = dict(modality=args.modality, seconds=args.seconds, seed=args.seed, settings=settings(args))
     job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)

@@ -101,12 +101,19 @@ def run_job(
 
 def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Prompt]:
     """What is asked for an item: a prompt for each candidate. Raises UserError for what can not be asked."""
+    if not all(text is None or _is_unicode(text) for text in (item.prompt, item.negative)):
+        raise UserError("The prompt is not written in UTF-8.")
     modality = item.modality or ("text" if item.audio is not None else job.modality)
     seconds = job.seconds if item.seconds is None else item.seconds
     seed = (job.seed + index * job.candidates) % 2**32 if item.seed is None else item.seed
     params = pipeline.sampling(modality, None if modality == "text" else seconds, dict(job.settings) | {"seed": seed})
     prompt = Prompt(item.prompt, params, modality, item.audio, item.negative)
     return candidates(prompt, job.candidates)
+
+
+def _is_unicode(text: str) -> bool:
+    """Bytes that are no UTF-8 were read as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _make(
@@ -206,7 +213,7 @@ def _read_done(results: pathlib.Path, items: Sequence[Item]) -> dict[int, dict[s
         os.truncate(results, len(whole))
     places = {item.id: (index, item.key) for index, item in enumerate(items)}
     done = {}
-    for line in map(json.loads, whole.decode().splitlines()):
+    for line in map(json.loads, whole.splitlines()):  # of bytes, for texts may hold what ends a line elsewhere
         index, key = places.get(line["id"], (None, None))
         if key == line["key"] and "error" not in line:
             done[index] = line | {"index": index}
