@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
                 "log": 2.0,
                 "silent": 1.0,
                 "windows": (1024, 256, 64),
-                "commitment": 0.03,
+                "commitment": 0.1,
             },
             "quantizer": {
                 "begin": 0,
@@ -57,8 +57,8 @@ def get_config() -> ConfigDict:
                 "discriminators": {"periods": (2, 3, 5), "windows": (1024, 256), "width": 8},
             },
             "optimizer": {
-                "peak_lr": 1e-3,
-                "end_lr": 2e-5,
+                "peak_lr": 2e-4,
+                "end_lr": 1e-5,
                 "warmup_steps": 50,
                 "decay_steps": 20_000,
                 "beta1": 0.8,

@@ -120,10 +120,18 @@ def verdict_loss(found: list[list[Array]], real: bool) -> Float[Array, ""]:
     return sum(jnp.mean((layers[-1] - float(real)) ** 2) for layers in found) / len(found)
 
 
-def feature_matching(made: list[list[Array]], real: list[list[Array]]) -> Float[Array, ""]:
-    """Mean absolute difference of all layers but the verdicts, each by the mean magnitude it has on real sound."""
+def feature_matching(made: list[list[Array]], real: list[list[Array]], axes: tuple[str, ...] = ()) -> Float[Array, ""]:
+    """Mean absolute difference of all layers but the verdicts, each by the mean magnitude it has on real sound.
+
+    axes: of the mesh that rows are split over, inside `jax.shard_map`; the magnitude is that of all rows.
+    """
+
+    def magnitude(layer: Array) -> Array:
+        mean = jnp.mean(jnp.abs(layer))
+        return jax.lax.pmean(mean, axes) if axes else mean
+
     terms = [
-        jnp.mean(jnp.abs(a - b)) / (jnp.mean(jnp.abs(b)) + 1e-4)
+        jnp.mean(jnp.abs(a - b)) / (magnitude(b) + 1e-4)
         for mine, theirs in zip(made, real, strict=True)
         for a, b in zip(mine[:-1], theirs[:-1], strict=True)
     ]

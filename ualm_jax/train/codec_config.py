@@ -91,7 +91,7 @@ class CodecLossConfig:
     log: float = 2.0
     silent: float = 1.0
     windows: tuple[int, ...] = (1024, 256, 64)
-    commitment: float = 0.03
+    commitment: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,7 +149,7 @@ def _judged(config: AdversarialConfig, judges: Any, wav: Array, wanted: Array) -
     def fooling(wav):
         found = discriminate(judges, config.discriminators, wav)
         real = jax.lax.stop_gradient(discriminate(judges, config.discriminators, wanted))
-        verdict, matching = verdict_loss(found, True), feature_matching(found, real)
+        verdict, matching = verdict_loss(found, True), feature_matching(found, real, AXES)
         return verdict + config.feature_matching * matching, (verdict, matching)
 
     def telling_apart(judges):

@@ -86,7 +86,8 @@ def quantize_learning(
     return Quantized(
         vectors=x + jax.lax.stop_gradient(total - x),
         codes=jnp.moveaxis(codes, 0, -1).reshape(batch, frames, books),
-        commitment=jnp.sum(commitment) / (jnp.sum(used) * width),
+        # By the mean count of all devices, so that the mean over devices is the mean over all vectors.
+        commitment=jnp.sum(commitment) * _devices(axes) / (_total(jnp.sum(used), axes) * width),
         counts=counts,
         sizes=sizes,
         sums=sums,

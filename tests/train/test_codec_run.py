@@ -1,0 +1,115 @@
+"""Training a codec: one command, continued bit for bit, the same on any mesh."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers.config_files import ROOT
+
+from ualm_jax.cli.config_file import load_config
+from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.train.codec import codec_run, train_codec
+from ualm_jax.train.codec_config import CodecRunConfig
+from ualm_jax.train.loop import fit
+
+STEPS = 6
+
+
+def tiny(**train) -> CodecRunConfig:
+    """Two steps as an autoencoder, two with codes, two with discriminators."""
+    values = load_config(str(ROOT / "configs" / "codec_small.py"), []).to_dict()
+    values["codec"] |= {"num_codebooks": 2, "codebook_size": 8, "encoder_hidden_size": 2, "hidden_size": 7}
+    values["codec"] |= {"downsampling_ratios": (40, 8), "upsampling_ratios": (8, 40), "decoder_hidden_size": 8}
+    values["data"] |= {"soundscript": 24, "workers": 1, "batch_size": 8, "frames": 8}
+    values["loss"]["windows"] = (64,)
+    values["quantizer"] |= {"begin": 2, "kmeans_frames": 128, "kmeans_rounds": 2}
+    values["adversarial"] |= {"begin": 4, "discriminators": {"periods": (2,), "windows": (64,), "width": 2}}
+    values["train"] |= {"steps": STEPS, "log_every": 1, "save_interval": 1} | train
+    values["eval"]["every"] = STEPS
+    return from_mapping(CodecRunConfig, values)
+
+
+def trained(config, workdir, mesh):
+    """The state a run ends with."""
+    with jax.set_mesh(mesh):
+        run = codec_run(config, workdir, mesh)
+        seen = []
+        step = run.step
+
+        def keep(state, batch):
+            state, metrics = step(state, batch)
+            seen.append((jax.device_get(state), jax.device_get(metrics)))
+            return state, metrics
+
+        fit(dataclasses.replace(run, step=keep))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, one_device):
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, trained(tiny(), workdir, one_device)
+
+
+def test_every_phase_trains_what_it_should(whole):
+    states = [state for state, _ in whole[1]]
+    metrics = [metrics for _, metrics in whole[1]]
+    assert not np.any(states[1].rest.embed) and np.any(states[2].rest.embed)
+    assert "perplexity" not in metrics[1] and "perplexity" in metrics[2]
+    assert "discriminators" not in metrics[3] and "discriminators" in metrics[4]
+
+    def same(a, b):
+        return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+    # The first step of an optimiser is one of learning rate zero.
+    assert same(states[0].judges, states[3].judges) and not same(states[3].judges, states[5].judges)
+    assert not same(states[2].rest, states[3].rest) and not same(states[0].params, states[1].params)
+
+
+def test_the_run_leaves_a_codec(whole):
+    codec = XCodec.from_directory(whole[0] / "codec")
+    assert codec.codebook_sizes == (8, 8)
+    wav = 0.1 * np.sin(np.arange(3200) / 7).astype(np.float32)
+    assert codec.decode(codec.encode(wav)).shape == (3200,)
+
+
+@pytest.mark.parametrize("stop", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, one_device, stop):
+    config = tiny()
+    trained(dataclasses.replace(config, train=dataclasses.replace(config.train, steps=stop)), tmp_path, one_device)
+    after = trained(config, tmp_path, one_device)
+    assert len(after) == STEPS - stop
+    jax.tree.map(np.testing.assert_array_equal, after[-1][0], whole[1][-1][0])
+
+
+@pytest.mark.slow
+def test_eight_devices_train_what_one_trains(whole, tmp_path):
+    mesh = MeshConfig(data=4, fsdp=2)
+    config = dataclasses.replace(tiny(), mesh=mesh)
+    spread = trained(config, tmp_path, make_mesh(mesh, jax.devices()[:8]))
+    for (_, mine), (_, theirs) in zip(whole[1], spread, strict=True):
+        for name in ("loss", "grad_norm"):
+            assert theirs[name] == pytest.approx(mine[name], rel=2e-3)
+
+
+def test_what_may_not_change_is_held_to(whole):
+    config = tiny()
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, frames=16))
+    with pytest.raises(UserError, match="frames"):
+        train_codec(dataclasses.replace(other, mesh=MeshConfig(data=8)), whole[0])
+
+
+def test_a_batch_that_can_not_be_split_is_refused(tmp_path):
+    config = tiny()
+    odd = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=6))
+    with pytest.raises(UserError, match="batch_size"):
+        train_codec(odd, tmp_path)
