@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
                 "hidden_size": 127,
                 "downsampling_ratios": (20, 4, 2, 2),
                 "upsampling_ratios": (2, 2, 4, 20),
-                "semantic": False,
                 "linear_ends": True,
             },
             "data": {
@@ -90,6 +89,6 @@ def get_config() -> ConfigDict:
                 "max_to_keep": 2,
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "eval": {"every": 1000, "clips": 16, "seconds": 2.0, "sounds": 3},
+            "eval": {"every": 1000, "sounds": 3, "seconds": 2.0},
         }
     )

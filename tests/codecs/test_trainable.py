@@ -10,7 +10,7 @@ from transformers import XcodecConfig as TheirConfig
 from transformers.models.xcodec.modeling_xcodec import XcodecResidualVectorQuantization
 
 from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig, bandwidths
-from ualm_jax.codecs.xcodec.init import init_random, tiny_config
+from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.principal import init_principal
 from ualm_jax.codecs.xcodec.quantizer import kmeans
@@ -33,7 +33,6 @@ SMALL = XCodecConfig(
 NETWORKS = {
     "linear ends": Trainable(SMALL, linear_ends=True),
     "whole": Trainable(SMALL, linear_ends=False),
-    "semantic": Trainable(tiny_config(), linear_ends=False),
 }
 
 

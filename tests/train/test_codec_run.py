@@ -9,6 +9,7 @@ from helpers.config_files import ROOT
 
 from ualm_jax.cli.config_file import load_config
 from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -80,6 +81,24 @@ def test_the_run_leaves_a_codec(whole):
     assert codec.codebook_sizes == (8, 8)
     wav = 0.1 * np.sin(np.arange(3200) / 7).astype(np.float32)
     assert codec.decode(codec.encode(wav)).shape == (3200,)
+
+
+def test_a_run_begins_with_the_codec_it_is_given(whole, tmp_path, one_device):
+    folder = str(whole[0] / "codec")
+    with pytest.raises(UserError, match="set quantizer.begin to 0"):
+        tiny(init_from=folder)
+    config = tiny()
+    config = dataclasses.replace(
+        config,
+        quantizer=dataclasses.replace(config.quantizer, begin=0),
+        adversarial=dataclasses.replace(config.adversarial, begin=None),
+        train=dataclasses.replace(config.train, init_from=folder, steps=1),
+    )
+    with jax.set_mesh(one_device):
+        state = codec_run(config, tmp_path, one_device).state
+    full = read_directory(folder)[1]
+    np.testing.assert_array_equal(state.rest.embed, full["codebooks"])
+    np.testing.assert_array_equal(state.params["fc2"]["kernel"], full["fc2"]["kernel"])
 
 
 @pytest.mark.parametrize("stop", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])

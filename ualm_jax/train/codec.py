@@ -9,13 +9,16 @@ import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from ualm_jax.codecs.discriminators import init_discriminators
 from ualm_jax.codecs.xcodec.init import init_random
+from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.principal import init_principal, mirrored
+from ualm_jax.codecs.xcodec.quantizer import Codebooks
 from ualm_jax.codecs.xcodec.trainable import Trainable
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.data.loading.clips import Clips, FolderClips, render_clips
@@ -27,7 +30,7 @@ from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.codec_config import CodecRunConfig, CropsConfig
-from ualm_jax.train.codec_step import CodecStep, empty_codebooks
+from ualm_jax.train.codec_step import CodecStep, codebooks_from, empty_codebooks
 from ualm_jax.train.gan import GanState, gathered, init_gan_state
 from ualm_jax.train.loop import Run, fit
 from ualm_jax.train.metrics import MetricWriter
@@ -166,8 +169,8 @@ def _state(
 ) -> GanState:
     """The newest checkpoint's, where `batches` then stand too, or a fresh one."""
     if checkpoints.latest_step() is None:
-        return _fresh(config, _beginning(config, trainable, beginnings), trainable, mesh)
-    blank = _fresh(config, trainable.narrowed(init_random(trainable.config, 0)), trainable, mesh)
+        return _fresh(config, *_beginning(config, trainable, beginnings), mesh)
+    blank = _fresh(config, trainable.narrowed(init_random(trainable.config, 0)), empty_codebooks(trainable), mesh)
     state = checkpoints.restore(jax.tree.map(_abstract, blank), batches, mesh)
     log.info("resumed from step %d", int(state.step))
     return state
@@ -177,27 +180,28 @@ def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
-def _fresh(config: CodecRunConfig, params: Any, trainable: Trainable, mesh: Mesh) -> GanState:
+def _fresh(config: CodecRunConfig, params: Any, codebooks: Codebooks, mesh: Mesh) -> GanState:
     judges = {}
     if config.adversarial.begin is not None:
         judges = init_discriminators(config.adversarial.discriminators, 1, config.train.seed)
     optimizers = make_optimizer(config.optimizer), make_optimizer(config.judges_optimizer)
-    return init_gan_state(params, empty_codebooks(trainable), judges, *optimizers, mesh.shape["fsdp"])
+    return init_gan_state(params, codebooks, judges, *optimizers, mesh.shape["fsdp"])
 
 
-def _beginning(config: CodecRunConfig, trainable: Trainable, beginnings: PlacedCrops) -> Any:
-    """Parameters that a run begins with: of another codec, or principal components of what it will hear."""
+def _beginning(config: CodecRunConfig, trainable: Trainable, beginnings: PlacedCrops) -> tuple[Any, Codebooks]:
+    """What a run begins with: another codec, or principal components of what it will hear and no codebooks yet."""
     if config.train.init_from is None:
         if not mirrored(trainable.config.acoustic):
             log.info("random parameters: principal components need a decoder that mirrors the encoder")
-            return trainable.narrowed(init_random(trainable.config, config.train.seed))
+            return trainable.narrowed(init_random(trainable.config, config.train.seed)), empty_codebooks(trainable)
         heard = [beginnings.crops.batch(number)[0] for number in range(-(-_HEARD // config.data.batch_size))]
-        return init_principal(trainable, np.concatenate(heard)[..., 0], config.train.seed)
+        params = init_principal(trainable, np.concatenate(heard)[..., 0], config.train.seed)
+        return params, empty_codebooks(trainable)
     given, params = read_directory(config.train.init_from)
     if given != trainable.config:
         raise UserError(f"{config.train.init_from}: expected a codec of the shape in config.codec, found {given}")
     log.info("parameters from %s", config.train.init_from)
-    return trainable.narrowed(params)
+    return trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"]))
 
 
 def _identity(config: CodecRunConfig, clips: Clips) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _identity(config: CodecRunConfig, clips: Clips) -> dict[str, Any]:
 
 
 class StoredCodec:
-    """Measures the codec of a state on held-out sounds, and leaves it in WORKDIR/codec."""
+    """Leaves the codec of a state in WORKDIR/codec, and what it makes of a few sounds in TensorBoard."""
 
     def __init__(
         self, config: CodecRunConfig, trainable: Trainable, workdir: pathlib.Path, clips: Clips, writer: MetricWriter
@@ -226,6 +230,16 @@ class StoredCodec:
         save_directory(self._trainable.widened(params, rest.embed), self._trainable.config, beside)
         shutil.rmtree(self._workdir / "codec", ignore_errors=True)
         os.replace(beside, self._workdir / "codec")
+        self._listen(step, XCodec.from_directory(self._workdir / "codec"))
+
+    def _listen(self, step: int, codec: XCodec) -> None:
+        wanted, rate = self._config.eval, codec.sample_rate
+        for index in range(min(wanted.sounds, len(self._clips.lengths))):
+            length = min(int(self._clips.lengths[index]), round(wanted.seconds * rate))
+            wav = self._clips.read(index, 0, length - length % codec.hop)[:, 0]
+            if len(wav):
+                self._writer.sound(step, f"sound_{index}/original", wav, rate)
+                self._writer.sound(step, f"sound_{index}/decoded", codec.decode(codec.encode(wav)), rate)
 
     def close(self) -> None:
         pass

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from ualm_jax.codecs.xcodec.config import DacConfig, HubertConfig, XCodecConfig, bandwidths
+from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig, bandwidths
 from ualm_jax.codecs.xcodec.trainable import NO_SEMANTICS, Trainable
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig
@@ -13,8 +13,8 @@ from ualm_jax.train.optimizer import OptimizerConfig
 
 @dataclasses.dataclass(frozen=True)
 class CodecShape:
-    """The codec, in the terms of X-codec. hidden_size: of the acoustic features, which are quantised in as many numbers
-    and those of the semantic branch, where there is one (without: one number more, for the layout's sake).
+    """The codec, in the terms of X-codec. hidden_size: of the acoustic features; what is quantised has one number more,
+    for the layout's sake.
 
     linear_ends: see `codecs.xcodec.trainable`.
     """
@@ -26,7 +26,6 @@ class CodecShape:
     hidden_size: int = 256
     downsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
     upsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
-    semantic: bool = False
     linear_ends: bool = False
 
     def trainable(self) -> Trainable:
@@ -42,7 +41,7 @@ class CodecShape:
             target_bandwidths=bandwidths(self.num_codebooks, self.codebook_size, math.prod(self.downsampling_ratios)),
             codebook_size=self.codebook_size,
             acoustic=acoustic,
-            semantic=HubertConfig() if self.semantic else NO_SEMANTICS,
+            semantic=NO_SEMANTICS,
         )
         return Trainable(config, self.linear_ends)
 
@@ -118,7 +117,7 @@ class QuantizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodecTrainConfig:
-    """The loop. init_from: an X-codec folder to go on from instead of principal components. averaging: decay of the
+    """The loop. init_from: a codec that was trained here, to go on from with its codebooks. averaging: decay of the
     parameters' moving average, which is what is stored. The rest as in `TrainConfig`.
     """
 
@@ -140,18 +139,17 @@ class CodecTrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodecEvalConfig:
-    """every: steps between measurements on `clips` held-out sounds of `seconds`; `sounds` of them go to TensorBoard."""
+    """every: steps between stored codecs; with each, the beginnings of the first `sounds` sounds, `seconds` long, go
+    through it to TensorBoard.
+    """
 
     every: int = 1000
-    clips: int = 16
-    seconds: float = 2.0
     sounds: int = 3
+    seconds: float = 2.0
 
     def __post_init__(self):
-        if min(self.every, self.clips) < 1 or self.seconds <= 0 or self.sounds < 0:
-            raise UserError(
-                "eval.every and eval.clips must be at least 1, eval.seconds positive, eval.sounds not below 0."
-            )
+        if self.every < 1 or self.sounds < 0 or self.seconds <= 0:
+            raise UserError("eval.every must be at least 1, eval.sounds not negative and eval.seconds positive.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +169,8 @@ class CodecRunConfig:
 
     def __post_init__(self):
         self.codec.trainable()
+        if self.train.init_from is not None and self.quantizer.begin:
+            raise UserError("train.init_from brings its codebooks along: set quantizer.begin to 0.")
         begin = self.adversarial.begin
         if begin is not None and begin < self.quantizer.begin:
             raise UserError(

@@ -99,7 +99,7 @@ class CodecStep:
 
     def __call__(self, state: GanState, batch: dict[str, Array]) -> tuple[GanState, dict[str, Array]]:
         begin, judged = self._config.quantizer.begin, self._config.adversarial.begin
-        if self._number == begin:
+        if self._number == begin and self._config.train.init_from is None:
             state = state._replace(rest=self._codebooks(state.params))
         if self._number < begin:
             step = self._autoencoder
@@ -139,6 +139,12 @@ class CodecStep:
             check_vma=False,
         )
         return jax.jit(make)(jnp.concatenate(frames)[: quantizer.kmeans_frames], key)
+
+
+def codebooks_from(embed: Float[Array, "Q V D"]) -> Codebooks:
+    """Codewords of another codec, with averages as if each had been chosen once."""
+    once = jnp.ones(embed.shape[:2])
+    return Codebooks(embed, embed, once, once)
 
 
 def empty_codebooks(trainable: Trainable) -> Codebooks:

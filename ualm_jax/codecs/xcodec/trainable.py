@@ -1,7 +1,7 @@
 """The X-codec's network while it learns: what is trained, how it begins, and the whole codec that comes of it.
 
-A codec without semantics keeps the layout of X-codec: it is stored with the smallest HuBERT there is, whose features
-have the weight zero (`NO_SEMANTICS`). It learns without computing that.
+What learns has no semantic branch. It keeps the layout of X-codec all the same: it is stored with the smallest HuBERT
+there is, whose features have the weight zero (`NO_SEMANTICS`), and learns without computing that.
 
 Linear ends: the layers at the sample rate cost more than all others together and narrow ones run badly on CPUs. Where
 `linear_ends` is set they hold no snake and no residual unit, so that the first convolution and the first strided one
@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -42,20 +41,9 @@ class Trainable:
     config: XCodecConfig
     linear_ends: bool
 
-    @property
-    def semantic(self) -> bool:
-        """Whether the codec has a semantic branch."""
-        return self.config.semantic != NO_SEMANTICS
-
     def vectors(self, params: dict, wav: Float[Array, "B N"]) -> Float[Array, "B T D"]:
         """What is quantised, of waveforms of whole frames."""
         acoustic = dac.encode(params["acoustic_encoder"], self.config.acoustic, wav, None)
-        if self.semantic:
-            half = self.config.hop // 2
-            padded = jnp.pad(wav, ((0, 0), (half, half)))
-            lengths = jnp.full(len(wav), padded.shape[1])
-            heard = network.semantic_features(params, self.config, padded, lengths)
-            acoustic = jnp.concatenate([acoustic, heard], axis=-1)
         return linear(acoustic, **params["fc"])
 
     def waveform(self, params: dict, vectors: Float[Array, "B T D"]) -> Float[Array, "B N"]:
@@ -71,11 +59,8 @@ class Trainable:
     def narrowed(self, full: dict) -> dict:
         """What is trained, of a whole codec's `params`; the inverse of `widened` where nothing is lost."""
         params = {name: full[name] for name in ("acoustic_encoder", "acoustic_decoder", "fc", "fc2")}
-        if self.semantic:
-            params |= {name: full[name] for name in ("hubert", "semantic_encoder")}
-        else:
-            width = self.config.acoustic.hidden_size
-            params["fc"] = params["fc"] | {"kernel": params["fc"]["kernel"][:width]}
+        width = self.config.acoustic.hidden_size
+        params["fc"] = params["fc"] | {"kernel": params["fc"]["kernel"][:width]}
         if self.linear_ends:
             encoder, decoder = params["acoustic_encoder"], params["acoustic_decoder"]
             down, up = encoder["blocks"][0]["down"], decoder["blocks"][-1]["up"]
@@ -95,10 +80,9 @@ class Trainable:
         full = jax.tree.map(np.copy, init_random(self.config, seed=0))
         trained = jax.tree.map(np.asarray, params)
         full |= {name: trained[name] for name in trained} | {"codebooks": np.asarray(codebooks)}
-        if not self.semantic:
-            missing = np.zeros((1, full["fc"]["kernel"].shape[1]), np.float32)
-            full["fc"] = full["fc"] | {"kernel": np.concatenate([full["fc"]["kernel"], missing])}
-            full["semantic_encoder"] = jax.tree.map(np.zeros_like, full["semantic_encoder"])
+        missing = np.zeros((1, full["fc"]["kernel"].shape[1]), np.float32)
+        full["fc"] = full["fc"] | {"kernel": np.concatenate([full["fc"]["kernel"], missing])}
+        full["semantic_encoder"] = jax.tree.map(np.zeros_like, full["semantic_encoder"])
         if self.linear_ends:
             blank = init_random(self.config, seed=0)
             full["acoustic_encoder"] = _linear_beginning(blank["acoustic_encoder"], trained["acoustic_encoder"])
