@@ -1,6 +1,7 @@
 """Ten times SIGKILL, in every phase of a codec's training: the same bits as a run that nothing interrupts."""
 
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -42,6 +43,7 @@ def start(folder: pathlib.Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
     )
 
 
