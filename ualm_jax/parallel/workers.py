@@ -35,12 +35,15 @@ def _watch(pool: weakref.ref[ProcessPoolExecutor]) -> None:
     while True:
         before = _dead(pool())
         time.sleep(_LOOK_EVERY)
-        if (there := pool()) is None or there._processes is None:  # collected, or shut down
+        if (there := pool()) is None or there._result_queue is None:  # collected, or shut down
             return
         if before and not there._shutdown_thread:
             for worker in list(there._processes.values()):
                 worker.kill()
-            there._result_queue._writer.close()  # the last one that is open: the reader finds the end
+            # The last end that is open: the reader then finds the end, and `shutdown` no handle to close again.
+            writer = there._result_queue._writer
+            handle, writer._handle = writer._handle, None
+            os.close(handle)
             return
         del there
 
