@@ -9,9 +9,10 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# Tiny programs run for milliseconds and compile for seconds: LLVM's expensive passes take two fifths of the suite's time.
-_COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{_COMPILE_FAST} {os.environ.get('XLA_FLAGS', '')}".strip()
+# Tiny programs run for milliseconds and compile for seconds: LLVM's expensive passes take two fifths of the suite.
+os.environ["XLA_FLAGS"] = (
+    f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {os.environ.get('XLA_FLAGS', '')}"
+)
 if "UALM_CACHE_DIR" not in os.environ:
     # What the programs that tests start compile, on one device each, is kept for the session. Its first process makes
     # the folder; the workers of xdist inherit it.

@@ -63,6 +63,10 @@ class _Worker(SpawnProcess):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def terminate(self) -> None:
+        # What a broken pool does to the workers that are left, and then it waits for them; they ignore SIGTERM.
+        self.kill()
+
 
 class _Context(SpawnContext):
     Process = _Worker
