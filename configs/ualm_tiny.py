@@ -11,7 +11,7 @@ from ualm_jax.configs import ualm_7b, ualm_gen_tiny
 
 def get_config() -> ConfigDict:
     config = ualm_gen_tiny.get_config()
-    config.model.feature_width = 48
+    config.model.feature_width = 64  # of tools/random_encoder.py
     config.data.update(sources=ualm_7b.SOURCES, audio_slots=4)
     config.train.encoder = "weights/encoder_tiny"
     return config

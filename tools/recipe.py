@@ -5,20 +5,18 @@ python tools/recipe.py --out recipe        launch/recipe.md explains the stages
 Run again, it keeps what is finished and goes on from there.
 """
 
-import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
-import numpy as np
 from demo import claim, say, ualm
-from safetensors.numpy import save_file
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import OmniConfig
-from ualm_jax.weights.audio_tower import encoder_shapes
+
+TOOLS = pathlib.Path(__file__).parent.absolute()
 
 DATA = {  # folder: task of SoundScript's second language
     "generation": "caption_to_audio",
@@ -34,15 +32,6 @@ STAGES = (  # config, what it begins with, what it reads where the config does n
     ("sft_reason_tiny", "ualm_tiny", "reason", True),
     ("adapt_gen_tiny", "ualm_gen_tiny", "generation", False),
 )
-_TOWER = {  # of Qwen2.5-Omni, much smaller
-    "model_type": "qwen2_5_omni_audio_encoder",
-    "encoder_layers": 2,
-    "d_model": 32,
-    "encoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "n_window": 100,
-    "output_dim": 48,
-}
 
 
 def main() -> None:
@@ -67,9 +56,8 @@ def recipe(out: pathlib.Path, count: int, steps: int | None) -> None:
         if not pathlib.Path("data", name, "dataset.json").exists():
             ualm(f"data prepare --source soundscript --language 2 --count {count} --task {task} --out data/{name}")
     if not pathlib.Path(ENCODER).exists():
-        say("An audio encoder with random weights: what it hears can be told apart, but it knows nothing of sound")
-        random_tower(pathlib.Path("weights/tower"))
-        ualm(f"convert omni-audio weights/tower --out {ENCODER}")
+        say("An audio encoder with random weights")
+        subprocess.run([sys.executable, TOOLS / "random_encoder.py", "--out", ENCODER], check=True)
     for config, begin, data, hears in STAGES:
         say(f"Stage {config}" + (f", from {begin}" if begin else ""))
         words = f"train --config configs/{config}.py --workdir runs/{config}"
@@ -81,15 +69,6 @@ def recipe(out: pathlib.Path, count: int, steps: int | None) -> None:
     say("A sound of the model that plans")
     ualm("generate --seconds 2 --workdir runs/sft_reason_tiny --out sound.wav --prompt", ["two clicks"])
     say(f"Done in {time.perf_counter() - started:.0f} s; the runs are in {out / 'runs'}.")
-
-
-def random_tower(folder: pathlib.Path) -> None:
-    """A Hugging Face folder of a small audio tower."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(_TOWER))
-    rng, shapes = np.random.default_rng(0), encoder_shapes(OmniConfig.from_hf(_TOWER))
-    arrays = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
-    save_file(arrays, folder / "model.safetensors")
 
 
 if __name__ == "__main__":
