@@ -20,6 +20,7 @@ VERBS = {
     "data inspect": ("ualm_jax.cli.data_inspect", "what a dataset holds: counts, lengths, examples, packed rows"),
     "convert": ("ualm_jax.cli.convert", "foreign weights in and out, and the proof of a conversion"),
     "score": ("ualm_jax.cli.score", "how likely a model finds the answers of a dataset: what DPO compares with"),
+    "prefer build": ("ualm_jax.cli.prefer_build", "answers sampled, scored and paired, to learn preferences from"),
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
     "codec eval": ("ualm_jax.cli.codec_eval", "what a codec keeps of sounds: measures, and a page to listen to"),
     "codec train": ("ualm_jax.cli.codec_train", "a codec of your own, from sounds"),
@@ -33,7 +34,7 @@ VERBS = {
     "eval answers": ("ualm_jax.cli.eval_answers", "does a model say what is true of sounds and captions?"),
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
-_RESUMED = ("data prepare", "data encode", "train", "score", "codec train", "eval soundscript")
+_RESUMED = ("data prepare", "data encode", "train", "score", "prefer build", "codec train", "eval soundscript")
 
 
 def main() -> int:
