@@ -195,6 +195,7 @@ def _state(
     newest = checkpoints.latest_step()
     if newest is not None:
         if newest > config.train.steps:
+            checkpoints.check(newest)  # it may be no checkpoint of the run at all
             raise UserError(
                 f"The run is at step {newest} already, train.steps is {config.train.steps}; raise it, or choose "
                 "another --workdir."
