@@ -8,7 +8,7 @@ from helpers.audio_encoders import AF_WHISPER, OMNI, random_encoder
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate
-from ualm_jax.generate.listening import answer
+from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.layout import build_prompt
@@ -64,9 +64,9 @@ def test_hearing_in_the_prefill_equals_features_made_before(model, encoder):
 def test_the_answer_depends_on_the_sound(model, encoder, tmp_path):
     model.adapter.kernel.set_value(100 * model.adapter.kernel[...])  # a fresh adapter whispers
     save_byte_tokenizer(tmp_path)
-    tokenizer = load_tokenizer(tmp_path)
+    parts = dict(model=model, encoder=encoder, tokenizer=load_tokenizer(tmp_path))
+    pipeline = Pipeline(mesh=jax.sharding.get_mesh(), **parts, slots=1, window=64)
     tones = [np.sin(np.arange(16000, dtype=np.float32) * pitch) for pitch in (0.08, 0.47)]
-    answers = {answer(model, encoder, tokenizer, "What?", sound, PARAMS) for sound in (wav(0), *tones)}
-    assert len(answers) == 3
+    assert len({pipeline.ask(sound, "What?", max_tokens=8) for sound in (wav(0), *tones)}) == 3
     with pytest.raises(UserError, match="too few"):
-        answer(model, encoder, tokenizer, "What?", wav(0, 100), PARAMS)
+        pipeline.ask(wav(0, 100), "What?")

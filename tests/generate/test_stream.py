@@ -134,6 +134,7 @@ def test_audio_longer_than_the_window_has_no_seam(pipeline, monkeypatch):
     made, request = slides[1]
     assert len(request.begun) == (pipeline.window - prompt) // 2
     start, frames = made - len(request.begun), pipeline.window - prompt - 8
+    assert request.draws == start, "the noise goes on, too"
     params = dataclasses.replace(request.params, min_frames=frames, max_frames=frames)
     (job,) = pipeline.engine.run([dataclasses.replace(request, slide=False, params=params)])
     # All but the last frames, in which it knows that it ends; the first have lost what the slide has cut off.

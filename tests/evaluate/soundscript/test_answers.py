@@ -16,7 +16,7 @@ from ualm_jax.data.raw.soundscript.conversations import TASKS
 from ualm_jax.data.raw.soundscript.words import save_tokenizer
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.answers import answer_all, questions, right, shares
-from ualm_jax.generate.listening import answer
+from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
@@ -74,7 +74,9 @@ def test_a_model_that_hears_is_asked_as_alone(tmp_path):
     model = jax.jit(lambda: UALM(config, Execution(compute_dtype="float32"), nnx.Rngs(0)))()
     asked, params = questions("question", "train", 3), SamplingParams(max_tokens=5)
     said = list(answer_all(model, encoder, tokenizer, asked, params))
-    alone = [answer(model, encoder, tokenizer, each.turns[-1][1], each.wav, params) for each in asked]
+    parts = dict(model=model, encoder=encoder, tokenizer=tokenizer)
+    pipeline = Pipeline(mesh=jax.sharding.get_mesh(), **parts, slots=1, window=768)
+    alone = [pipeline.ask(each.wav, each.turns[-1][1], max_tokens=5) for each in asked]
     assert said == alone
 
 
