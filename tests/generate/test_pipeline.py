@@ -11,7 +11,7 @@ import pytest
 from ualm_jax.audio.io import read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate
-from ualm_jax.generate.inputs import Prompt
+from ualm_jax.generate.inputs import Prompt, read_sound
 from ualm_jax.tokens.layout import build_prompt
 
 
@@ -71,6 +71,14 @@ def test_a_question_about_a_sound_is_answered_in_words(pipeline, clips, tmp_path
     assert pipeline.ask([noise(0.5), (noise(0.5), 32000)], "And now?", max_tokens=6) == [
         pipeline.ask(sound, "And now?", max_tokens=6) for sound in (noise(0.5), (noise(0.5), 32000))
     ]
+
+
+def test_a_clip_sounds_to_a_model_as_its_file_does(clips, tmp_path):
+    loud = dataclasses.replace(clips[0], samples=clips[0].samples * 100)
+    loud.save(tmp_path / "loud.wav", depth="float")
+    np.testing.assert_allclose(read_sound(loud, 16000), read_sound(tmp_path / "loud.wav", 16000), atol=2e-3)
+    with pytest.raises(UserError, match="where full scale is 1"):
+        read_sound(loud.samples, 16000)
 
 
 def test_an_answer_has_the_log_probabilities_of_its_tokens(pipeline, clips):

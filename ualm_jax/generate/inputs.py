@@ -24,6 +24,7 @@ Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " N"], int] | Float[n
 LONGEST_UNASKED = 20.0  # seconds of audio that the model may make before it has to end, where nobody has said
 
 _WHOLE = ("top_k", "text_top_k", "min_frames", "max_frames", "max_tokens", "seed")
+_LOUDEST = 16.0  # times full scale, as in sound files
 _TEXT_TOO = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
@@ -95,12 +96,17 @@ def sampling(
     return SamplingParams(**values)
 
 
+def audible(samples: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """What a model has made as people would hear it: turned down where it would clip."""
+    return samples / np.float32(max(1.0, float(np.abs(samples).max(initial=0.0))))
+
+
 def read_sound(sound: Sound, rate: int) -> Float32[np.ndarray, " M"]:
     """Mono samples at `rate` Hz. Raises UserError for what is no sound, or cannot be read."""
     if isinstance(sound, str | os.PathLike):
         return read_audio(sound, sample_rate=rate)
     if isinstance(sound, Clip):
-        sound = sound.samples, sound.rate
+        sound = audible(sound.samples), sound.rate
     samples, its_rate = sound if isinstance(sound, tuple) else (sound, rate)
     samples = np.asarray(samples)
     if samples.ndim != 1 or len(samples) == 0 or not np.issubdtype(samples.dtype, np.floating):
@@ -109,6 +115,8 @@ def read_sound(sound: Sound, rate: int) -> Float32[np.ndarray, " M"]:
         )
     if not np.isfinite(samples).all():
         raise UserError("A sound must be finite samples, got NaN or infinity.")
+    if (peak := float(np.abs(samples).max())) > _LOUDEST:
+        raise UserError(f"A sound reaches {peak:g}, where full scale is 1; divide its samples by that.")
     if len(samples) > LONGEST * its_rate:
         raise UserError(f"A sound lasts {len(samples) / its_rate:.0f} s, which is more than {LONGEST} s; cut it.")
     samples = samples.astype(np.float32)

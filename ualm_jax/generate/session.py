@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Text
-from ualm_jax.generate.inputs import Sound, read_sound
+from ualm_jax.generate.inputs import Sound, audible, read_sound
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.past import Past
@@ -94,12 +94,15 @@ class Session:
 
     def listen(self) -> "Session":
         """The model hears the last sound that it has made: decoded, and encoded by the audio encoder, as a user's
-        message behind it. The codes stay in the conversation, too. Raises UserError where it has made none."""
+        message behind it, turned down where it would clip. The codes stay in the conversation, too.
+
+        Raises UserError where it has made none.
+        """
         made = [said for said in self.said if said.message.modality == Modality.AUDIO]
         if not made:
             raise UserError("The model has made no sound in this conversation that it could listen to.")
         codec = self.parts.part("codec")
-        return self.say((codec.decode(made[-1].message.content), codec.sample_rate))
+        return self.say((audible(codec.decode(made[-1].message.content)), codec.sample_rate))
 
     def undo(self) -> "Session":
         """Takes back the last reply, all its segments, so that there can be another one."""
