@@ -108,7 +108,7 @@ def test_a_backend_that_is_not_for_this_device_says_so(name):
         attend(*inputs(), AttentionSpec(jnp.asarray(SEGMENTS)), name)
 
 
-@pytest.mark.parametrize("shape", [(1, 200, 2, 2, 64), (1, 256, 2, 2, 80)], ids=["length", "head width"])
+@pytest.mark.parametrize("shape", [(1, 200, 2, 2, 64), (1, 256, 2, 2, 80)], ids=["length", "head_dim"])
 def test_splash_says_which_shapes_it_can_not_do(shape):
     assert "multiple of 128" in splash.unable("tpu", shape)
     assert splash.unable("tpu", (1, 256, 2, 2, 64)) is None
@@ -132,7 +132,7 @@ def test_auto_chooses_by_device_and_logs_once(caplog):
     assert [line.split(": ")[1] for line in lines] == [
         "xla (there is no kernel for cpu)",
         "splash",
-        "xla (splash needs a length that is a multiple of 128 and a head width of 64s, not 1500 and 64)",
+        "xla (splash needs a length that is a multiple of 128 and a head_dim of 64s, not 1500 and 64)",
     ]
 
 

@@ -35,7 +35,7 @@ class DecoderConfig:
             )
         if self.width % self.num_heads or self.head_dim % 2:
             raise UserError(
-                f"model.decoder.width ({self.width}) must be num_heads ({self.num_heads}) times an even head width."
+                f"model.decoder.width ({self.width}) must be num_heads ({self.num_heads}) times an even head_dim."
             )
 
     @property

@@ -46,7 +46,7 @@ def _choose(platform: str, shape: tuple[int, ...], causal: bool) -> str:
     kind = "causal" if causal else "full"
     why = "" if reason is None else f" ({reason})"
     level = logging.DEBUG if flash is None else logging.INFO  # where there is no kernel, there is no choice to report
-    log.log(level, "%s attention over %d positions, head width %d: %s%s", kind, shape[1], shape[-1], chosen, why)
+    log.log(level, "%s attention over %d positions, head_dim %d: %s%s", kind, shape[1], shape[-1], chosen, why)
     return chosen
 
 

@@ -20,7 +20,7 @@ def unable(platform: str, shape: tuple[int, ...]) -> str | None:
     if platform != "tpu":
         return f"splash is a kernel for TPUs and this is {platform}"
     if T % _TILE or H % 64:
-        return f"splash needs a length that is a multiple of {_TILE} and a head width of 64s, not {T} and {H}"
+        return f"splash needs a length that is a multiple of {_TILE} and a head_dim of 64s, not {T} and {H}"
     return None
 
 
