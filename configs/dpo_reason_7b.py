@@ -4,11 +4,12 @@ The paper: beta 0.1, cross-entropy of winners with weight 1.0, a constant 2e-7, 
 after a round of supervised fine-tuning. Not published, so chosen here: 32 rows of 5 120 positions a step, no warm-up.
 An answer may be a plan and its sound, of several turns; only the answer is learnt (docs/post-training.md).
 
-4 machines of 8 accelerators, or one with --config.train.grad_accum_steps=4; the same overrides for both commands:
-  srun ualm score --distributed auto --config configs/dpo_reason_7b.py \
-      --config.data.directory=/shared/pairs --config.train.init_from=/shared/sft_1
-  srun ualm train --distributed auto --config configs/dpo_reason_7b.py --workdir /shared/dpo_1 \
-      --config.data.directory=/shared/pairs --config.train.init_from=/shared/sft_1
+One machine of 8 accelerators, the same overrides for both commands (the encoder where pairs are heard):
+  ualm score --config configs/dpo_reason_7b.py --config.data.directory=data/pairs \
+      --config.train.init_from=runs/sft_1 --config.train.grad_accum_steps=4
+  ualm train --config configs/dpo_reason_7b.py --workdir runs/dpo_1 --config.data.directory=data/pairs \
+      --config.train.init_from=runs/sft_1 --config.train.grad_accum_steps=4
+4 machines: srun ualm score --distributed auto ..., srun ualm train --distributed auto ..., without grad_accum_steps.
 """
 
 from ml_collections import ConfigDict

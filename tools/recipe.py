@@ -14,6 +14,7 @@ import time
 from demo import claim, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
+from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.errors import UserError
 
 TOOLS = pathlib.Path(__file__).parent.absolute()
@@ -30,8 +31,10 @@ STAGES = (  # config, what it begins with, what it reads where the config does n
     ("align_tiny", None, None, True),
     ("ualm_tiny", "align_tiny", None, True),
     ("sft_reason_tiny", "ualm_tiny", "reason", True),
-    ("adapt_gen_tiny", "ualm_gen_tiny", "generation", False),
+    ("adapt_gen_tiny", "ualm_gen_tiny", "prefer/winners", False),
+    ("dpo_gen_tiny", "adapt_gen_tiny", "prefer/pairs", False),
 )
+PROMPTS = 16  # of which pairs are made
 
 
 def main() -> None:
@@ -59,16 +62,34 @@ def recipe(out: pathlib.Path, count: int, steps: int | None) -> None:
         say("An audio encoder with random weights")
         subprocess.run([sys.executable, TOOLS / "random_encoder.py", "--out", ENCODER], check=True)
     for config, begin, data, hears in STAGES:
+        if data is not None and data.startswith("prefer"):
+            make_pairs(begin)
         say(f"Stage {config}" + (f", from {begin}" if begin else ""))
-        words = f"train --config configs/{config}.py --workdir runs/{config}"
+        words = f"--config configs/{config}.py"
         words += f" --config.train.init_from=runs/{begin}" if begin else ""
         words += f" --config.data.directory=data/{data}" if data else ""
         words += f" --config.train.encoder={ENCODER}" if hears else ""
         words += f" --config.train.steps={steps} --config.train.save_interval={steps}" if steps else ""
-        ualm(words)
+        if config.startswith("dpo"):
+            ualm(f"score {words}")
+        ualm(f"train --workdir runs/{config} {words}")
     say("A sound of the model that plans")
     ualm("generate --seconds 2 --workdir runs/sft_reason_tiny --out sound.wav --prompt", ["two clicks"])
     say(f"Done in {time.perf_counter() - started:.0f} s; the runs are in {out / 'runs'}.")
+
+
+def make_pairs(run: str) -> None:
+    """Of what a run answers to some captions of its data, unless they are there."""
+    if pathlib.Path("data/prefer/selection.json").exists():
+        return
+    say(f"Pairs of what {run} answers")
+    records = open_records(open_dataset("data/generation"))
+    captions = [records[index].caption for index in range(min(PROMPTS, len(records)))]
+    pathlib.Path("data/prompts.txt").write_text("".join(f"{caption}\n" for caption in captions))
+    # Weighed so that likelihood decides only where the checker does not.
+    scorers = "--scorer soundscript --scorer likelihood --weight likelihood=0.01"
+    sampled = f"--workdir runs/{run} --prompts data/prompts.txt --seconds 1 --samples 3"
+    ualm(f"prefer build {sampled} {scorers} --out data/prefer")
 
 
 if __name__ == "__main__":

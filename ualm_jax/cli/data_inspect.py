@@ -125,7 +125,7 @@ def _part(pair: tuple[int, int] | None, number: int) -> str:
     if pair is None:
         return ""
     prompt, chosen = pair
-    return f"{'prompt' if number < prompt else 'chosen' if number < prompt + chosen else 'rejected':<8}"
+    return f"{'prompt' if number < prompt else 'chosen' if number < prompt + chosen else 'rejected':<9}"
 
 
 def _show_batch(console, infos, config, out: pathlib.Path | None) -> None:
