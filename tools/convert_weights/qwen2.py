@@ -14,6 +14,7 @@ from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write
 from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.safetensors_files import SHARD_BYTES, write_safetensors
 from ualm_jax.convert_weights.write_arrays import write_arrays
+from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
 from ualm_jax.models.hf_names import QWEN2, QWEN2_EXTENDED
 from ualm_jax.tokens.tokenizer import is_tokenizer
@@ -23,6 +24,7 @@ from ualm_jax.weights.hf_config import qwen2_values
 from ualm_jax.weights.hf_folder import open_directory, write_json
 from ualm_jax.weights.hf_qwen2 import DEFAULT_EXTENSION, Extension, plan_qwen2
 from ualm_jax.weights.opener import Weights
+from ualm_jax.weights.peft import write_adapters
 
 
 def import_qwen2(
@@ -121,6 +123,14 @@ def export_hf(
         elif tokenizer is not None:
             shutil.copytree(tokenizer, partial, dirs_exist_ok=True)
     return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in tensors.values())
+
+
+def export_peft(weights: Weights, out: pathlib.Path) -> int:
+    """The low-rank adapters of a run, as PEFT stores them. Returns the bytes of the tensors."""
+    if weights.lora is None:
+        raise UserError(f"{weights.path} has no low-rank adapters to export: it was trained without lora.rank.")
+    with written_whole(out) as partial:
+        return write_adapters(weights.arrays().parts, weights.lora, partial)
 
 
 def _carried(weights: Weights, *, extended: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -55,7 +55,7 @@ def _parser() -> Parser:
     _importer(verbs, "af-whisper", "the audio tower of Audio Flamingo 3", _encoder("af-whisper"))
 
     export = verbs.add_parser("export", help="back to a foreign format, from a converted checkpoint or a run")
-    export.add_argument("format", choices=("hf", "ualm-reference", "xcodec"))
+    export.add_argument("format", choices=("hf", "peft", "ualm-reference", "xcodec"))
     _paths(export, "converted checkpoint or --workdir of a run")
     export.add_argument(
         "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
@@ -159,13 +159,15 @@ def _encoder(importer: str):
 
 def _export(args: argparse.Namespace) -> int:
     from ualm_jax.convert_weights.codec_and_encoder import export_xcodec
-    from ualm_jax.convert_weights.qwen2 import export_hf
+    from ualm_jax.convert_weights.qwen2 import export_hf, export_peft
     from ualm_jax.convert_weights.ualm_reference import export_reference
     from ualm_jax.weights.opener import open_weights
 
     if args.format == "xcodec":
         return _timed(args.out, lambda progress: export_xcodec(args.source, args.out))
     weights = open_weights(args.source, args.step)
+    if args.format == "peft":
+        return _timed(args.out, lambda progress: export_peft(weights, args.out))
     if args.format == "ualm-reference":
         return _timed(
             args.out, lambda progress: export_reference(weights, args.out, codec=args.codec, progress=progress)

@@ -8,8 +8,8 @@ import optax
 from flax import nnx
 
 from ualm_jax.errors import UserError
+from ualm_jax.models.paths import matches
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ualm_jax.train.paths import matches
 from ualm_jax.train.trainable import Trainable, partial
 
 

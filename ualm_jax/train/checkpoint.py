@@ -76,7 +76,7 @@ class Checkpoints:
         Raises UserError for a checkpoint of another configuration, or one that is damaged.
         """
         step = self.latest_step()
-        self.check(step)
+        self._check(step)
         self._check_identity(step)
         restored = self._restore(
             step, state=ocp.args.StandardRestore(on_mesh(abstract, mesh)), data=ocp.args.JsonRestore()
@@ -84,8 +84,8 @@ class Checkpoints:
         data.set_state(restored["data"])
         return restored["state"]
 
-    def check(self, step: int) -> None:
-        """Raises UserError where a checkpoint is damaged; each process compares the checksums of its share of files."""
+    def _check(self, step: int) -> None:
+        """Compares checksums, each process those of its share of the files."""
         problem = None
         try:
             check_step(self._directory.parent, step, part=jax.process_index(), parts=jax.process_count())

@@ -8,6 +8,7 @@ from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, Natural, OneOf, check_fields
 from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.lora import TRAINED, LoraConfig
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.objectives.preference_losses import PreferenceConfig
 from ualm_jax.train.optimizer import OptimizerConfig
@@ -20,6 +21,7 @@ class TrainConfig:
     steps: optimiser steps of the whole run; seed: of the initial parameters.
     objective: "next_token", from conversations, or "preference", from pairs, as the group `preference` says.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
+    init_lora: a folder in PEFT's layout whose low-rank adapters to begin with.
     trainable: what is trained, see `train/trainable.py`.
     encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
     grad_accum_steps: microbatches per step; data.batch_size rows are split evenly between them.
@@ -31,6 +33,7 @@ class TrainConfig:
     seed: Natural = 0
     objective: Annotated[str, OneOf(("next_token", "preference"))] = "next_token"
     init_from: str | None = None
+    init_lora: str | None = None
     trainable: tuple[str, ...] = ("*",)
     encoder: str | None = None
     grad_accum_steps: Count = 1
@@ -72,11 +75,19 @@ class RunConfig:
     optimizer: OptimizerConfig
     train: TrainConfig
     execution: Execution = Execution()
+    lora: LoraConfig = LoraConfig()
     mesh: MeshConfig = MeshConfig()
     eval: EvalConfig = EvalConfig()
     preference: PreferenceConfig = PreferenceConfig()
 
     def __post_init__(self):
+        if self.lora.rank and self.train.trainable == ("*",):
+            raise UserError(
+                f"lora.rank is {self.lora.rank}, but train.trainable = ('*',) would train the kernels themselves; say "
+                f'--config.train.trainable="{TRAINED}".'
+            )
+        if self.train.init_lora is not None and not self.lora.rank:
+            raise UserError(f"train.init_lora is {self.train.init_lora}, but lora.rank is 0; set the adapters' rank.")
         if self.train.objective == "preference":
             self.preference.check(self.model.vocabulary.num_streams)
             if self.data.cfg_dropout:

@@ -25,6 +25,7 @@ FREE = (
     "optimizer.clip_norm",
     "train.steps",
     "train.init_from",
+    "train.init_lora",
     "train.encoder",
     "train.grad_accum_steps",
     "train.log_every",

@@ -8,6 +8,8 @@ from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.lora import adapted_params
+from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.opener import open_weights
 
 
@@ -24,3 +26,10 @@ def initial_params(path: pathlib.Path, architecture: Architecture, execution: Ex
                 f"equal."
             )
     return weights.load_params(mesh, execution)
+
+
+def with_adapters(params: nnx.State, config: RunConfig) -> nnx.State:
+    """With fresh low-rank adapters, where the run has such."""
+    if not config.lora.rank:
+        return params
+    return adapted_params(params, config.model, config.execution, config.lora, config.train.seed)

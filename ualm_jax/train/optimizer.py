@@ -10,7 +10,7 @@ import optax
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, Natural, NotNegative, OneOf, Positive, check_fields
 from ualm_jax.models.config import DTYPES
-from ualm_jax.train.paths import map_with_paths, matches
+from ualm_jax.models.paths import map_with_paths, matches
 from ualm_jax.train.precision import stored_as
 
 SCHEDULES = ("cosine", "constant", "wsd")

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.models.audio_encoder import AudioEncoder
+from ualm_jax.models.lora import with_lora
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
@@ -31,7 +33,7 @@ from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.evaluation import HeldOut, Sounds
 from ualm_jax.train.identity import identity_of
-from ualm_jax.train.init_from import initial_params
+from ualm_jax.train.init_from import initial_params, with_adapters
 from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.optimizer import learning_rate
@@ -44,6 +46,7 @@ from ualm_jax.train.trainable import Trainable, choose
 from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import check_together, parts_of
+from ualm_jax.weights.peft import put_adapters
 from ualm_jax.weights.run_folder import saved_steps
 
 log = logging.getLogger(__name__)
@@ -159,8 +162,13 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
     )
 
 
-def maker_of(config: RunConfig) -> Any:
-    return lambda: UALM(config.model, config.execution, nnx.Rngs(config.train.seed))
+def maker_of(config: RunConfig) -> Callable[[], UALM]:
+    def make() -> UALM:
+        rngs = nnx.Rngs(config.train.seed)
+        model = UALM(config.model, config.execution, rngs)
+        return with_lora(model, config.lora, rngs) if config.lora.rank else model
+
+    return make
 
 
 def optimizer_for(config: RunConfig) -> tuple[optax.GradientTransformation, Trainable]:
@@ -195,7 +203,6 @@ def _state(
     newest = checkpoints.latest_step()
     if newest is not None:
         if newest > config.train.steps:
-            checkpoints.check(newest)  # it may be no checkpoint of the run at all
             raise UserError(
                 f"The run is at step {newest} already, train.steps is {config.train.steps}; raise it, or choose "
                 "another --workdir."
@@ -207,8 +214,11 @@ def _state(
         state = init_state(maker_of(config), optimizer)
     else:
         path = pathlib.Path(config.train.init_from)
-        state = state_from(initial_params(path, config.model, config.execution, mesh), optimizer)
+        params = initial_params(path, config.model, config.execution, mesh)
+        state = state_from(with_adapters(params, config), optimizer)
         log.info("parameters from %s", path)
+    if config.train.init_lora is not None:
+        put_adapters(pathlib.Path(config.train.init_lora), config.lora, state.params)
     log.info("%s", parameter_overview.get_parameter_overview(nnx.to_pure_dict(state.params), include_stats=False))
     return state
 

@@ -88,10 +88,11 @@ def make_train_step(
         count = denominator(objective, counts)
         grads = jax.tree.map(lambda grad: grad.astype(jnp.float32) / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = trainable.put(apply_updates(trained, updates, state.step), state.params)
+        moved = apply_updates(trained, updates, state.step)
+        params = trainable.put(moved, state.params)
         metrics = values(objective, sums) | {
             "grad_norm": optax.tree.norm(grads),
-            "param_norm": optax.tree.norm(params),
+            "param_norm": optax.tree.norm(moved),
             "update_norm": optax.tree.norm(updates),
         }
         return TrainState(state.step + 1, params, opt_state), metrics

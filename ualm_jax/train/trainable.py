@@ -21,8 +21,8 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from ualm_jax.errors import UserError
+from ualm_jax.models.paths import matches
 from ualm_jax.tokens.vocabulary import Vocabulary
-from ualm_jax.train.paths import matches
 
 _ENTRY = re.compile(r"(!?)([^\[\]!]+)(?:\[([^\[\]]*)\])?")
 
@@ -111,7 +111,10 @@ def choose(entries: Sequence[str], params: Any, vocabulary: Vocabulary) -> Train
     An entry is a pattern of paths (`paths.matches`), may name the rows of special tokens, text or audio, and takes
     away what it matches where a ! stands before it. Raises UserError for one that matches nothing.
     """
-    groups = {path: _row_groups(path, vocabulary) for path, _ in nnx.to_flat_state(params)}
+    leaves = nnx.to_flat_state(params)
+    # Kernels in 8 bits can not be trained, whatever matches them.
+    floats = [path for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    groups = {path: _row_groups(path, vocabulary) for path in floats}
     chosen: dict[tuple[str, ...], set[str]] = {path: set() for path in groups}
     for entry in entries:
         parsed = _ENTRY.fullmatch(entry)
@@ -135,7 +138,7 @@ def choose(entries: Sequence[str], params: Any, vocabulary: Vocabulary) -> Train
             chosen[path] = chosen[path] - change if without else chosen[path] | change
     if not any(chosen.values()):
         raise UserError(f"train.trainable = {tuple(entries)!r} leaves nothing to train.")
-    if all(chosen[path] == set(groups[path]) for path in groups):
+    if len(floats) == len(leaves) and all(chosen[path] == set(groups[path]) for path in groups):
         return Trainable()
     return Trainable({path: _rows(path, names, groups[path]) for path, names in chosen.items() if names})
 

@@ -16,8 +16,10 @@ from jax.sharding import Mesh, NamedSharding
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution, read_model
 from ualm_jax.models.hf_names import our_shapes
+from ualm_jax.models.lora import LoraConfig, merged_params
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.tokenizer import is_tokenizer
+from ualm_jax.weights.adapted_arrays import AdaptedStore
 from ualm_jax.weights.arrays import ArrayStore, averaged_paths
 from ualm_jax.weights.converted import CARD, check_files, read_card
 from ualm_jax.weights.hf_config import read_qwen2
@@ -25,7 +27,7 @@ from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
-from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_notes, read_run
+from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_lora, read_notes, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Weights:
     step: optimiser steps behind the weights of a run, 0 for others.
     parts: folders of "tokenizer", "codec" and "encoder", those that are there.
     notes: what an export needs to give a foreign source back.
+    lora: the low-rank adapters of a run; they are merged where parameters or arrays are read.
     """
 
     path: pathlib.Path
@@ -45,6 +48,7 @@ class Weights:
     step: int = 0
     parts: dict[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lora: LoraConfig | None = None
 
     def load_params(self, mesh: Mesh, execution: Execution | None = None) -> nnx.State:
         """Parameters on `mesh`, cast to `param_dtype` of `execution`, by default as they were.
@@ -86,7 +90,21 @@ class _Run(_Stored):
     def _directory(self) -> pathlib.Path:
         return self.path / "checkpoints" / str(self.step) / "state"
 
+    def arrays(self) -> ArrayStore:
+        if self.lora is None:
+            return super().arrays()
+        store = AdaptedStore(self._directory, self.lora)
+        store.check(our_shapes(self.architecture))
+        return store
+
     def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
+        if self.lora is None:
+            return self._restore(abstract, mesh)
+        with jax.set_mesh(mesh):
+            execution = Execution(param_dtype=str(abstract["embed"].dtype))
+            return merged_params(lambda adapted: self._restore(adapted, mesh), self.architecture, execution, self.lora)
+
+    def _restore(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
         leaves, names = dict(nnx.to_flat_state(abstract)), averaged_paths(self._directory)
         averaged = {path: leaf for path, leaf in leaves.items() if ".".join(path) in names}
         wanted = {"params": nnx.from_flat_state({path: leaves[path] for path in leaves.keys() - averaged.keys()})}
@@ -154,7 +172,7 @@ def notes_of(path: str | os.PathLike) -> dict[str, Any]:
 def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
     step = choose_step(path, step)
     check_step(path, step)
-    return _Run(path, *read_run(path, step), step, parts, read_notes(path))
+    return _Run(path, *read_run(path, step), step, parts, read_notes(path), read_lora(path, step))
 
 
 def _open_hugging_face(path: pathlib.Path) -> Weights:

@@ -14,7 +14,9 @@ import pathlib
 from typing import Any
 
 from ualm_jax.errors import UserError
+from ualm_jax.mapping import from_mapping
 from ualm_jax.models.config import Architecture, Execution, read_model, split_model
+from ualm_jax.models.lora import LoraConfig
 from ualm_jax.weights.checksums import first_change, read_sums
 from ualm_jax.weights.hf_folder import read_json, write_json
 
@@ -67,12 +69,18 @@ def damaged(workdir: pathlib.Path, step: int, problem: str) -> UserError:
 
 def read_run(workdir: pathlib.Path, step: int) -> tuple[Architecture, Execution]:
     """The architecture that a checkpoint was saved with, and how the last start computed it."""
-    config, saved = read_json(workdir / "config.json"), _read_identity(workdir, step)
+    config, saved = read_json(workdir / "config.json"), _read_identity(workdir, step)["model"]
     try:
         stored = split_model(config["model"])[1] | config.get("execution", {})
         return read_model(saved | stored)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{workdir / 'config.json'}: is not the configuration of a run ({error!r}).") from None
+
+
+def read_lora(workdir: pathlib.Path, step: int) -> LoraConfig | None:
+    """The low-rank adapters that a checkpoint was saved with, None where it has none."""
+    lora = from_mapping(LoraConfig, _read_identity(workdir, step).get("lora", {}), "lora")
+    return lora if lora.rank else None
 
 
 def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def write_notes(workdir: pathlib.Path, notes: dict[str, Any] | None) -> None:
 
 
 def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
-    return read_json(workdir / "checkpoints" / str(step) / "identity" / "metadata")["model"]
+    return read_json(workdir / "checkpoints" / str(step) / "identity" / "metadata")
 
 
 def _damage(workdir: pathlib.Path, step: int, part: int, parts: int) -> str | None:

@@ -66,7 +66,7 @@ class _Shape(NamedTuple):
     loud: values of the envelope within 20 dB of the peak. drop: dB by which the level falls along a straight line, and
     evenness of the fall: minus the correlation of level and time.
     below_90, ...: share below so many Hz. centroid: Hz. partial: share around each frame's strongest frequency.
-    octave, twelfth: share around two and three times that frequency.
+    octave, twelfth: share around two and three times that frequency. flatness: of the spectrum, 1 for white noise.
     """
 
     loud: int
@@ -80,6 +80,7 @@ class _Shape(NamedTuple):
     partial: float
     octave: float
     twelfth: float
+    flatness: float
 
 
 def _shape(wav: np.ndarray, level: np.ndarray, stretch: Stretch) -> _Shape:
@@ -92,6 +93,7 @@ def _shape(wav: np.ndarray, level: np.ndarray, stretch: Stretch) -> _Shape:
     total = power.sum() + 1e-20
     share = power.sum(axis=0) / total
     at = power.argmax(axis=1)
+    audible = share[(_HZ > 100) & (_HZ < 7000)] + 1e-12
     return _Shape(
         loud=int(np.sum(inside > inside.max() - 20)),
         drop=drop,
@@ -104,6 +106,7 @@ def _shape(wav: np.ndarray, level: np.ndarray, stretch: Stretch) -> _Shape:
         partial=_around(power, at) / total,
         octave=_around(power, 2 * at) / total,
         twelfth=_around(power, 3 * at) / total,
+        flatness=float(np.exp(np.log(audible).mean()) / audible.mean()),
     )
 
 
