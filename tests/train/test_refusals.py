@@ -13,7 +13,7 @@ from ualm_jax.codecs.xcodec.weights import save_directory
 from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.stages import _identity
+from ualm_jax.train.identity import identity_of
 from ualm_jax.train.workdir import claim
 
 
@@ -115,7 +115,7 @@ def test_what_is_not_named_as_free_is_identity(dataset):
     values = get_config().to_dict()
     values["data"]["directory"] = str(dataset)
     config = from_mapping(RunConfig, values)
-    identity = _identity(config)
+    identity = identity_of(config)
     assert identity["model"] == to_mapping(config)["model"]
     assert identity["data"].keys() == to_mapping(config)["data"].keys() - {
         "directory",
