@@ -31,7 +31,7 @@ def lines(tmp_path_factory):
         {"prompt": "rain", "seconds": 0},
         {"prompt": "rain", "seconds": 10_000},
         {"prompt": "rain", "modality": "smell"},
-        {"prompt": "What do you hear?", "audio": "/none.wav"},
+        {"prompt": "What do you hear?", "audio": "/none\udcff.wav"},
         "word " * 300,
         {"prompt": "say it", "modality": "text", "seed": 1},
         {"prompt": "a drum", "seed": 77, "negative": "noise"},
@@ -56,7 +56,7 @@ def test_results_stand_in_order_and_what_cannot_be_made_leaves_the_others_alone(
         4: "seconds must be above 0",
         5: "at most 3600, got 10000",
         6: "modality must be one of",
-        7: "/none.wav: there is no such file",
+        7: "/none\udcff.wav: there is no such file",
         8: "there is room for 256",
         11: "not written in UTF-8",
     }

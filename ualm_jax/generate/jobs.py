@@ -84,18 +84,18 @@ def run_job(
         for line in done.values():
             told(line)
         left = [(index, item) for index, item in enumerate(items) if index not in done]
-        with open(out / RESULTS, "a") as results:
+        with open(out / RESULTS, "ab") as results:
             for index, line in _make(pipeline, left, job, out, scorer):
                 line = {"index": index, "id": items[index].id, "key": items[index].key, **line}
-                results.write(json.dumps(line, ensure_ascii=False) + "\n")
+                results.write(_encoded(line))
                 results.flush()
                 os.fsync(results.fileno())
                 done[index] = line
                 told(line)
         lines = [done[index] for index in range(len(items))]
-        content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        if content.encode() != (out / RESULTS).read_bytes():
-            write_whole({out / RESULTS: content.encode()})
+        content = b"".join(map(_encoded, lines))
+        if content != (out / RESULTS).read_bytes():
+            write_whole({out / RESULTS: content})
     return lines
 
 
@@ -109,6 +109,11 @@ def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Pro
     params = pipeline.sampling(modality, None if modality == "text" else seconds, dict(job.settings) | {"seed": seed})
     prompt = Prompt(item.prompt, params, modality, item.audio, item.negative)
     return candidates(prompt, job.candidates)
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    """A lone surrogate, as in the name of a file that is no UTF-8, becomes its escape, which JSON knows too."""
+    return json.dumps(line, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _is_unicode(text: str) -> bool:

@@ -84,7 +84,7 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
     if path.suffix.lower() not in (".json", *SUFFIXES):
         raise UserError(f"{path}: expected a sound file that `ualm generate` made, or the JSON beside it.")
     try:
-        text = path.read_text() if path.suffix.lower() == ".json" else read_comment(path)
+        text = path.read_text(encoding="utf-8") if path.suffix.lower() == ".json" else read_comment(path)
         record = json.loads(text) if text else None
     except (ValueError, UnicodeDecodeError):
         record = None
