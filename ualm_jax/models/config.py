@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, OneOf, Positive, check_fields
 from ualm_jax.mapping import from_mapping, renamed
-from ualm_jax.models.norm import NORM_GRADIENTS
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("auto", "xla", "splash", "tokamax")
 REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
+NORM_GRADIENTS = ("exact", "bounded")
 
 
 @dataclasses.dataclass(frozen=True)

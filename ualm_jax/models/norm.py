@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-NORM_GRADIENTS = ("exact", "bounded")
 LARGEST_SLOPE = 50.0  # that of an embedding as it is initialised, at a standard deviation of 0.02
 
 
