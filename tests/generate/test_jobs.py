@@ -82,7 +82,8 @@ def test_done_again_it_makes_nothing_but_tries_what_failed(pipeline, lines, done
     out, results = done
     text = {"text": "a line\u2028another\x85and another"}  # which some take for ends of lines
     results = [result | text if result["index"] == 9 else result for result in results]
-    (out / "results.jsonl").write_text("".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results))
+    content = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
+    (out / "results.jsonl").write_text(content, errors="backslashreplace")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     asked = []
     request = type(pipeline).request
