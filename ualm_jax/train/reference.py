@@ -31,7 +31,6 @@ from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.data.loading.sequences import segments_of_row
 from ualm_jax.errors import UserError
 from ualm_jax.models.log_probabilities import Sequences, sequences, targets
-from ualm_jax.models.ualm import abstract_model
 from ualm_jax.outputs import check_new_folder, lock
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
@@ -46,10 +45,10 @@ _LAYOUT = 1  # of token grids, delay pattern and loss weights; to be raised when
 SAVE_SECONDS = 20.0  # between saves of what is scored
 
 
-def reference_key(config: RunConfig, parts: Parts, front_end: MelFrontEnd | None, params: nnx.State) -> dict[str, str]:
+def reference_key(config: RunConfig, parts: Parts, front_end: MelFrontEnd | None, model: nnx.Module) -> dict[str, str]:
     """What decides the log-probabilities of a dataset, by name. A mesh must be set."""
     return {
-        "weights": model_fingerprint(nnx.merge(abstract_model(config.model, config.execution)[0], params)),
+        "weights": model_fingerprint(model),
         **fingerprints(parts),
         "layout": f"{_LAYOUT} {config.model.vocabulary}",
         "compute_dtype": config.execution.compute_dtype,

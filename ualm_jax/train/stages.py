@@ -93,7 +93,7 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     )
     state = _state(config, optimizer, checkpoints, batches, mesh)
     if config.reference is not None and checkpoints.latest_step() is None:  # later the weights are no longer its own
-        check_key(config.reference, reference_key(config, parts, model.front_end, state.params))
+        check_key(config.reference, reference_key(config, parts, model.front_end, model.whole(state.params)))
     log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
     if config.optimizer.schedule != "constant" and config.train.steps > config.optimizer.decay_steps:
         after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
@@ -187,6 +187,9 @@ class Frozen(NamedTuple):
     structure: nnx.GraphDef
     constants: nnx.State
     front_end: MelFrontEnd | None
+
+    def whole(self, params: nnx.State) -> UALM:
+        return nnx.merge(self.structure, params, self.constants)
 
 
 def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
