@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ualm_jax.errors import UserError
+from ualm_jax.generate.request import finish
+from ualm_jax.generate.sampling import draw
 from ualm_jax.generate.structure import OPEN, allowed_columns, column_ids
 from ualm_jax.tokens.delay import delay, undelay
 from ualm_jax.tokens.vocabulary import EOS, EOT, Vocabulary
@@ -47,3 +50,15 @@ def test_every_delayed_grid_is_allowed():
         frames = OPEN if step <= 6 else 6
         mask = np.asarray(allowed_at(*map(jnp.int32, (step, frames, 1, 20)), vocabulary))
         assert all(mask[s, ids[s] == token].all() for s, token in enumerate(row))
+
+
+def test_audio_from_logits_that_are_nan_is_refused():
+    """What `draw` gives then is the last column, whatever is allowed there."""
+    vocabulary = Vocabulary(text_size=3, codebook_size=4, num_codebooks=2)
+    ids = column_ids(vocabulary)
+    logits, one = jnp.full((1, *ids.shape), jnp.nan), jnp.ones((1, 2))
+    allowed = jnp.ones_like(logits, bool)
+    column = draw(logits, allowed, one, one.astype(int), jnp.zeros(1, jnp.uint32), jnp.int32(0))[0]
+    rows = np.tile(ids[np.arange(2), column], (6, 1))
+    with pytest.raises(UserError, match="the audio of this answer came from logits that are NaN"):
+        finish(rows, "audio", vocabulary, reference=False)

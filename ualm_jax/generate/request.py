@@ -143,10 +143,21 @@ class Request:
 def finish(
     rows: Int[np.ndarray, "n S"], modality: str, vocabulary: Vocabulary, reference: bool
 ) -> tuple[np.ndarray, str | None]:
-    """Tokens (see `Generated`) and end of a segment of these sampled positions, which ends with eos, eot or nowhere."""
+    """Tokens (see `Generated`) and end of a segment of these sampled positions, which ends with eos, eot or nowhere.
+
+    Raises UserError where audio has no delay structure, which only logits that are NaN lead to: see `draw`.
+    """
     ends = np.flatnonzero(np.isin(rows[:, 0], (EOS, EOT)))
     end = SPECIAL_TOKENS[rows[ends[0], 0]] if ends.size else None
     rows = rows[: ends[0]] if ends.size else rows
     if modality == "text":
         return rows[:, 0] - vocabulary.text_start, end
-    return rows if reference else undelay(rows, vocabulary), end
+    if reference:
+        return rows, end
+    try:
+        return undelay(rows, vocabulary), end
+    except ValueError:
+        raise UserError(
+            f"the {modality} of this answer came from logits that are NaN: the weights are damaged, "
+            "or sampling.cfg_scale is too large for them; lower it, or use another checkpoint."
+        ) from None
