@@ -25,7 +25,7 @@ demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py --out demo
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 # Full sizes and real sounds; an hour on two cores.
 test-slow: $(VENV)/installed-test

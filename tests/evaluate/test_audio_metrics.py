@@ -6,7 +6,6 @@ import pytest
 
 from ualm_jax.evaluate.audio_metrics import (
     codebook_use,
-    level_difference_error,
     log_spectral_distance,
     mel_distance,
     si_sdr,
@@ -66,10 +65,3 @@ def test_use_and_perplexity_of_codebooks():
     use, perplexity = codebook_use(codes, 8)
     np.testing.assert_allclose(use, [0.5, 0.125, 1.0])
     np.testing.assert_allclose(perplexity, [4.0, 1.0, 8.0])
-
-
-def test_level_difference_error_is_the_gain_between_the_sides():
-    stereo = 10 * np.stack([NOISE, RNG.permutation(NOISE)], axis=1)  # so that no bin falls to the floor
-    assert level_difference_error(stereo, stereo) == 0.0
-    assert level_difference_error(stereo * [2.0, 1.0], stereo) == pytest.approx(20 * np.log10(2), abs=1e-6)
-    assert level_difference_error(stereo * 0.5, stereo) == pytest.approx(0.0, abs=1e-6)

@@ -18,7 +18,7 @@ from ualm_jax.generate.clip import Clip
 from ualm_jax.generate.request import MODALITIES
 from ualm_jax.generate.sampling import SamplingParams
 
-Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " N"], int] | Float[np.ndarray, " N"]
+Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " _"], int] | Float[np.ndarray, " _"]
 """A sound file, a clip, mono samples with their rate in Hz, or mono samples at the rate of whoever takes them."""
 
 LONGEST_UNASKED = 20.0  # seconds of audio that the model may make before it has to end, where nobody has said
