@@ -31,6 +31,7 @@ def test_the_shortest_clip_has_one_frame(codec, hf):
     np.testing.assert_array_equal(codes, xcodec_oracle.encode(hf, wav))
 
 
+@pytest.mark.slow
 def test_a_hundred_random_clips_differ_at_most_by_ties(codec, hf):
     rng = np.random.default_rng(0)
     kinds = list(sounds().values())

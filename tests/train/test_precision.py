@@ -56,6 +56,7 @@ def test_rounded_moments_train_almost_as_well(golden):
     np.testing.assert_allclose(half, whole, rtol=0.01)
 
 
+@pytest.mark.slow  # in float32, and a run at a time, test_step.py has it
 def test_the_same_run_twice_is_the_same_in_bfloat16_and_on_eight_devices(golden):
     execution = dataclasses.replace(EXECUTION, param_dtype="bfloat16")
     (first, losses), (again, _) = (train(golden, execution, HALF) for _ in range(2))
