@@ -62,7 +62,7 @@ def test_a_clip_that_cannot_be_scored_is_marked_and_the_others_go_on(clips, capl
     assert scores[1].problem == "the scorer failed (RuntimeError: no rain please)"
 
 
-def test_a_batch_that_fails_is_scored_one_by_one(clips):
+def test_a_batch_that_fails_is_scored_one_by_one_and_said(clips, caplog):
     class Batched:
         calls = 0
 
@@ -70,7 +70,7 @@ def test_a_batch_that_fails_is_scored_one_by_one(clips):
             self.calls += 1
             if len(clips) == 3:
                 raise MemoryError("too many")
-            return [2.0] * len(clips)
+            return [2.0] * self.calls
 
         def __call__(self, prompt, clip):
             return 1.0
@@ -78,7 +78,10 @@ def test_a_batch_that_fails_is_scored_one_by_one(clips):
     scorer = Batched()
     assert [score.value for score in score_all(scorer, prompts_of(clips), clips)] == [1.0] * 3
     assert [score.value for score in score_all(scorer, prompts_of(clips[:2]), clips[:2])] == [2.0] * 2
-    assert scorer.calls == 2
+    assert caplog.messages == ["the scorer's batch failed (MemoryError: too many); its answers are scored alone"]
+    assert [score.value for score in score_all(scorer, prompts_of(clips[:2]), clips[:2])] == [1.0] * 2
+    assert caplog.messages[1] == "the scorer gave 3 scores for 2 answers; they are scored alone"
+    assert scorer.calls == 3
 
 
 def test_candidates_are_ranked_and_each_is_what_its_seed_makes_alone(pipeline):

@@ -21,7 +21,6 @@ from ualm_jax.audio.io import BadAudio, loudness
 from ualm_jax.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-DEPTHS = ("16", "24", "float")
 MEASURES = ("peak", "rms", "lufs")
 _SUBTYPES = {
     ".wav": {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"},

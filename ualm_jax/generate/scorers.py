@@ -134,14 +134,18 @@ def _message(clip: Clip | Text) -> Message:
 
 
 def _batch(scorer: Scorer, prompts: Sequence[str], clips: Sequence[Clip | Text]) -> list[Score] | None:
-    """None where the scorer takes no batches, or did not get through this one."""
+    """None where the scorer takes no batches, or did not get through this one, which is said."""
     if not hasattr(scorer, "batch"):
         return None
     try:
         values = list(scorer.batch(prompts, clips))
-    except Exception:
+    except Exception as error:
+        log.warning("the scorer's batch failed (%s: %s); its answers are scored alone", type(error).__name__, error)
         return None
-    return [_checked(value) for value in values] if len(values) == len(clips) else None
+    if len(values) != len(clips):
+        log.warning("the scorer gave %d scores for %d answers; they are scored alone", len(values), len(clips))
+        return None
+    return [_checked(value) for value in values]
 
 
 def _alone(scorer: Scorer, prompt: str, clip: Clip | Text) -> Score:
