@@ -3,15 +3,22 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.cli.main import run
 from ualm_jax.convert_weights.codec_and_encoder import import_encoder
 from ualm_jax.errors import UserError
+from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.generate.segment import generate
 from ualm_jax.models.audio_encoder import OmniConfig, read_settings
+from ualm_jax.pretrained import load
+from ualm_jax.tokens.layout import build_prompt
+from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.weights.audio_tower import encoder_shapes
 from ualm_jax.weights.fingerprints import check_together, parts_of
 
@@ -105,6 +112,25 @@ def test_the_front_end_of_an_old_run_is_in_its_configuration(trained, tmp_path):
     assert read_settings(tmp_path / "run" / "encoder") == {"normalize": False, "max_seconds": 4.0}
 
 
+def likeliest_text(run_directory, path, question, tokens) -> str:
+    """The answer by parts: messages, features, the closed generation of one segment. A token here is a byte."""
+    loaded = load(run_directory)
+    front_end, wav = loaded.encoder.front_end, read_audio(path, sample_rate=16000)
+    text = Message(Role.USER, Modality.TEXT, np.array(loaded.tokenizer.encode(question), np.int32))
+    clip = Message(Role.USER, Modality.CLIP, front_end.clip_length(len(wav)))
+    prompt = build_prompt([text, clip], loaded.model.architecture.vocabulary)
+    with jax.set_mesh(loaded.mesh):
+        (answer,) = generate(
+            loaded.model,
+            [prompt],
+            SamplingParams(seed=0, max_tokens=tokens),
+            modality="text",
+            heard=[front_end.features(wav)],
+            encoder=loaded.encoder,
+        )
+    return loaded.tokenizer.decode(answer.tokens.tolist())
+
+
 def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     from ualm_jax.audio.write import write_sound
     from ualm_jax.data.raw.soundscript import SoundScript
@@ -115,7 +141,9 @@ def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0
     first = capsys.readouterr().out
     assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0
-    assert capsys.readouterr().out == first and len(first) > 1  # six steps of training: it may be blanks
+    assert capsys.readouterr().out == first
+    # After six steps it may be blanks. Whatever it is, it is the likeliest text to these messages.
+    assert first == likeliest_text(trained / "run", tmp_path / "heard.wav", "What is it?", len(first) - 1) + "\n"
     with pytest.raises(SystemExit):
         run([*ask, "--listen", str(tmp_path / "none.wav")])
     assert f"there is no {tmp_path / 'none.wav'}" in capsys.readouterr().err
