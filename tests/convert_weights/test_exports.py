@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import ualm_jax
+from ualm_jax.convert_weights.ours import export_ours
 from ualm_jax.convert_weights.qwen2 import export_hf
 from ualm_jax.convert_weights.verify_run import STEPS, _batch, _logits, _tokens
 from ualm_jax.weights.opener import open_weights
@@ -59,3 +61,23 @@ def test_the_card_says_what_it_is(trained):
     readme = (trained / "README.md").read_text()
     for word in ("249,216 parameters", "904 ids", "Licence", "mp_rank_00_model_states.pt"):
         assert word in readme
+
+
+def test_our_own_format_holds_the_same_model_and_its_parts(trained, tmp_path):
+    weights = open_weights(trained)
+    export_ours(weights, tmp_path / "same")
+    given = open_weights(tmp_path / "same")
+    assert given.architecture == weights.architecture
+    assert set(given.parts) == set(weights.parts)
+    left, right = weights.arrays(), given.arrays()
+    for path in left.paths:
+        assert left.dtype(path) == right.dtype(path)
+        np.testing.assert_array_equal(left.read(path), right.read(path))
+
+
+def test_our_own_format_can_be_rounded(trained, tmp_path):
+    export_ours(open_weights(trained), tmp_path / "half", dtype="bfloat16")
+    half, whole = open_weights(tmp_path / "half"), open_weights(trained).arrays()
+    assert half.execution.param_dtype == "bfloat16"
+    for path in whole.paths:
+        np.testing.assert_array_equal(half.arrays().read(path), whole.read(path).astype(ml_dtypes.bfloat16))

@@ -15,6 +15,7 @@ Turns foreign weights into a checkpoint that training, generation and `ualm_jax.
   ualm convert qwen2 Qwen2.5-1.5B --out weights/base --codec xcodec-hubert-general
   ualm convert verify Qwen2.5-1.5B weights/base
   ualm convert export hf runs/stage1 --out exported --vocabulary extended
+  ualm convert export ours runs/stage1 --out slim --dtype bfloat16
 
 A checkpoint is written beside and renamed when it is whole. README.md and ualm.json in it say what it is.
 """
@@ -54,8 +55,8 @@ def _parser() -> Parser:
     _importer(verbs, "omni-audio", "the audio tower of Qwen2.5-Omni, out of the whole model", _encoder("omni-audio"))
     _importer(verbs, "af-whisper", "the audio tower of Audio Flamingo 3", _encoder("af-whisper"))
 
-    export = verbs.add_parser("export", help="back to a foreign format, from a converted checkpoint or a run")
-    export.add_argument("format", choices=("hf", "peft", "ualm-reference", "xcodec"))
+    export = verbs.add_parser("export", help="to a foreign format, or ours without optimiser, from a run or converted")
+    export.add_argument("format", choices=("hf", "ours", "peft", "ualm-reference", "xcodec"))
     _paths(export, "converted checkpoint or --workdir of a run")
     export.add_argument(
         "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
@@ -70,6 +71,7 @@ def _parser() -> Parser:
         "--shard-gb", type=number(above=0), default=2.0, metavar="GB", help=f"hf: largest file {default}"
     )
     export.add_argument("--codec", type=input_directory, metavar="DIR", help="ualm-reference: X-codec to put in")
+    export.add_argument("--dtype", choices=("float32", "bfloat16"), help="ours: round all arrays to it (default: as they are)")
     export.set_defaults(run=_export)
 
     verify = verbs.add_parser("verify", help="compare a conversion with its source; exit status 1 if it fails")
@@ -159,6 +161,7 @@ def _encoder(importer: str):
 
 def _export(args: argparse.Namespace) -> int:
     from ualm_jax.convert_weights.codec_and_encoder import export_xcodec
+    from ualm_jax.convert_weights.ours import export_ours
     from ualm_jax.convert_weights.qwen2 import export_hf, export_peft
     from ualm_jax.convert_weights.ualm_reference import export_reference
     from ualm_jax.weights.opener import open_weights
@@ -166,6 +169,8 @@ def _export(args: argparse.Namespace) -> int:
     if args.format == "xcodec":
         return _timed(args.out, lambda progress: export_xcodec(args.source, args.out))
     weights = open_weights(args.source, args.step)
+    if args.format == "ours":
+        return _timed(args.out, lambda progress: export_ours(weights, args.out, dtype=args.dtype, progress=progress))
     if args.format == "peft":
         return _timed(args.out, lambda progress: export_peft(weights, args.out))
     if args.format == "ualm-reference":

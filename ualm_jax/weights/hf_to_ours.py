@@ -52,7 +52,7 @@ def array_infos(form: Format, architecture: Architecture, source: TensorFiles) -
     for path, shape in our_shapes(architecture).items():
         found = dtypes.get(path, dtypes["embed"])
         dtype = np.dtype(np.float32) if len(found) > 1 else next(iter(found))
-        infos[path] = ArrayInfo(shape, dtype, _chunk(path, shape, dtype))
+        infos[path] = ArrayInfo(shape, dtype, chunk(path, shape, dtype))
     return infos
 
 
@@ -144,7 +144,8 @@ def _blocks(size: int, step: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, size)
 
 
-def _chunk(path: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+def chunk(path: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
+    """The shape of the chunks of one of our arrays: a layer, or rows of a table of CHUNK_BYTES together."""
     if path.startswith("decoder.layers."):
         return (1, *shape[1:])
     if path == "embed":
