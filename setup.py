@@ -18,7 +18,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["ualm_jax", "ualm_jax.*"]),
-    package_data={"ualm_jax.evaluate.soundscript": ["lists.json"]},
+    package_data={"ualm_jax": ["shipped/**/*"], "ualm_jax.evaluate.soundscript": ["lists.json"]},
     install_requires=[
         "absl-py",
         "array-record>=0.8",

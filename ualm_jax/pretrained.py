@@ -30,11 +30,13 @@ _WINDOW = 2048  # positions: 40 s of audio and a prompt
 class Pretrained(Pipeline):
     """What a path held, and what can be made with it; parts that it lacks are None. Arrays lie on `mesh`.
 
-    step: optimiser steps behind the weights of a run, 0 for others.
+    step: optimiser steps behind the weights of a run, 0 for others. language: what kind of captions the model knows,
+    where its card says that they are of a kind: "soundscript-2".
     """
 
     path: pathlib.Path
     step: int = 0
+    language: str | None = None
 
     @property
     def architecture(self) -> Architecture | None:
@@ -102,6 +104,7 @@ def load(
         path=weights.path,
         mesh=mesh,
         step=weights.step,
+        language=weights.notes.get("language"),
         model=model,
         codec=codec,
         encoder=encoder,

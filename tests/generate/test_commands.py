@@ -55,9 +55,7 @@ def refused(line, capsys) -> str:
 
 
 def test_a_caption_becomes_a_sound_that_can_be_replayed(folder, capsys):
-    line = (
-        "generate --workdir run --prompt 'two beeps' --out a.flac --seconds 0.3 --seed 5 --depth 24 --loudness rms=-20"
-    )
+    line = "generate --model run 'two beeps' --out a.flac --seconds 0.3 --seed 5 --depth 24 --loudness rms=-20"
     said = ualm(line, capsys)
     assert said.startswith("a.flac: 0.30 s from step 100, seed 5, turned ")
     assert ualm("replay a.flac", capsys) == "a.flac: made again, bit for bit\n"
@@ -74,6 +72,17 @@ def test_a_caption_becomes_a_sound_that_can_be_replayed(folder, capsys):
     assert "a.flac is another file than the one that was made" in capsys.readouterr().err
     assert run(words("replay a.flac.json")) == 1
     assert "was made by run, which is not here; say where it is with --model" in capsys.readouterr().err
+
+
+def test_a_model_of_a_small_language_says_once_which_words_it_never_saw(capsys, monkeypatch):
+    load = pretrained.load
+    monkeypatch.setattr(
+        pretrained, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), language="soundscript-2")
+    )
+    assert run(words("generate --model run 'two clicks, then a zebra' --out a.wav --seconds 0.3")) == 0
+    assert "never saw: zebra; what it makes" in capsys.readouterr().err
+    assert run(words("generate --model run 'two clicks, then a long tone' --out a.wav --seconds 0.3")) == 0
+    assert "never saw" not in capsys.readouterr().err
 
 
 def test_the_best_of_several_is_kept_and_all_are_told(folder, capsys):

@@ -158,6 +158,17 @@ def input_directory(value: str) -> pathlib.Path:
     return _readable(path)
 
 
+def model_directory(value: str) -> pathlib.Path:
+    """Type of what weights are read from: a folder, or the name of a model that is shipped with the package."""
+    from ualm_jax.errors import UserError
+    from ualm_jax.weights.shipped import located
+
+    try:
+        return input_directory(str(located(local_path(value))))
+    except UserError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def output_file(*suffixes: str) -> Callable[[str], pathlib.Path]:
     """Type of a file to write, whose name ends with one of `suffixes` if there are any; its folder must be there."""
 

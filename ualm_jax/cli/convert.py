@@ -71,7 +71,9 @@ def _parser() -> Parser:
         "--shard-gb", type=number(above=0), default=2.0, metavar="GB", help=f"hf: largest file {default}"
     )
     export.add_argument("--codec", type=input_directory, metavar="DIR", help="ualm-reference: X-codec to put in")
-    export.add_argument("--dtype", choices=("float32", "bfloat16"), help="ours: round all arrays to it (default: as they are)")
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="ours: round all arrays to it (default: as they are)"
+    )
     export.set_defaults(run=_export)
 
     verify = verbs.add_parser("verify", help="compare a conversion with its source; exit status 1 if it fails")

@@ -19,11 +19,11 @@ FILE.jsonl holds {"id": "question-combination-017", "answer": "two"} on each lin
 
 
 def main(argv: list[str]) -> int:
-    from ualm_jax.cli.arguments import Parser, input_directory, input_file, integer, output_file
+    from ualm_jax.cli.arguments import Parser, input_file, integer, model_directory, output_file
 
     parser = Parser("ualm eval answers", description=_DESCRIPTION)
     system = parser.add_mutually_exclusive_group(required=True)
-    system.add_argument("--model", type=input_directory, metavar="DIR", help="a run, or what `ualm convert` made")
+    system.add_argument("--model", type=model_directory, metavar="DIR", help="a run, or what `ualm convert` made")
     system.add_argument("--answers", type=input_file, metavar="FILE.jsonl", help="what another system said")
     system.add_argument("--export", type=pathlib.Path, metavar="DIR", help="only write the questions and sounds")
     parser.add_argument("--task", nargs="+", default=["question"], metavar="TASK", help="default: question")

@@ -20,13 +20,13 @@ and, of a model or command, OUT/wavs; killed, the same command continues. docs/s
 
 
 def main(argv: list[str]) -> int:
-    from ualm_jax.cli.arguments import Parser, input_directory, integer, number
+    from ualm_jax.cli.arguments import Parser, input_directory, integer, model_directory, number
 
     parser = Parser("ualm eval soundscript", description=_DESCRIPTION)
     system = parser.add_mutually_exclusive_group(required=True)
     system.add_argument("--wavs", type=input_directory, metavar="DIR", help="sounds named by id, such as fresh-017.wav")
     system.add_argument("--command", metavar="CMD", help="makes one sound: {caption}, {id} and {out} are filled in")
-    system.add_argument("--model", type=input_directory, metavar="DIR", help="a run, or what `ualm convert` made")
+    system.add_argument("--model", type=model_directory, metavar="DIR", help="a run, or what `ualm convert` made")
     system.add_argument("--originals", action="store_true", help="the sounds the captions were written for")
     system.add_argument("--captions", type=pathlib.Path, metavar="FILE", help="only write ids and captions, as JSONL")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where the report goes")

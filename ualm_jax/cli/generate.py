@@ -14,6 +14,7 @@ _DESCRIPTION = """\
 Makes a sound from a caption. The same seed gives the same sound; how it was made stands in the file and in FILE.json
 beside it, and `ualm replay FILE` makes it again. With --candidates, the one that --scorer likes best.
 
+  ualm generate --model soundscript "A low beep, then two claps." --out beep.wav
   ualm generate --model runs/tiny --prompt "Two clicks, then a low tone." --out two-clicks.wav
   ualm generate --model runs/tiny --prompt "Rain." --seconds 8 --out rain.flac --loudness lufs=-16 --plot
   ualm generate --model runs/tiny --prompt "A drum." --out drum.wav --candidates 8 --scorer likelihood
@@ -42,7 +43,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser("ualm generate", description=_DESCRIPTION)
     add_model(parser)
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", type=text, metavar="TEXT", help="what to hear")
+    asked.add_argument("given", nargs="?", type=text, metavar="TEXT", help="what to hear")
+    asked.add_argument("--prompt", type=text, metavar="TEXT", help="the same")
     asked.add_argument("--prompts", type=_prompts, metavar="FILE", help="a prompt on each line; - is standard input")
     parser.add_argument("--out", metavar="FILE", help="what to make: .wav, .flac, .ogg or .mp3; of --prompts: a folder")
     parser.add_argument("--listen", type=input_file, metavar="FILE", help="ask about this sound, as `ualm ask` does")
@@ -75,6 +77,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="made at once; default: the candidates, of --prompts at least 8",
     )
     args = parser.parse_args(argv)
+    args.prompt = args.prompt or args.given
     try:
         _check(parser, args)
     except argparse.ArgumentTypeError as error:
@@ -119,6 +122,7 @@ def _one(args: argparse.Namespace) -> int:
     if args.modality == "text":
         how["seconds"] = None
     _tell_of_length(model, args.seconds)
+    _tell_of_words(model, [args.prompt])
     speed = Speed(model.engine, _frame_rate(model))
     with progress(f"{args.candidates} candidates" if args.candidates > 1 else "generating", 1, speed):
         if args.candidates > 1:
@@ -159,6 +163,7 @@ def _many(args: argparse.Namespace) -> int:
     job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)
     scorer = None if args.scorer is None else load_scorer(args.scorer, model)
     _tell_of_length(model, args.seconds)
+    _tell_of_words(model, [item.prompt for item in items])
     speed = Speed(model.engine, _frame_rate(model))
     try:
         with progress(str(args.prompts), len(items), speed) as advance:
@@ -178,6 +183,20 @@ def _many(args: argparse.Namespace) -> int:
 
 def _frame_rate(model) -> float:
     return 50.0 if model.codec is None else model.codec.frame_rate
+
+
+def _tell_of_words(model, prompts: list[str]) -> None:
+    """Once, which words a model of a small language has never seen."""
+    if model.language != "soundscript-2":
+        return
+    from ualm_jax.data.raw.soundscript.words import unknown_words
+
+    if never := unknown_words(" ".join(prompts)):
+        print(
+            f"{model.path.name} knows only captions of SoundScript (docs/soundscript.md) and never saw: "
+            f"{', '.join(never[:8])}{', ...' * (len(never) > 8)}; what it makes of them means nothing.",
+            file=sys.stderr,
+        )
 
 
 def _tell_of_length(model, seconds: float | None) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ualm_jax.cli.arguments import Parser, input_directory, integer, number, text
+from ualm_jax.cli.arguments import Parser, integer, model_directory, number, text
 
 _SETTINGS = ("cfg_scale", "temperature", "top_k", "top_p", "min_p", "max_tokens")
 
@@ -14,9 +14,10 @@ def add_model(parser: Parser) -> None:
         "--workdir",
         dest="model",
         required=True,
-        type=input_directory,
+        type=model_directory,
         metavar="DIR",
-        help="the --workdir of `ualm train`, what `ualm convert` made, or a Hugging Face folder",
+        help="the --workdir of `ualm train`, what `ualm convert` made, a Hugging Face folder, or soundscript, the "
+        "small model that comes with the package",
     )
     parser.add_argument("--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest")
     parser.add_argument("--int8", action="store_true", help="layers with 8-bit weights: half the memory, less exact")

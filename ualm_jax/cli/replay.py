@@ -4,7 +4,7 @@ import os
 import pathlib
 import tempfile
 
-from ualm_jax.cli.arguments import Parser, input_directory, input_file, output_file
+from ualm_jax.cli.arguments import Parser, input_file, model_directory, output_file
 from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     parser = Parser("ualm replay", description=_DESCRIPTION)
     parser.add_argument("file", type=input_file, help="what `ualm generate` made: a sound, or its JSON")
     parser.add_argument(
-        "--model", type=input_directory, metavar="DIR", help="where the weights are now; default: where they were"
+        "--model", type=model_directory, metavar="DIR", help="where the weights are now; default: where they were"
     )
     parser.add_argument("--out", type=output_file(), metavar="FILE", help="write the sound here, too")
     args = parser.parse_args(argv)

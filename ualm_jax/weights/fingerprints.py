@@ -24,11 +24,12 @@ from ualm_jax.errors import UserError
 from ualm_jax.tokens.tokenizer import is_tokenizer, tokenizer_rules
 from ualm_jax.weights.audio_tower import open_tower, read_encoder_config
 from ualm_jax.weights.run_folder import PARTS
+from ualm_jax.weights.shipped import located
 
 
 def parts_of(path: str | os.PathLike) -> dict[str, pathlib.Path]:
     """Folders of "tokenizer", "codec" and "encoder" in a dataset, a run, a converted checkpoint or a text model."""
-    path = pathlib.Path(path)
+    path = located(path)
     parts = {name: path / name for name in PARTS if (path / name).is_dir()}
     if not parts and is_tokenizer(path):
         return {"tokenizer": path}

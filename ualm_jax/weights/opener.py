@@ -28,6 +28,7 @@ from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
 from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_lora, read_notes, read_run
+from ualm_jax.weights.shipped import located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +141,13 @@ class _Qwen2(Weights):
 
 
 def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
-    """What lies at `path`: the --workdir of a run, what `ualm convert` made, or a Hugging Face folder.
+    """What lies at `path`: the --workdir of a run, what `ualm convert` made, a Hugging Face folder, or a shipped model.
 
     step: of a run; by default the newest. Raises UserError where `path` is none of these, or damaged.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise UserError(f"{path}: expected a folder on this machine; copy it here, or mount the bucket.")
-    path = pathlib.Path(path)
+    path = located(path)
     parts = {name: path / name for name in PARTS if (path / name).is_dir()}
     if (path / "checkpoints").is_dir():
         return _open_run(path, parts, step)
@@ -163,7 +164,7 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
 
 def notes_of(path: str | os.PathLike) -> dict[str, Any]:
     """The notes of what `open_weights` would open, without its checks."""
-    path = pathlib.Path(path)
+    path = located(path)
     if (path / "checkpoints").is_dir():
         return read_notes(path)
     return read_card(path)["source"] if (path / CARD).is_file() else read_qwen2(path).kept
