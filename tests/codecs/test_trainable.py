@@ -9,6 +9,7 @@ from helpers.sounds import sounds
 from transformers import XcodecConfig as TheirConfig
 from transformers.models.xcodec.modeling_xcodec import XcodecResidualVectorQuantization
 
+from ualm_jax.codecs.xcodec import model
 from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig, bandwidths
 from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.model import XCodec
@@ -68,6 +69,19 @@ def test_the_stored_codec_has_the_codes_and_the_sound_of_training(trained):
     stored = np.stack(codec.encode_batch(list(wavs)))
     assert np.mean(stored != codes) < 2e-3  # a near tie
     np.testing.assert_allclose(codec.decode_batch(list(codes)), sound, atol=2e-5 * np.abs(sound).max() + 1e-6)
+
+
+def test_layers_that_add_zero_are_left_out_without_a_change(trained, monkeypatch):
+    network, _, _, folder, wavs = trained
+    lean = XCodec.from_directory(folder)
+    idle = [unit is None for unit in lean.params["acoustic_encoder"]["blocks"][0]["units"]]
+    assert all(idle) if network.linear_ends else not any(idle)
+    assert lean.params["hubert"] is None
+    monkeypatch.setattr(model, "without_idle", lambda params: params)
+    whole = XCodec.from_directory(folder)
+    wav = wavs[0][:16000]
+    np.testing.assert_array_equal(lean.encode(wav), whole.encode(wav))
+    np.testing.assert_array_equal(lean.decode(lean.encode(wav)), whole.decode(whole.encode(wav)))
 
 
 def test_transformers_loads_the_stored_codec(trained):

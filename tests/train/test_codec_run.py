@@ -95,7 +95,9 @@ def test_a_run_begins_with_the_codec_it_is_given(whole, tmp_path, one_device):
         train=dataclasses.replace(config.train, init_from=folder, steps=1),
     )
     with jax.set_mesh(one_device):
-        state = codec_run(config, tmp_path, one_device).state
+        run = codec_run(config, tmp_path, one_device)
+        state = jax.device_get(run.state)
+        assert np.isfinite(run.step(run.state, next(run.batches)[0])[1]["loss"])
     full = read_directory(folder)[1]
     np.testing.assert_array_equal(state.rest.embed, full["codebooks"])
     np.testing.assert_array_equal(state.params["fc2"]["kernel"], full["fc2"]["kernel"])

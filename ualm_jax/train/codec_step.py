@@ -144,7 +144,7 @@ class CodecStep:
 def codebooks_from(embed: Float[Array, "Q V D"]) -> Codebooks:
     """Codewords of another codec, with averages as if each had been chosen once."""
     once = jnp.ones(embed.shape[:2])
-    return Codebooks(embed, embed, once, once)
+    return Codebooks(embed, embed.copy(), once, once.copy())  # a step donates each of them
 
 
 def empty_codebooks(trainable: Trainable) -> Codebooks:

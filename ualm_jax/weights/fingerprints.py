@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
+from ualm_jax.codecs.xcodec.idle import without_idle
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
@@ -90,7 +91,7 @@ def _tokenizer(path: pathlib.Path) -> str:
 
 def _codec(path: pathlib.Path) -> str:
     config, params = read_directory(path)
-    leaves = jax.tree_util.tree_leaves_with_path(params)
+    leaves = jax.tree_util.tree_leaves_with_path(without_idle(params))
     return _arrays(repr(config), {jax.tree_util.keystr(key): lambda value=value: value for key, value in leaves})
 
 

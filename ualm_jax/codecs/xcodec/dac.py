@@ -94,9 +94,11 @@ def _shortened(
 
 
 def _residual_units(
-    units: list[dict], x: Float[Array, "B T C"], lengths: Int[Array, "B"] | None
+    units: list[dict | None], x: Float[Array, "B T C"], lengths: Int[Array, "B"] | None
 ) -> Float[Array, "B T C"]:
     for unit, dilation in zip(units, UNIT_DILATIONS, strict=True):
+        if unit is None:  # it adds zero
+            continue
         y = masked(snake(x, unit["alpha_1"]), lengths)
         y = conv(y, **unit["conv_1"], dilation=dilation, padding=UNIT_KERNEL // 2 * dilation)
         x = x + conv(snake(y, unit["alpha_2"]), **unit["conv_2"])

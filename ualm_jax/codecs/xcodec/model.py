@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ualm_jax.codecs.xcodec import dac
 from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.hubert import hubert_length
+from ualm_jax.codecs.xcodec.idle import without_idle
 from ualm_jax.codecs.xcodec.network import features, waveform
 from ualm_jax.codecs.xcodec.rvq import dequantize, quantize
 from ualm_jax.codecs.xcodec.weights import read_directory
@@ -36,7 +37,7 @@ class XCodec:
 
     Each clip runs by itself, padded to a length that depends on its own length alone, with exact masks beyond its end.
     So its codes never depend on other clips, they are those of `transformers` without padding, and there are few
-    compiled programs: one for clips of up to 5 s (and one that decodes up to 1.3 s), and two for every doubling of the
+    compiled programs: one for clips of up to 2.5 s, one of up to 5 s (and one that decodes up to 1.3 s), and two for every doubling of the
     length from there on. Very long clips are computed in pieces, with the same results (pieces.py). Several `devices`
     encode a clip each.
 
@@ -49,7 +50,7 @@ class XCodec:
         # Whatever mesh the caller has set: under that one, every device would do all of the work.
         self._mesh = make_mesh(MeshConfig(), list(devices or jax.local_devices()[:1]))
         with jax.set_mesh(self._mesh):
-            self.params = jax.device_put(params, PartitionSpec())  # all in one call
+            self.params = jax.device_put(without_idle(params), PartitionSpec())  # all in one call
         self.sample_rate = config.sample_rate
         self.hop = config.hop
         self.frame_rate = config.sample_rate / config.hop
@@ -132,7 +133,9 @@ class XCodec:
 
 
 def _bucket(frames: int) -> int:
-    """`frames` rounded up to 256, 384, 512, 768, 1024, 1536, ..."""
+    """`frames` rounded up to 128, 256, 384, 512, 768, 1024, 1536, ..."""
+    if frames <= 128:
+        return 128
     step = 1 << max((frames - 1).bit_length() - 2, 7)
     return max(-(-frames // step) * step, 2 * step)
 

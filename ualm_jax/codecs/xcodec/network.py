@@ -21,7 +21,11 @@ def features(
 
     padded: half a hop of zeros, the clip's `samples`, zeros. bare: no zeros for the acoustic encoder.
     """
-    semantic = semantic_features(params, config, padded, samples + config.hop)
+    if params["hubert"] is None:  # its features count for nothing
+        frames = hubert_length(config.semantic, padded.shape[1])
+        semantic = jnp.zeros((len(padded), frames, config.semantic.hidden_size))
+    else:
+        semantic = semantic_features(params, config, padded, samples + config.hop)
     half = config.hop // 2
     unpadded = jnp.pad(padded[:, half:], ((0, 0), (0, half)))
     wav = jnp.where(bare[:, None], unpadded, padded)
