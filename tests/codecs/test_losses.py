@@ -51,9 +51,11 @@ def test_the_spectral_loss_counts_sounding_and_silent_frames_apart(pair):
     linear, log, silent = losses.spectral(*map(jnp.asarray, pair), (256,), 16000)
     a, b = (np.asarray(losses.spectrogram(jnp.asarray(wav), 256), np.float64) for wav in pair)
     assert linear == pytest.approx(np.mean(np.abs(a - b).sum((1, 2)) / (b.sum((1, 2)) + 1e-3 * b[0].size)), rel=1e-4)
-    mel = 1 / (700 + np.fft.rfftfreq(256, 1 / 16000))
-    density = 0.5 * mel / mel.sum() + 0.5 / len(mel)
-    distance = np.average(np.abs(np.log(a + 1e-3) - np.log(b + 1e-3)), axis=2, weights=density)
+    weights = losses.bands(256, 16000)
+    distance = np.zeros(a.shape[:2])
+    for column in weights.T:
+        inside = [np.log(np.sqrt(np.average(x**2, axis=2, weights=column)) + 1e-2) for x in (a, b)]
+        distance += np.abs(inside[0] - inside[1]) / weights.shape[1]
     power = (b**2).mean(2)
     sounds_share = power / (power + 1e-6)
     want = [
@@ -61,6 +63,23 @@ def test_the_spectral_loss_counts_sounding_and_silent_frames_apart(pair):
         for share in (sounds_share, 1 - sounds_share)
     ]
     assert (float(log), float(silent)) == pytest.approx(want, rel=1e-3)
+
+
+@pytest.mark.parametrize(("window", "count"), [(64, 8), (256, 24), (1024, 48)])
+def test_bands_cover_all_bins_with_half_of_them_spread_like_mel(window, count):
+    weights = losses.bands(window, 16000)
+    assert weights.shape == (window // 2 + 1, count)
+    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-6)
+    assert (weights.sum(1) > 0).all()
+    widths = 1 / (weights**2).sum(0)  # in bins: narrow below, never more than twice the even width above
+    assert widths[0] < widths[count // 2] < widths[-2] < 2 * 2 * len(weights) / count
+
+
+def test_noise_costs_least_at_its_own_level():
+    """However it falls out: a bin-by-bin distance would want it softer."""
+    draws = jnp.asarray(0.05 * np.random.default_rng(0).standard_normal((2, 4, 8000)), jnp.float32)
+    costs = [float(losses.spectral(gain * draws[0], draws[1], (1024, 256, 64), 16000)[1]) for gain in (0.7, 1.0, 1.4)]
+    assert costs[1] < min(costs[0], costs[2])
 
 
 def test_equal_sounds_cost_nothing(pair):

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 SILENCE = 1e-3  # RMS of full scale, -60 dB: below it differences count no more
+FLOOR = 1e-2  # of magnitudes, -40 dB: below it logarithms tell nothing apart
 _FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
 
 
@@ -28,15 +29,19 @@ def spectral(
     """Multi-resolution STFT distances (Yamamoto et al. 2020, "Parallel WaveGAN"): (linear, logarithmic, silent).
 
     Linear: sum of absolute differences by the sum of magnitudes, clip by clip, so that a soft clip counts like a loud
-    one. Logarithmic: mean absolute difference of logarithms, floored at SILENCE, of frames where the wanted sound is,
-    so that a click between pauses counts like a long tone; half of it counts bins evenly, half as densely as the mel
-    scale lies, so that neither a cymbal nor a bass drum is too small to matter. Silent: the same of the other frames.
+    one. Logarithmic: mean absolute difference of logarithms of the RMS of bands, floored at FLOOR, of frames where the
+    wanted sound is, so that a click between pauses counts like a long tone. Silent: the same of the other frames.
+
+    Bands and not bins: noise can not be made again bin by bin, and an error that nothing reduces drowns the rest. The
+    floor: without it, what counts most is how silent the bins beside a pure tone are.
     """
     linear = log = silent = 0.0
     for window in windows:
         a, b = spectrogram(made, window), spectrogram(wanted, window)
         linear += jnp.mean(jnp.sum(jnp.abs(a - b), (1, 2)) / (jnp.sum(b, (1, 2)) + SILENCE * b[0].size))
-        distance = jnp.abs(jnp.log(a + SILENCE) - jnp.log(b + SILENCE)) @ _density(window, sample_rate)
+        weights = bands(window, sample_rate)
+        in_bands = (jnp.log(jnp.sqrt(magnitudes**2 @ weights + 1e-12) + FLOOR) for magnitudes in (a, b))
+        distance = jnp.mean(jnp.abs(jnp.subtract(*in_bands)), 2)
         power = jnp.mean(b**2, 2)
         sounding = power / (power + SILENCE**2)
         frames = b.shape[1]
@@ -45,10 +50,18 @@ def spectral(
     return linear / len(windows), log / len(windows), silent / len(windows)
 
 
-def _density(window: int, sample_rate: int) -> Float[np.ndarray, " F"]:
-    """Weights of the bins of a spectrum, 1 in all: half of them even, half as the mel scale's derivative."""
+def bands(window: int, sample_rate: int) -> Float[np.ndarray, "F M"]:
+    """Weights of the bins of a spectrum in overlapping triangular bands, 1 in all for each band.
+
+    They lie half evenly and half as densely as the mel scale does, so that neither a cymbal nor a bass drum is too
+    small to matter. M: 1.5 sqrt(window), an eighth of the window at most.
+    """
     mel = 1.0 / (700.0 + np.arange(window // 2 + 1) * sample_rate / window)
-    return (0.5 * mel / mel.sum() + 0.5 / len(mel)).astype(np.float32)
+    density = 0.5 * mel / mel.sum() + 0.5 / len(mel)
+    count = min(round(1.5 * window**0.5), window // 8)
+    place = np.cumsum(density)[:, None] * count - 0.5
+    weights = np.maximum(0.0, 1.0 - np.abs(place - np.arange(count)))
+    return (weights / weights.sum(0)).astype(np.float32)
 
 
 def waveform(made: Float[Array, "B N"], wanted: Float[Array, "B N"]) -> tuple[Float[Array, ""], Float[Array, ""]]:

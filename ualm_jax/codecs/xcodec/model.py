@@ -37,9 +37,9 @@ class XCodec:
 
     Each clip runs by itself, padded to a length that depends on its own length alone, with exact masks beyond its end.
     So its codes never depend on other clips, they are those of `transformers` without padding, and there are few
-    compiled programs: one for clips of up to 2.5 s, one of up to 5 s (and one that decodes up to 1.3 s), and two for every doubling of the
-    length from there on. Very long clips are computed in pieces, with the same results (pieces.py). Several `devices`
-    encode a clip each.
+    compiled programs: one for clips of up to 2.5 s (and one that decodes up to 1.3 s), one for up to 5 s, and two for
+    every doubling of the length from there on. Very long clips are computed in pieces, with the same results
+    (pieces.py). Several `devices` encode a clip each.
 
     `encode` treats any length as HF's `XcodecModel.encode` does. Whoever needs whole frames (the UALM reference keeps
     the first floor(N / hop) * hop samples) cuts the waveform before.
