@@ -146,8 +146,9 @@ def _one(args: argparse.Namespace) -> int:
 
 
 def _many(args: argparse.Namespace) -> int:
-    from ualm_jax.generate.jobs import RESULTS, Job, run_job
+    from ualm_jax.generate.jobs import Job, run_job
     from ualm_jax.generate.jobs_items import read_items
+    from ualm_jax.generate.results import RESULTS
     from ualm_jax.generate.scorers import load_scorer
 
     if args.negative is not None:

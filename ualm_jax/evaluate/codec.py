@@ -1,15 +1,13 @@
 """What a codec keeps of sounds: measures at a growing number of codebooks, and a page to listen to."""
 
-import base64
 import dataclasses
 import html
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from ualm_jax.audio.spectrogram import spectrogram_image
+from ualm_jax.audio.page import picture, player
 from ualm_jax.codecs.xcodec.config import bandwidths
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.evaluate.audio_metrics import codebook_use, log_spectral_distance, mel_distance, si_sdr
@@ -130,22 +128,5 @@ _STYLE = (
 def _example(label: str, wav: np.ndarray, sample_rate: int) -> str:
     return (
         f"<figure><figcaption>{html.escape(label)}</figcaption>"
-        f'<img alt="spectrogram" src="data:image/png;base64,{_png(wav, sample_rate)}">'
-        f'<audio controls src="data:audio/wav;base64,{_wav(wav, sample_rate)}"></audio></figure>'
+        f"{picture(wav, sample_rate)}{player(wav, sample_rate)}</figure>"
     )
-
-
-def _wav(wav: np.ndarray, sample_rate: int) -> str:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(wav, -1.0, 1.0), sample_rate, format="WAV", subtype="PCM_16")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def _png(wav: np.ndarray, sample_rate: int) -> str:
-    from matplotlib.image import imsave
-
-    file = io.BytesIO()
-    imsave(file, np.ascontiguousarray(spectrogram_image(wav, sample_rate)), format="png")
-    return base64.b64encode(file.getvalue()).decode()

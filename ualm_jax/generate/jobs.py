@@ -10,13 +10,12 @@ else, and with the same tokens.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ualm_jax.audio.write import check_format, write_whole
+from ualm_jax.audio.write import check_format
 from ualm_jax.errors import UserError
 from ualm_jax.generate.best_of import Candidate, candidates, check_ranked, rank
 from ualm_jax.generate.clip import Clip, Text
@@ -24,10 +23,9 @@ from ualm_jax.generate.inputs import Prompt
 from ualm_jax.generate.jobs_items import Item
 from ualm_jax.generate.output import parse_loudness, save_sound
 from ualm_jax.generate.pipeline import Pipeline
+from ualm_jax.generate.results import complete, settle
 from ualm_jax.generate.scorers import Scorer
 from ualm_jax.outputs import lock
-
-RESULTS = "results.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,24 +77,12 @@ def run_job(
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with lock(out):
-        _settle(pipeline, job, out)
-        done = _read_done(out / RESULTS, items)
-        for line in done.values():
-            told(line)
-        left = [(index, item) for index, item in enumerate(items) if index not in done]
-        with open(out / RESULTS, "ab") as results:
-            for index, line in _make(pipeline, left, job, out, scorer):
-                line = {"index": index, "id": items[index].id, "key": items[index].key, **line}
-                results.write(_encoded(line))
-                results.flush()
-                os.fsync(results.fileno())
-                done[index] = line
-                told(line)
-        lines = [done[index] for index in range(len(items))]
-        content = b"".join(map(_encoded, lines))
-        if content != (out / RESULTS).read_bytes():
-            write_whole({out / RESULTS: content})
-    return lines
+        settle(out, dataclasses.asdict(job) | {"settings": dict(job.settings)} | {"weights": pipeline.made_by.weights})
+
+        def make(left: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            return _make(pipeline, [(index, items[index]) for index in left], job, out, scorer)
+
+        return complete(out, items, make, told)
 
 
 def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Prompt]:
@@ -109,11 +95,6 @@ def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Pro
     params = pipeline.sampling(modality, None if modality == "text" else seconds, dict(job.settings) | {"seed": seed})
     prompt = Prompt(item.prompt, params, modality, item.audio, item.negative)
     return candidates(prompt, job.candidates)
-
-
-def _encoded(line: Mapping[str, Any]) -> bytes:
-    """A lone surrogate, as in the name of a file that is no UTF-8, becomes its escape, which JSON knows too."""
-    return json.dumps(line, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 def _is_unicode(text: str) -> bool:
@@ -192,34 +173,3 @@ def ranking(ranked: Sequence[Candidate]) -> list[dict[str, Any]]:
         problem = {} if each.score.problem is None else {"problem": each.score.problem}
         entries.append({"seed": each.clip.seed, "score": each.score.value} | problem)
     return entries
-
-
-def _settle(pipeline: Pipeline, job: Job, out: pathlib.Path) -> None:
-    """Writes job.json, or finds that it says the same."""
-    made = dataclasses.asdict(job) | {"settings": dict(job.settings)} | {"weights": pipeline.made_by.weights}
-    made = json.loads(json.dumps(made))
-    record = out / "job.json"
-    if not record.is_file():
-        write_whole({record: (json.dumps(made, indent=1) + "\n").encode()})
-        return
-    before = json.loads(record.read_text())
-    other = sorted(name for name in made.keys() | before.keys() if made.get(name) != before.get(name))
-    if other:
-        raise UserError(f"{out}: holds results of another job ({', '.join(other)} differ); choose another folder.")
-
-
-def _read_done(results: pathlib.Path, items: Sequence[Item]) -> dict[int, dict[str, Any]]:
-    """Lines of items that are done, by index; what failed is tried again. A line that a kill left unfinished goes."""
-    if not results.is_file():
-        return {}
-    content = results.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(results, len(whole))
-    places = {item.id: (index, item.key) for index, item in enumerate(items)}
-    done = {}
-    for line in map(json.loads, whole.splitlines()):  # of bytes, for texts may hold what ends a line elsewhere
-        index, key = places.get(line["id"], (None, None))
-        if key == line["key"] and "error" not in line:
-            done[index] = line | {"index": index}
-    return done

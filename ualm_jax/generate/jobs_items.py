@@ -4,21 +4,12 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from ualm_jax.errors import UserError
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_TYPES = {
-    "id": str,
-    "prompt": str,
-    "audio": str,
-    "modality": str,
-    "negative": str,
-    "seconds": (int, float),
-    "seed": int,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +28,36 @@ class Item:
     seconds: int | float | None = None
     seed: int | None = None
 
+    TYPES: ClassVar[Mapping[str, type | tuple[type, ...]]] = {
+        "id": str,
+        "prompt": str,
+        "audio": str,
+        "modality": str,
+        "negative": str,
+        "seconds": (int, float),
+        "seed": int,
+    }
+
     @property
     def key(self) -> str:
         """Changes with all that is asked for."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(self)
 
 
-def read_items(lines: Iterable[str], source: str) -> list[Item]:
-    """Lines of text, or of JSON objects with the fields of `Item`; blank lines are left out.
+def key_of(item: Any) -> str:
+    """Of a dataclass."""
+    return hashlib.sha256(json.dumps(dataclasses.asdict(item), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_items(lines: Iterable[str], source: str, kind: type = Item) -> list[Any]:
+    """Lines of text, or of JSON objects with the fields of `kind` (`Item`, or a dataclass like it, with an id, a
+    prompt and TYPES); blank lines are left out.
 
     source: the name of the file, for messages. What a line asks for is looked at when its turn comes. Raises UserError
     for a line that is no such object, an id that is no file name or stands twice, and where there are no lines.
     """
     lines = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    items = [_item(line, index, f"{source}, line {number}") for index, (number, line) in enumerate(lines)]
+    items = [_item(line, index, f"{source}, line {number}", kind) for index, (number, line) in enumerate(lines)]
     seen: dict[str, int] = {}
     for item, (number, _) in zip(items, lines, strict=True):
         if item.id.lower() in seen:  # some file systems do not tell capitals
@@ -61,9 +68,9 @@ def read_items(lines: Iterable[str], source: str) -> list[Item]:
     return items
 
 
-def _item(line: str, index: int, place: str) -> Item:
+def _item(line: str, index: int, place: str, kind: type) -> Any:
     if not line.startswith("{"):
-        return Item(f"{index:05}", line)
+        return kind(f"{index:05}", line)
     try:
         fields: dict[str, Any] = json.loads(line)
     except ValueError as error:
@@ -71,11 +78,11 @@ def _item(line: str, index: int, place: str) -> Item:
     if "prompt" not in fields:
         raise UserError(f'{place}: has no "prompt".')
     for name, value in fields.items():
-        if name not in _TYPES:
-            raise UserError(f"{place}: there is no field {name!r}; the fields are {', '.join(_TYPES)}.")
-        if value is not None and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
+        if name not in kind.TYPES:
+            raise UserError(f"{place}: there is no field {name!r}; the fields are {', '.join(kind.TYPES)}.")
+        if value is not None and (not isinstance(value, kind.TYPES[name]) or isinstance(value, bool)):
             raise UserError(f"{place}: {name} can not be {value!r}.")
-    item = Item(**{"id": f"{index:05}"} | fields)
+    item = kind(**{"id": f"{index:05}"} | fields)
     if not _ID.fullmatch(item.id or ""):
         raise UserError(f"{place}: the id {item.id!r} is no name for a file; take letters, digits, _, - and dots.")
     return item

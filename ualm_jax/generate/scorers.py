@@ -94,15 +94,26 @@ def load_scorer(name: str, parts: Parts) -> Scorer:
     """
     if name == "likelihood":
         return Likelihood(parts)
-    place, separator, function = (SOUNDSCRIPT if name == "soundscript" else name).rpartition(":")
-    if not separator or not place or not function:
+    if name != "soundscript" and ":" not in name:
         raise UserError(
             f"There is no scorer {name!r}; give {', '.join(BUILT_IN)}, module:function or file.py:function."
         )
+    return load_function(SOUNDSCRIPT if name == "soundscript" else name, "Scorer")
+
+
+def load_function(name: str, what: str) -> Callable:
+    """`module:function` or `file.py:function`, found from the current folder too. what: it is, for messages.
+
+    Raises UserError where there is none.
+    """
+    place, separator, function = name.rpartition(":")
+    if not separator or not place or not function:
+        raise UserError(f"{what} {name!r}: expected module:function or file.py:function.")
+    name = f"{what} {name}"
     module = _load_file(pathlib.Path(place), name) if place.endswith(".py") else _load_module(place, name)
     found = getattr(module, function, None)
     if not callable(found):
-        raise UserError(f"Scorer {name}: {place} has no function {function}.")
+        raise UserError(f"{name}: {place} has no function {function}.")
     return found
 
 
@@ -113,14 +124,14 @@ def _load_module(place: str, name: str):
     except ModuleNotFoundError as error:
         if error.name is None or not (place + ".").startswith(error.name + "."):
             raise  # something that the module itself needs
-        raise UserError(f"Scorer {name}: there is no module {error.name}, here or among what is installed.") from None
+        raise UserError(f"{name}: there is no module {error.name}, here or among what is installed.") from None
     finally:
         sys.path.remove(os.getcwd())
 
 
 def _load_file(path: pathlib.Path, name: str):
     if not path.is_file():
-        raise UserError(f"Scorer {name}: there is no file {path}.")
+        raise UserError(f"{name}: there is no file {path}.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

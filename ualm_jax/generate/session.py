@@ -104,6 +104,11 @@ class Session:
         codec = self.parts.part("codec")
         return self.say((audible(codec.decode(made[-1].message.content)), codec.sample_rate))
 
+    def answer_with(self, text: str) -> "Session":
+        """The model replies with these words, which somebody has written for it."""
+        self.said.append(Said(self.parts.text_message(text, Role.ASSISTANT)))
+        return self
+
     def undo(self) -> "Session":
         """Takes back the last reply, all its segments, so that there can be another one."""
         while self.said and self.said[-1].message.role == Role.ASSISTANT:

@@ -1,9 +1,10 @@
 """Chosen answers as datasets: pairs, and the winners alone as conversations to learn from."""
 
 import dataclasses
+import itertools
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +50,18 @@ class Writer:
     def winner(self, asked: Answered, chosen: Sample) -> Record:
         return self._record(asked.id, asked, (self._prompt(asked), self._answer(chosen)), None, _facts(chosen))
 
-    def write(self, records: Sequence[Record], name: str, out: pathlib.Path) -> DatasetInfo:
-        """The new dataset `out`."""
+    def write(self, records: Collection[Record], name: str, out: pathlib.Path) -> DatasetInfo:
+        """The new dataset `out`. records: are gone through once."""
         work = PartialDataset(partial_of(out))
         made_from = {
             "source": {"name": name, "fingerprint": dict(self.made_from)},
             **{part: hash_directory(folder) for part, folder in self.folders.items()},
         }
         with work.locked():
-            shards = [records[first : first + _SHARD] for first in range(0, len(records), _SHARD)]
-            work.begin(made_from, len(shards), lambda shard: name)
-            for number, shard in enumerate(shards):
-                work.write_shard(number, name, self._stored(shard, number * _SHARD))
+            shards, left = -(-len(records) // _SHARD), iter(records)
+            work.begin(made_from, shards, lambda shard: name)
+            for number in range(shards):
+                work.write_shard(number, name, self._stored(itertools.islice(left, _SHARD), number * _SHARD))
             tally = deduplicate(work, "duplicate-audio", Filters(drop=()))
             for part, folder in self.folders.items():
                 shutil.copytree(folder, work.partial / part, dirs_exist_ok=True)
@@ -84,9 +85,10 @@ class Writer:
         lengths = [len(build_grid(each.messages, self.vocabulary).tokens) for each in conversations_of(record)]
         return dataclasses.replace(record, length=sum(lengths))
 
-    def _stored(self, records: Sequence[Record], first: int) -> Iterator[Stored]:
+    def _stored(self, records: Iterable[Record], first: int) -> Iterator[Stored]:
         for index, record in enumerate(records, start=first):
             said = [message for one in conversations_of(record) for message in one.messages]
+            heard = [message.content for message in said if message.modality == Modality.CLIP]
             frames = sum(len(message.content) for message in said if message.modality == Modality.AUDIO)
             yield Stored(
                 data=to_bytes(record, self.vocabulary.num_codebooks),
@@ -94,7 +96,7 @@ class Writer:
                 length=record.length,
                 samples=frames * self.codec.hop,
                 text_tokens=sum(len(message.content) for message in said if message.modality == Modality.TEXT),
-                clips=[],
+                clips=heard,
                 hash=None,
                 pair=record.pair is not None,
             )

@@ -6,7 +6,6 @@ OUT/samples/00003.json     its prompts, and of every answer the seed, how it end
 """
 
 import dataclasses
-import io
 import json
 import logging
 import pathlib
@@ -25,6 +24,7 @@ from ualm_jax.generate.inputs import Prompt
 from ualm_jax.generate.jobs_items import Item
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.scorers import Scorer, score_all
+from ualm_jax.prefer.shards import has_shard, read_shards, write_shard
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def sample(
     folder.mkdir(exist_ok=True)
     for first in range(0, len(items), sampling.shard_size):
         name = f"{first // sampling.shard_size:05d}"
-        if (folder / f"{name}.json").is_file():
+        if has_shard(folder, name):
             continue
         shard = items[first : first + sampling.shard_size]
         answers = _answers(pipeline, shard, first, sampling)
@@ -88,22 +88,15 @@ def sample(
         for item, made in zip(shard, answers, strict=True):
             entries.append({"id": item.id, "prompt": item.prompt} | _entry(made, scorers))
             content += [] if isinstance(made, UserError) else [_content(answer) for answer in made]
-        file = io.BytesIO()
-        lengths = np.array([len(each) for each in content], np.int64)
-        np.savez(file, content=np.concatenate(content) if content else np.zeros(0, np.int32), lengths=lengths)
-        write_whole({folder / f"{name}.npz": file.getvalue()})
-        write_whole({folder / f"{name}.json": (json.dumps(entries, ensure_ascii=False) + "\n").encode()})
+        write_shard(folder, name, entries, content)
         log.info("%d of %d prompts answered and scored", first + len(shard), len(items))
 
 
 def read_samples(out: pathlib.Path) -> Iterator[Answered]:
     """All that `sample` made, in the order of the prompts."""
-    for path in sorted((out / "samples").glob("*.json")):
-        with np.load(path.with_suffix(".npz")) as arrays:
-            content = iter(np.split(arrays["content"], np.cumsum(arrays["lengths"])[:-1]))
-        for entry in json.loads(path.read_text()):
-            samples = tuple(Sample(next(content), **each) for each in entry.get("samples", ()))
-            yield Answered(entry["id"], entry["prompt"], samples, entry.get("error"))
+    for entry, content in read_shards(out / "samples"):
+        samples = tuple(Sample(next(content), **each) for each in entry.get("samples", ()))
+        yield Answered(entry["id"], entry["prompt"], samples, entry.get("error"))
 
 
 def _answers(

@@ -1,17 +1,14 @@
 """A run of the benchmark as JSON and as one HTML page that needs nothing beside it."""
 
-import base64
 import dataclasses
 import html
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 from jaxtyping import Float32
 
-from ualm_jax.audio.spectrogram import spectrogram_image
+from ualm_jax.audio import page
 from ualm_jax.data.raw.soundscript import Event
 from ualm_jax.data.raw.soundscript.plan import LABELS
 from ualm_jax.evaluate.soundscript.benchmark import RATE, Item
@@ -117,30 +114,12 @@ def _example(each: Judged) -> str:
     heard = "".join(f"<li>{html.escape(describe(event))}</li>" for event in each.heard) or "<li>nothing</li>"
     picture = ""
     if len(each.wav):
-        wav = io.BytesIO()
-        soundfile.write(wav, each.wav, RATE, format="WAV", subtype="PCM_16")
-        image = (
-            f'<img alt="spectrogram" src="data:image/png;base64,{_base64(_png(spectrogram_image(each.wav, RATE)))}">'
-        )
-        sound = f'<audio controls src="data:audio/wav;base64,{_base64(wav.getvalue())}"></audio>'
-        picture = image + sound
+        picture = page.picture(each.wav, RATE) + page.player(each.wav, RATE)
     caption = html.escape(each.item.caption)
     return (
         f'<div class="example"><div><b>{caption}</b><small>{each.item.id}; wrong: {tracks}</small>'
         f"Heard:<ul>{heard}</ul></div><div>{picture}</div></div>"
     )
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from matplotlib.image import imsave
-
-    file = io.BytesIO()
-    imsave(file, pixels, format="png")
-    return file.getvalue()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
