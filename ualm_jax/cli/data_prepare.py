@@ -210,7 +210,7 @@ def _parser() -> Parser:
         choices=(1, 2),
         default=1,
         help="2: captions say all that can be checked, and --task may also be describe, listen, question, text, "
-        "enrich, dialogue, critique or imagine (docs/soundscript.md); default %(default)s",
+        "enrich, dialogue, critique, imagine or reflect (docs/soundscript.md); default %(default)s",
     )
     return parser
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ualm_jax.data.raw.conversation import ConversationSource
-from ualm_jax.data.raw.soundscript import Part, Plan, SoundScript2
-from ualm_jax.data.raw.soundscript.conversations import TASKS, ScriptConversations
+from ualm_jax.data.raw.soundscript import Part, Plan, SoundScript2, render
+from ualm_jax.data.raw.soundscript.conversations import CRITICISE, LISTEN, MAKE_RIGHT, TASKS, ScriptConversations
 from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
 from ualm_jax.data.raw.soundscript.flaws import FLAWS, flawed
 from ualm_jax.data.raw.soundscript.phrase import plain
@@ -68,9 +68,11 @@ def test_a_task_is_a_source_of_conversations(task):
     assert len({source[i].id for i in range(5)}) == 5
     assert first.messages[0].role == "user" and first.messages[-1].role == "assistant"
     kinds = {"heard": "continuous_audio", "made": "discrete_audio"}
-    assert [m.modality for m in first.messages if m.modality != "text"] == [
-        kinds[role] for role in [TASKS[task][1]] if role in kinds
-    ]
+    sounds = [m.modality for m in first.messages if m.modality != "text"]
+    if task == "reflect":
+        assert sounds[:2] == ["discrete_audio", "continuous_audio"]
+    else:
+        assert sounds == [kinds[role] for role in [TASKS[task][1]] if role in kinds]
     with pytest.raises(IndexError):
         source[1000]
 
@@ -184,3 +186,27 @@ def test_a_dialogue_asks_for_all_that_is_planned():
         ("user", "The tones."),
     ]
     assert said[-2:] == [("assistant", "How high is the tone?"), ("user", "C4.")]
+
+
+def test_a_reflection_hears_what_was_spoilt_and_makes_it_right():
+    source, seen = ScriptConversations(SOUNDS, "reflect"), set()
+    for index in range(30):
+        item, scene = source.item(index)
+        messages = source[index].messages
+        texts = [message.content for message in messages if message.modality == "text"]
+        made = [message for message in messages if message.modality == "discrete_audio"]
+        heard = [message for message in messages if message.modality == "continuous_audio"]
+        plan, wanted = parse(texts[1]), rich_caption(by_ear(item.plan))
+        assert plan == rich_caption(item.plan) and texts[2] == LISTEN
+        assert parse(texts[3]) == rich_caption(item.first) and texts[4] == CRITICISE.format(wanted.write())
+        assert texts[5] == compare(wanted, parse(texts[3])).sentence()
+        spoilt = texts[5] != "It is as planned."
+        assert [message.learn for message in made] == [not spoilt, True][: 1 + spoilt]
+        for sound, again in zip(made, heard, strict=False):
+            np.testing.assert_array_equal(sound.content.wav, again.content.wav)
+        np.testing.assert_array_equal(made[-1].content.wav, render(scene, 16000))
+        if spoilt:
+            assert texts[6] == MAKE_RIGHT and not np.array_equal(made[0].content.wav, made[1].content.wav)
+        assert texts[-1] == (MAKE_RIGHT if len(heard) == 1 and spoilt else "It is as planned.")
+        seen.add((spoilt, len(heard)))
+    assert seen == {(False, 1), (True, 1), (True, 2)}

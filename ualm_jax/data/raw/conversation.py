@@ -85,6 +85,10 @@ def sound_message(role: Role, sound: Sound, audio_tag: str = "audio", learn: boo
     return RawMessage(role, Modality.AUDIO if role == Role.ASSISTANT else Modality.CLIP, sound, audio_tag, learn)
 
 
+def text_message(role: Role, text: str) -> RawMessage:
+    return RawMessage(role, Modality.TEXT, text)
+
+
 class CaptionedConversations:
     """Captioned sounds as conversations of a named task (tokens/tasks.py).
 

@@ -25,7 +25,7 @@ from ualm_jax.tokens.tokenizer import Tokenizer
 from ualm_jax.tokens.types import Message, Modality, Role
 
 SEED = 1_000_003  # of items that are judged: not one that a dataset is made with
-_RICH = ("listen", "enrich", "dialogue", "imagine")  # tasks whose answers are rich captions
+_RICH = ("listen", "enrich", "dialogue", "imagine", "reflect")  # tasks whose answers are rich captions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

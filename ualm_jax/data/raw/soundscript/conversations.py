@@ -1,4 +1,4 @@
-"""Conversations about scenes of language 2: understanding, text alone, plans, dialogues and critiques."""
+"""Conversations about scenes of language 2: understanding, text alone, plans, dialogues, critiques, reflections."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ualm_jax.data.raw.conversation import RawConversation, RawMessage, Waveform, sound_message
+from ualm_jax.data.raw.conversation import RawConversation, Waveform, sound_message, text_message
 from ualm_jax.data.raw.soundscript.abstract import draw_prompt
 from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
 from ualm_jax.data.raw.soundscript.flaws import flawed
@@ -20,12 +20,13 @@ from ualm_jax.data.raw.soundscript.scene import Scene
 from ualm_jax.data.raw.soundscript.source2 import Scripted, SoundScript2
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.rich_caption import compare
-from ualm_jax.tokens.types import Modality, Role
+from ualm_jax.tokens.types import Role
 
 DESCRIBE = "Describe the sound."
 LISTEN = "Write a rich caption of the sound."
 PLAN_FIRST = "Plan first: {}"
 CRITICISE = "{}\nWhat is wrong with the sound?"
+MAKE_RIGHT = "Make it right."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Item:
     """What is said about a sound. user: the question or wish; answer: what the assistant says.
 
     before: turns that come first. plan: of the sound that is heard or made. kind: of question, for tables.
+    first: of a reflection, what its first sound is; with a plan that is not kept on purpose, that sound is not learnt.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class Item:
     answer: str
     plan: Plan
     before: tuple[tuple[str, str], ...] = ()
+    first: Plan | None = None
 
 
 def describe(script: Scripted, rng: np.random.Generator) -> Item | None:
@@ -102,7 +105,16 @@ def imagine(script: Scripted, rng: np.random.Generator) -> Item | None:
     return Item(prompt.name, PLAN_FIRST.format(f"{said}."), rich_caption(plan).write(), plan)
 
 
-# What is said, and whether the sound is heard, made or absent.
+def reflect(script: Scripted, rng: np.random.Generator) -> Item | None:
+    """A rich caption, a sound that keeps it or not, what is heard of it, a critique, and a sound that keeps it."""
+    item = criticise(script, rng)
+    if item is None:
+        return None
+    wish = PLAN_FIRST.format(script.caption)
+    return Item(item.kind, wish, rich_caption(script.plan).write(), script.plan, first=item.plan)
+
+
+# What is said, and whether the sound is heard, made, absent, or made, heard and perhaps made again.
 TASKS: dict[str, tuple[Callable[[Scripted, np.random.Generator], Item | None], str]] = {
     "describe": (describe, "heard"),
     "listen": (listen, "heard"),
@@ -112,6 +124,7 @@ TASKS: dict[str, tuple[Callable[[Scripted, np.random.Generator], Item | None], s
     "dialogue": (converse, "made"),
     "critique": (criticise, "heard"),
     "imagine": (imagine, "made"),
+    "reflect": (reflect, "remade"),
 }
 
 
@@ -146,9 +159,11 @@ class ScriptConversations:
     def __getitem__(self, index: int) -> RawConversation:
         item, scene = self.item(index)
         role = TASKS[self._task][1]
+        if role == "remade":
+            return self._reflection(index, item, scene)
         turns = [(Role(speaker), said) for speaker, said in item.before] + [(Role.USER, item.user)]
-        messages = [RawMessage(speaker, Modality.TEXT, said) for speaker, said in turns]
-        answer = RawMessage(Role.ASSISTANT, Modality.TEXT, item.answer)
+        messages = [text_message(speaker, said) for speaker, said in turns]
+        answer = text_message(Role.ASSISTANT, item.answer)
         wav = None if role == "absent" else Waveform(render(scene, self._sounds.sample_rate), self._sounds.sample_rate)
         if role == "heard":
             messages += [sound_message(Role.USER, wav), answer]
@@ -156,6 +171,26 @@ class ScriptConversations:
             messages += [answer] if role == "absent" else [answer, sound_message(Role.ASSISTANT, wav)]
         name = f"{self._sounds.id(index)}-{self._task}"
         return RawConversation(name, tuple(messages), plain(item.plan), None if role == "absent" else scene.to_dict())
+
+    def _reflection(self, index: int, item: Item, scene: Scene) -> RawConversation:
+        """Half of those that were made again are listened to again, and found to be as planned."""
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([4, self._sounds.seed, index])))
+        wanted, spoilt = by_ear(item.plan), item.first != by_ear(item.plan)
+        first, twice = realise(item.first, rng) if spoilt else scene, rng.random() < 0.5
+        messages = [text_message(Role.USER, item.user), text_message(Role.ASSISTANT, item.answer)]
+        for made, plan in [(first, item.first)] + [(scene, wanted)] * spoilt:
+            wav = Waveform(render(made, self._sounds.sample_rate), self._sounds.sample_rate)
+            messages.append(sound_message(Role.ASSISTANT, wav, learn=plan == wanted))
+            if plan == wanted and spoilt and not twice:
+                break
+            difference = compare(rich_caption(wanted), rich_caption(plan))
+            messages += [text_message(Role.USER, LISTEN), sound_message(Role.USER, wav)]
+            messages.append(text_message(Role.ASSISTANT, rich_caption(plan).write()))
+            messages.append(text_message(Role.USER, CRITICISE.format(rich_caption(wanted).write())))
+            messages.append(text_message(Role.ASSISTANT, difference.sentence()))
+            if plan != wanted:
+                messages.append(text_message(Role.USER, MAKE_RIGHT))
+        return RawConversation(f"{self._sounds.id(index)}-reflect", tuple(messages), plain(item.plan), scene.to_dict())
 
     def fingerprint(self) -> dict[str, Any]:
         return {"task": self._task, "revision": _REVISION, "sounds": self._sounds.fingerprint()}
