@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -14,10 +16,12 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.pipeline import Pipeline
+from ualm_jax.generate.scorers import load_scorer
 from ualm_jax.models.config import Architecture
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.reason import Asked, Ended, How, Reasoning, Wish
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import codec_fingerprint, fingerprints, model_fingerprint
@@ -47,6 +51,48 @@ class Pretrained(Pipeline):
     def sample_rate(self) -> int | None:
         """Of the sound that the codec makes, in Hz."""
         return None if self.codec is None else self.codec.sample_rate
+
+    def enrich(self, prompt: str, *, plan: str | None = None, seed: int = 0, **how: Any) -> Ended:
+        """A plan of what is asked for (or `plan`, a rich caption), and a sound made from it: `.best.clip`.
+
+        how: fields of `reason.How`; what it does not have is a setting of the sounds, as of `generate`.
+        Raises UserError where no sound was made; the same holds for `dialogue` and `reflect`.
+        """
+        return self.reason(prompt, plan=plan, seed=seed, **{"rounds": 0} | how)
+
+    def dialogue(self, prompt: str, user: Callable[[str], str], *, seed: int = 0, **how: Any) -> Ended:
+        """The model asks `user`, who answers, until it knows enough; then a plan and a sound."""
+        return self.reason(prompt, user=user, seed=seed, **{"rounds": 0} | how | {"ask": True})
+
+    def reflect(self, prompt: str, *, rounds: int = 1, plan: str | None = None, seed: int = 0, **how: Any) -> Ended:
+        """A plan, a sound, what the model hears of it, its critique, and the sound again: `rounds` times at most."""
+        return self.reason(prompt, plan=plan, seed=seed, rounds=rounds, **how)
+
+    def reason(
+        self,
+        prompt: str,
+        *,
+        user: Callable[[str], str] | None = None,
+        plan: str | None = None,
+        seed: int = 0,
+        **how: Any,
+    ) -> Ended:
+        """What `enrich`, `dialogue` and `reflect` are made of. `reasoning` gives its steps one by one."""
+        reasoning = self.reasoning(prompt, plan=plan, seed=seed, **how)
+        for event in reasoning:
+            if isinstance(event, Asked) and user is not None:
+                reasoning.reply(user(event.text))
+        if reasoning.ended.best is None:
+            raise UserError(f"No sound was made of {prompt!r}: {reasoning.ended.problem}.")
+        return reasoning.ended
+
+    def reasoning(self, prompt: str, *, plan: str | None = None, seed: int = 0, **how: Any) -> Reasoning:
+        """Events to show, edit and stop (`reason.Reasoning`). judge: a scorer, or the name of one."""
+        own = {field.name: how.pop(field.name) for field in dataclasses.fields(How) if field.name in how}
+        if isinstance(own.get("judge"), str):
+            own["judge"] = load_scorer(own["judge"], self)
+        own["settings"] = dict(own.get("settings", {})) | how
+        return Reasoning(self.session(seed=seed), Wish(prompt, plan), How(**own))
 
     def __repr__(self) -> str:
         said = {

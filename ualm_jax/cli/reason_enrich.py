@@ -1,0 +1,7 @@
+"""`ualm reason enrich`: see reason.py."""
+
+import functools
+
+from ualm_jax.cli.reason import think
+
+main = functools.partial(think, "enrich")

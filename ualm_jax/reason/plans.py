@@ -1,0 +1,53 @@
+"""Rich captions as a model or a person writes them: read, checked, and reduced to what can be heard."""
+
+import dataclasses
+
+from ualm_jax.data.raw.soundscript.plan import NOTES
+from ualm_jax.data.raw.soundscript.questions import is_right
+from ualm_jax.tokens.rich_caption import NUMBERS, BadRichCaption, Difference, RichCaption, parse
+
+_LEVELS = ("loud", "soft")
+_ONE_OF = (NUMBERS, _LEVELS, ("low", "high", *(f"at {note.lower()}" for note in NOTES)), ("short", "medium", "long"))
+_AT_ONCE = ("during", "while", "over", "together", "same time")
+
+
+def read(text: str) -> tuple[RichCaption | None, str | None]:
+    """The rich caption, or None and why there is none."""
+    try:
+        return parse(text), None
+    except BadRichCaption as error:
+        return None, str(error)
+
+
+def contradictions(caption: RichCaption) -> list[str]:
+    """What can not be true at once: two numbers, levels, pitches or durations of an event, or a layout whose order is
+    not that of the keywords."""
+    found = []
+    for event, attributes in caption.description:
+        for words in _ONE_OF:
+            several = [word for word in attributes if word in words]
+            if len(several) > 1:
+                found.append(f"{event} can not be {' and '.join(several)} at once")
+    layout = f" {caption.layout} "
+    if " then " in layout and not any(word in layout for word in _AT_ONCE):
+        places = {event: layout.find(f" {event}") for event in caption.keywords}
+        named = [event for event in caption.keywords if places[event] >= 0]
+        if named != sorted(named, key=places.get):
+            found.append(f"Keywords has the order {', '.join(named)}, Layout another one")
+    return found
+
+
+def audible(caption: RichCaption) -> RichCaption:
+    """Without levels, which a listener can not name: what a sound is compared with."""
+    told = ((event, tuple(word for word in words if word not in _LEVELS)) for event, words in caption.description)
+    return dataclasses.replace(caption, description=tuple((event, words) for event, words in told if words))
+
+
+def found_nothing(critique: str) -> bool:
+    """Whether a critique says that all is as planned."""
+    return is_right(critique, Difference().sentence())
+
+
+def faults(difference: Difference) -> int:
+    """How many things are wrong."""
+    return sum(len(getattr(difference, field.name)) for field in dataclasses.fields(difference))
