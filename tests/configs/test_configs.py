@@ -18,7 +18,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES, spec
 from ualm_jax.train.config import RunConfig
 
-OTHERS = ("codec_", "enhance_")  # that configure no language model
+OTHERS = ("codec_", "enhance_", "reason_data_")  # that configure no language model
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py") if not path.stem.startswith(OTHERS))
 RUN = """
 from ualm_jax.aot.compile import lower_step

@@ -1,0 +1,161 @@
+"""What a model thought and made for each of many prompts: kept shard by shard, each a function of its prompts alone.
+
+OUT/job.json, OUT/traces/   see generate/results.py and prefer/shards.py
+"""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ualm_jax.generate.pipeline import Pipeline
+from ualm_jax.generate.results import settle
+from ualm_jax.generate.scorers import Scorer, score_all
+from ualm_jax.prefer.shards import has_shard, read_shards, write_shard
+from ualm_jax.reason.course import How, Wish
+from ualm_jax.reason.events import Asked, Criticised, Ended
+from ualm_jax.reason.reasoning import Reasoning, run
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A prompt that a model is given. id, truth: of the pool's entry, whose rich caption `truth` is. plan: to be made,
+    instead of the model's own. index: of the entry. seed: of the first of its traces."""
+
+    id: str
+    prompt: str
+    truth: str
+    seed: int
+    index: int
+    plan: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Take:
+    """A version. scores: by the scorer, None where it gave none, and then `problem` is why."""
+
+    codes: Int[np.ndarray, "T Q"]
+    heard: str | None
+    critique: str | None
+    score: float | None
+    problem: str | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """wanted, and one time that it was thought about. problem: what went wrong; takes are what was made before. best:
+    the place of the take that was kept. steps: decode steps."""
+
+    wanted: Wanted
+    seed: int
+    plan: str | None
+    takes: tuple[Take, ...]
+    reason: str
+    problem: str | None
+    best: int | None
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracing:
+    """traces: of each prompt, whose seeds follow each other. listen_only: ends once the first version is criticised.
+    user: answers the questions of dialogues. scorer: judges every version against the truth. shard_size: prompts that
+    are saved together.
+    """
+
+    how: How
+    traces: int = 1
+    listen_only: bool = False
+    user: Callable[[Wanted, str], str] | None = None
+    scorer: Scorer | None = None
+    shard_size: int = 64
+
+
+def make_traces(
+    pipeline: Pipeline, wanted: Sequence[Wanted], tracing: Tracing, out: pathlib.Path, made_with: dict[str, Any]
+) -> None:
+    """Makes what is still missing in the folder `out`. made_with: identifies prompts, writer and settings.
+
+    Raises UserError where `out` holds traces of something else.
+    """
+    settle(out, made_with | {"weights": pipeline.made_by.weights, "traces": tracing.traces})
+    folder = out / "traces"
+    folder.mkdir(exist_ok=True)
+    for first in range(0, len(wanted), tracing.shard_size):
+        name = f"{first // tracing.shard_size:05d}"
+        if has_shard(folder, name):
+            continue
+        shard = wanted[first : first + tracing.shard_size]
+        entries, contents = [], []
+        for each, found in zip(shard, _think(pipeline, shard, tracing), strict=True):
+            entries.append(
+                {"wanted": dataclasses.asdict(each), "traces": [_entry(each, *one, tracing) for one in found]}
+            )
+            contents += [
+                np.asarray(version.clip.codes, np.int32) for _, ended, _ in found for version in ended.versions
+            ]
+        write_shard(folder, name, entries, contents)
+        log.info("%d of %d prompts thought about", first + len(shard), len(wanted))
+
+
+def read_traces(out: pathlib.Path) -> Iterator[list[Trace]]:
+    """All that `make_traces` made, prompt by prompt."""
+    for entry, contents in read_shards(out / "traces"):
+        wanted = Wanted(**entry["wanted"])
+        found = []
+        for trace in entry["traces"]:
+            takes = tuple(Take(next(contents), **take) for take in trace.pop("takes"))
+            found.append(Trace(wanted, takes=takes, **trace))
+        yield found
+
+
+def _think(pipeline: Pipeline, shard: Sequence[Wanted], tracing: Tracing) -> list[list[tuple[int, Ended, str | None]]]:
+    """Of each prompt, for each of its traces: seed, end, and a critique that the end does not know of."""
+    found: list[list[Any]] = [[None] * tracing.traces for _ in shard]
+    places: dict[Reasoning, tuple[int, int, int]] = {}
+    critiques: dict[Reasoning, str] = {}
+
+    def reasonings() -> Iterator[Reasoning]:
+        for index, each in enumerate(shard):
+            for number in range(tracing.traces):
+                seed = (each.seed + number) % 2**32
+                reasoning = Reasoning(pipeline.session(seed=seed), Wish(each.prompt, each.plan), tracing.how)
+                places[reasoning] = index, number, seed
+                yield reasoning
+
+    for reasoning, event in run(reasonings()):
+        if isinstance(event, Asked) and tracing.user is not None:
+            reasoning.reply(tracing.user(shard[places[reasoning][0]], event.text))
+        elif isinstance(event, Criticised) and tracing.listen_only:
+            if event.problem is None:
+                critiques[reasoning] = event.text
+                reasoning.stop()
+        elif isinstance(event, Ended):
+            index, number, seed = places.pop(reasoning)
+            found[index][number] = seed, event, critiques.pop(reasoning, None)
+    return found
+
+
+def _entry(wanted: Wanted, seed: int, ended: Ended, critique: str | None, tracing: Tracing) -> dict[str, Any]:
+    takes = []
+    clips = [version.clip for version in ended.versions]
+    scores = [] if tracing.scorer is None else score_all(tracing.scorer, [wanted.truth] * len(clips), clips)
+    for place, version in enumerate(ended.versions):
+        score = scores[place] if scores else None
+        takes.append(
+            {
+                "heard": version.heard,
+                "critique": version.critique or critique,
+                "score": score and score.value,
+                "problem": score and score.problem,
+            }
+        )
+    best = None if ended.best is None else ended.versions.index(ended.best)
+    told = {"reason": ended.reason, "problem": ended.problem, "best": best, "steps": ended.steps}
+    return {"seed": seed, "plan": ended.plan, "takes": takes} | told
