@@ -31,10 +31,22 @@ VERBS = {
     "replay": ("ualm_jax.cli.replay", "makes a generated sound again, bit for bit"),
     "ask": ("ualm_jax.cli.ask", "what a model says about a sound"),
     "chat": ("ualm_jax.cli.chat", "a conversation with a model, in texts and sounds"),
+    "reason enrich": ("ualm_jax.cli.reason_enrich", "a plan of what is asked for, and a sound from it"),
+    "reason dialogue": (
+        "ualm_jax.cli.reason_dialogue",
+        "the model asks until it knows enough, plans and makes the sound",
+    ),
+    "reason reflect": (
+        "ualm_jax.cli.reason_reflect",
+        "the model listens to its sound, criticises it and makes it again",
+    ),
+    "reason build": ("ualm_jax.cli.reason_build", "what a model learns to think from, in two rounds"),
+    "eval reason": ("ualm_jax.cli.eval_reason", "does it help a model to plan, to ask and to listen to itself?"),
     "eval answers": ("ualm_jax.cli.eval_answers", "does a model say what is true of sounds and captions?"),
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
 _RESUMED = ("data prepare", "data encode", "train", "score", "prefer build", "codec train", "eval soundscript")
+_RESUMED += ("reason enrich", "reason dialogue", "reason reflect", "reason build", "eval reason")
 
 
 def main() -> int:

@@ -1,0 +1,185 @@
+"""What was measured, in numbers: means over prompts with 95 % intervals (bootstrap of the prompts), by kind."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ualm_jax.codecs.base import Codec
+from ualm_jax.data.raw.soundscript.rich import by_ear, rich_caption
+from ualm_jax.evaluate.soundscript.judge import TRACKS, Verdict
+from ualm_jax.evaluate.soundscript.plans import plan_of
+from ualm_jax.reason.builders.traces import Take
+from ualm_jax.reason.measure import Case, heard_in, obeys
+from ualm_jax.reason.plans import audible, read
+from ualm_jax.tokens.rich_caption import compare, parse
+
+_RESAMPLES = 2000
+_CONTROL = {"count": "quantity", "order": "order", "pitch": "pitch", "duration": "duration", "class": "texture"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """of prompts, each with the mean of its traces; interval: 95 %, the prompts drawn again and again."""
+
+    value: float
+    interval: tuple[float, float]
+    prompts: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float]]) -> "Mean | None":
+        """groups: values of each prompt; prompts without any are left out. None where there are none at all."""
+        means = np.array([np.mean(group) for group in groups if len(group)])
+        if not len(means):
+            return None
+        rng = np.random.default_rng(0)
+        drawn = means[rng.integers(len(means), size=(_RESAMPLES, len(means)))].mean(axis=1)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        return cls(float(means.mean()), (float(low), float(high)), len(means))
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+class _Ear:
+    """Judges takes, each once."""
+
+    def __init__(self, codec: Codec):
+        self._codec, self._known = codec, {}
+
+    def events(self, take: Take):
+        if id(take) not in self._known:
+            self._known[id(take)] = heard_in(self._codec, take.codes)
+        return self._known[id(take)]
+
+    def verdict(self, case: Case, take: Take) -> Verdict | bool:
+        return obeys(case, self.events(take))
+
+    def right(self, case: Case, take: Take) -> float:
+        verdict = self.verdict(case, take)
+        return float(verdict if isinstance(verdict, bool) else verdict.right)
+
+    def share(self, case: Case, take: Take) -> float:
+        """Of the tracks that are asked for."""
+        tracks = [right for right in self.verdict(case, take).tracks.values() if right is not None]
+        return sum(tracks) / len(tracks)
+
+
+def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dict[str, dict[str, Mean]]:
+    """found: of measure.measure. Tables by their titles, rows by their names."""
+    ear = _Ear(codec)
+
+    def over(name: str, value: Callable[[Case, Any], float | None]) -> Mean | None:
+        groups = [[value(case, trace) for trace in case.traces] for case in found[name]]
+        return Mean.of([[each for each in group if each is not None] for group in groups])
+
+    def ends(case: Case, trace) -> float:
+        """A trace that made no sound is wrong."""
+        return 0.0 if trace.best is None else ear.right(case, trace.takes[trace.best])
+
+    made = {
+        "open prompts accepted": {"without a plan": over("imagine-plain", ends), "planned": over("imagine-plan", ends)},
+        "dialogues that satisfy": {"single turn": over("dialogue-plain", ends), "asked": over("dialogue-ask", ends)},
+        "captions obeyed in full": _reflected(found, ear, over, ends, seeds),
+        "reflection, version against the first": {
+            "better": over("reflect", lambda case, trace: _change(ear, case, trace, 1)),
+            "the same": over("reflect", lambda case, trace: _change(ear, case, trace, 0)),
+            "worse": over("reflect", lambda case, trace: _change(ear, case, trace, -1)),
+        },
+        "steps that hold": {
+            "plan says what the prompt says": over("reflect", _planned),
+            "hearing: rich caption is true": over("reflect", lambda case, trace: _hears(ear, trace)),
+            "critique: true of plan and sound": over("reflect", lambda case, trace: _criticises(ear, trace)),
+            "regeneration: critique followed": over("reflect", lambda case, trace: _follows(ear, case, trace)),
+        },
+    }
+    for track in TRACKS:
+        title = f"fine control: {_CONTROL.get(track, track)}"
+        rows = {
+            name: over("reflect", lambda case, trace, at=at, track=track: _track(ear, case, trace, at, track))
+            for name, at in (("first version", 0), ("last version", -1))
+        }
+        made[title] = rows
+    return {title: {name: mean for name, mean in rows.items() if mean is not None} for title, rows in made.items()}
+
+
+def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | None]:
+    rows = {}
+    most = max((len(trace.takes) for case in found["reflect"] for trace in case.traces), default=0)
+    for number in range(most):  # one that ended before counts with its last version
+        rows[f"v{number + 1}"] = over("reflect", lambda case, trace, n=number: _version(ear, case, trace, n))
+    rows["kept by its own hearing"] = over("reflect", ends)
+    rows["best of its versions (oracle)"] = over(
+        "reflect", lambda case, trace: max((ear.right(case, take) for take in trace.takes), default=0.0)
+    )
+    number = len(found["best-of"][0].traces) // seeds
+    groups = []
+    for case in found["best-of"]:
+        takes = [ends(case, trace) for trace in case.traces]
+        groups.append([takes[first : first + number] for first in range(0, len(takes), number)])
+    rows[f"one of {number} at equal compute"] = Mean.of([[float(np.mean(g)) for g in each] for each in groups])
+    rows[f"best of {number} at equal compute (oracle)"] = Mean.of([[max(g) for g in each] for each in groups])
+    return rows
+
+
+def _version(ear: _Ear, case: Case, trace, number: int) -> float:
+    return ear.right(case, trace.takes[min(number, len(trace.takes) - 1)]) if trace.takes else 0.0
+
+
+def _change(ear: _Ear, case: Case, trace, way: int) -> float | None:
+    """Whether the last version obeys more (1), as much (0) or less (-1); None where there is one version."""
+    if len(trace.takes) < 2:
+        return None
+    return float(np.sign(ear.share(case, trace.takes[-1]) - ear.share(case, trace.takes[0])) == way)
+
+
+def _planned(case: Case, trace) -> float:
+    plan = None if trace.plan is None else read(trace.plan)[0]
+    return float(plan is not None and not compare(rich_caption(case.plan), plan) and bool(plan.keywords))
+
+
+def _truth(ear: _Ear, take: Take):
+    """The rich caption of what sounds, by the program; None where that is no plan."""
+    plan = plan_of(ear.events(take))
+    plan = None if plan is None else by_ear(plan)
+    return None if plan is None else rich_caption(plan)
+
+
+def _hears(ear: _Ear, trace) -> float | None:
+    judged = [take for take in trace.takes if take.heard is not None and _truth(ear, take) is not None]
+    if not judged:
+        return None
+    return float(np.mean([not compare(_truth(ear, take), audible(parse(take.heard))) for take in judged]))
+
+
+def _criticises(ear: _Ear, trace) -> float | None:
+    judged = [take for take in trace.takes if take.critique is not None and _truth(ear, take) is not None]
+    if not judged:
+        return None
+    wanted = audible(parse(trace.plan))
+    return float(np.mean([_bare(compare(wanted, _truth(ear, t)).sentence()) == _bare(t.critique) for t in judged]))
+
+
+def _follows(ear: _Ear, case: Case, trace) -> float | None:
+    """Of versions made after a true critique, whether they have fewer faults; None where there are none."""
+    wanted, found = None if trace.plan is None else audible(parse(trace.plan)), []
+    for before, after in zip(trace.takes, trace.takes[1:], strict=False):
+        true, new = _truth(ear, before), _truth(ear, after)
+        if true is None or before.critique is None:
+            continue
+        if _bare(compare(wanted, true).sentence()) == _bare(before.critique):
+            found.append(new is not None and ear.share(case, after) > ear.share(case, before))
+    return float(np.mean(found)) if found else None
+
+
+def _track(ear: _Ear, case: Case, trace, at: int, track: str) -> float | None:
+    if not trace.takes:
+        return None
+    right = ear.verdict(case, trace.takes[at]).tracks[track]
+    return None if right is None else float(right)
+
+
+def _bare(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
