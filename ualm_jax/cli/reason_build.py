@@ -2,7 +2,7 @@
 
 import pathlib
 
-from ualm_jax.cli.arguments import Parser, input_directory, integer, output_directory
+from ualm_jax.cli.arguments import Parser, integer, model_directory, output_directory
 
 STAGES = ("sft", "pairs", "reflections", "final")
 _DESCRIPTION = """\
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("stage", choices=STAGES, help="what to build")
     parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/reason_data_tiny.py")
     parser.add_argument(
-        "--model", required=True, type=input_directory, metavar="DIR", help="answers; of sft: has tokenizer and codec"
+        "--model", required=True, type=model_directory, metavar="DIR", help="answers; of sft: has tokenizer and codec"
     )
     parser.add_argument("--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest")
     parser.add_argument("--out", required=True, type=output_directory, metavar="DIR", help="folder to make or finish")
