@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -32,7 +33,6 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
         server.asked.append(
             (self.path, dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         )
-        server.times.append(time.monotonic())
         answer = server.answers.pop(0)
         if isinstance(answer, float):
             time.sleep(answer)
@@ -58,7 +58,7 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    server.asked, server.times, server.answers = [], [], []
+    server.asked, server.answers = [], []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -138,14 +138,22 @@ def test_an_endpoint_that_idles_times_out(writer):
     assert time.monotonic() - started < 1.0
 
 
-def test_requests_are_limited_in_rate(writer, server):
-    made = writer(["One word.", "Two words.", "Three words."], per_minute=600.0)
-    threads = [threading.Thread(target=made.prompt, args=(BRASS, seed)) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert server.times[-1] - server.times[0] >= 0.18
+def test_requests_are_limited_in_rate(writer, monkeypatch):
+    """By a clock that only sleeping moves."""
+    now, slept = [50.0], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(
+        "ualm_jax.reason.builders.remote.time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now[0])
+    )
+    made = writer(["One word.", "Two words.", 503, "Three words."], per_minute=30.0, backoff=5.0)
+    for seed in range(3):
+        made.prompt(BRASS, seed)
+    # The server asks for no wait after 503, so that the last request waits for its turn alone.
+    assert slept == [0.0, 2.0, 2.0, 0.0, 2.0]
 
 
 def test_a_command_writes_too(tmp_path):
