@@ -1,7 +1,7 @@
 """UALM-Reason's two rounds: SFT-1, DPO-1, SFT-2, DPO-2, and the data of each from the model before.
 
-python tools/reason_recipe.py --begin recipe/runs/ualm_tiny --encoder recipe/weights/encoder_tiny --out reason
-python tools/reason_recipe.py --size 7b --begin runs/ualm_7b --encoder weights/af-whisper --out reason \
+python tools/reason_recipe.py --begin recipe/runs/ualm_tiny --out reason
+python tools/reason_recipe.py --size 7b --begin runs/ualm_7b --out reason \
     --data="--config.sounds=/data/captions.jsonl --config.scorer=clap.py:score" --train="--distributed auto"
 
 Stopped at any moment and run again, it keeps what is finished and goes on from there. launch/recipe.md, docs/reason.md.
@@ -45,7 +45,10 @@ def main() -> None:
 def recipe(args) -> None:
     """Fills the folder `args.out`. Raises UserError for a folder that holds something else."""
     started = time.perf_counter()
-    begin, encoder = args.begin.absolute(), args.encoder.absolute()
+    begin = args.begin.absolute()
+    encoder = (args.encoder or begin / "encoder").absolute()
+    if not encoder.is_dir():
+        raise UserError(f"{begin} holds no audio encoder, so it can not listen; name one with --encoder")
     claim(args.out)
     os.chdir(args.out)
     for words in commands(str(begin), str(encoder), args.size, args.steps):

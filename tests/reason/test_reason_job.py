@@ -148,3 +148,58 @@ def test_python_has_a_line_for_each(tmp_path):
         model.enrich("Bad.")
     with pytest.raises(UserError, match="There is no setting cfg_scal"):
         model.enrich("First.", cfg_scal=2.0)
+
+
+def test_on_a_terminal_every_text_can_be_edited_and_the_end_chosen(tmp_path, monkeypatch, capsys):
+    from ualm_jax.cli import reason
+    from ualm_jax.cli.main import run as command
+
+    other = PLAN.replace("click", "clap")
+    model = ScriptedModel({"Make it.": ["How many?", PLAN, WRONG, BAD[0]]})
+    model.encoder = object()
+    typed = ["", "Two.", "what?", "/edit", "nonsense", "", "/edit", *other.split("\n"), "", "/stop"]
+    lines = iter(typed)
+    monkeypatch.setattr(reason, "open_model", lambda args, **how: model)
+    monkeypatch.setattr("builtins.input", lambda *_: next(lines))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    words = f"reason dialogue --model {tmp_path} --rounds 1 --out {tmp_path / 'out'} --prompt"
+    assert command([*words.split(), "Make it."]) == 0
+    said = capsys.readouterr().out
+    assert next(lines, None) is None and "! A reply is empty" in said and "! This is no rich caption" in said
+    assert "v1 is kept: the caller stopped it" in said and "/edit replaces this" in said
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert other in page and "How many? <b>Two.</b>" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wishes", "pairs"])
+def test_a_process_that_is_killed_goes_on_to_the_same_files(golden_dir, tmp_path, kind):
+    """SIGKILL, when the first, the second and the third piece of work is there."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    from helpers import thinking
+
+    def start(out):
+        return subprocess.Popen([sys.executable, thinking.__file__, kind, golden_dir, out])
+
+    assert start(tmp_path / "whole").wait() == 0
+    for pieces in (1, 2, 3):
+        process = start(tmp_path / "out")
+        while process.poll() is None and thinking.pieces(tmp_path / "out") < pieces:
+            time.sleep(0.01)
+        assert process.poll() is None, "it was over before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(tmp_path / "out").wait() == 0
+    found = [
+        {name: data for name, data in contents(tmp_path / each).items() if "/dataset/" not in f"/{name}"}
+        for each in ("out", "whole")
+    ]
+    assert found[0] == found[1]
+    if kind == "pairs":
+        from ualm_jax.data.dataset.folder import open_dataset
+
+        assert open_dataset(tmp_path / "out" / "dataset").key == open_dataset(tmp_path / "whole" / "dataset").key

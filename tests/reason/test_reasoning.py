@@ -165,6 +165,7 @@ def test_a_dialogue_asks_until_it_knows():
         ([""], How(ask=True), {}, "question 1 of the model is empty"),
         ([], How(), {"plan": PLAN.replace("two", "two, three")}, "it contradicts itself: click can not be two and"),
         ([], How(ask=True), {"plan": PLAN}, "leave out the plan"),
+        ([], How(rounds=0, plan=False), {"plan": PLAN}, "leave out one of both"),
     ],
 )
 def test_what_goes_wrong_is_said(replies, how, wish, problem):
@@ -195,7 +196,22 @@ def test_several_are_thought_about_side_by_side_and_one_that_fails_stops_no_othe
     }
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": -1}, {"questions": 0}, {"budget": 0}, {"judged_by": "ear"}])
+def test_a_sound_may_be_made_without_a_plan():
+    *_, ended = events = list(think([RIGHT], How(rounds=0, plan=False), first="{}")[0])
+    assert names(events) == ["Made", "Ended"] and (ended.best.name, ended.plan) == ("v1", None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rounds": -1},
+        {"questions": 0},
+        {"budget": 0},
+        {"judged_by": "ear"},
+        {"plan": False},
+        {"plan": False, "rounds": 0, "ask": True},
+    ],
+)
 def test_settings_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(UserError, match="must be"):
+    with pytest.raises(UserError, match="must be|Without a plan"):
         How(**wrong)

@@ -60,15 +60,17 @@ def test_it_goes_on_after_a_stop_and_takes_more_words(recipe, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(recipe, "ualm", ualm)
-    for name in ("begin", "encoder"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "begin").mkdir()
     monkeypatch.chdir(tmp_path)
-    line = "reason_recipe.py --begin begin --encoder encoder --out out --data=--config.samples=3"
+    line = "reason_recipe.py --begin begin --out out --data=--config.samples=3"
     monkeypatch.setattr(sys, "argv", line.split())
+    with pytest.raises(SystemExit, match="holds no audio encoder"):
+        recipe.main()
+    (tmp_path / "begin" / "encoder").mkdir()
     with pytest.raises(KeyboardInterrupt):
         recipe.main()
     monkeypatch.chdir(tmp_path)
     recipe.main()
     assert ran[3:6] == ran[:3] and len(ran) == 13
     assert all((words[-1] == "--config.samples=3") == (words[0] == "reason") for words in ran)
-    assert str(tmp_path / "begin") in ran[0]
+    assert str(tmp_path / "begin") in ran[0] and f"--config.train.encoder={tmp_path / 'begin' / 'encoder'}" in ran[1]

@@ -115,28 +115,26 @@ class Course:
     def steps(self) -> Steps:
         reason, problem = "problem", None
         try:
-            if self._how.plan:
-                plan = yield from self._find_plan()
-            else:
-                self._session.say(self._wish.prompt)
-                plan = None
+            plan = yield from self._find_plan()
             yield from self._make(plan)
         except _End as end:
             reason, problem = end.reason, end.problem
         except UserError as error:
             problem = str(error)
-        versions = tuple(self._versions)
-        yield Ended(
-            self._wish.prompt, reason, problem, self._plan, tuple(self._talk), versions, self._best(), self._used
-        )
+        yield self.ended(reason, problem)
 
-    def stopped(self) -> Ended:
-        """How it ends where the caller stops it now."""
-        versions = tuple(self._versions)
-        talk = tuple(self._talk)
-        return Ended(self._wish.prompt, "stopped", None, self._plan, talk, versions, self._best(), self._used)
+    def ended(self, reason: str, problem: str | None = None) -> Ended:
+        """How it ends where it ends now."""
+        versions, talk = tuple(self._versions), tuple(self._talk)
+        return Ended(self._wish.prompt, reason, problem, self._plan, talk, versions, self._best(), self._used)
 
-    def _find_plan(self) -> Generator[Ask | Event, Any, RichCaption]:
+    def _find_plan(self) -> Generator[Ask | Event, Any, RichCaption | None]:
+        """None where there shall be none."""
+        if not self._how.plan:
+            if self._wish.plan is not None:
+                raise UserError("There is a plan, but the sound is to be made without one; leave out one of both.")
+            self._session.say(self._wish.prompt)
+            return None
         if self._how.ask:
             if self._wish.plan is not None:
                 raise UserError("A dialogue finds out what to plan; leave out the plan.")

@@ -110,7 +110,7 @@ def _reasoning(pipeline: Pipeline, item: WishItem, index: int, thinking: Thinkin
 
 def _ends(
     reasonings: Iterator[Reasoning],
-    places: Mapping[Reasoning, int],
+    places: dict[Reasoning, int],
     items: Sequence[WishItem],
     show: Callable[[Event], None],
 ) -> Iterator[tuple[int, Ended]]:
@@ -124,6 +124,7 @@ def _ends(
             except UserError:  # an empty answer: the question stays without one, which is said
                 continue
         elif isinstance(event, Ended):
+            del places[reasoning]  # with all its sounds
             yield index, event
 
 

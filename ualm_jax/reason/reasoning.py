@@ -65,7 +65,7 @@ class Reasoning:
             return None
         if self._stopped:
             self._steps.close()
-            step = self._course.stopped()
+            step = self._course.ended("stopped")
         elif isinstance(self._sent, UserError):
             step = self._steps.throw(self._sent)
         else:
