@@ -15,21 +15,21 @@ import time
 
 from demo import claim, say, ualm
 
-from ualm_jax.cli.arguments import Parser, input_directory, integer, output_directory
+from ualm_jax.cli.arguments import Parser, input_directory, integer, model_directory, output_directory
 from ualm_jax.errors import UserError
 
-SIZES = ("tiny", "7b")
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SECOND_ROUND = {"7b": "--config.optimizer.peak_lr=2e-7"}  # what SFT-2 does otherwise than SFT-1; tiny: nothing
 
 
 def main() -> None:
     parser = Parser("reason_recipe.py", description=__doc__)
-    parser.add_argument(
-        "--begin", required=True, type=input_directory, metavar="RUN", help="a run that hears and makes"
-    )
-    parser.add_argument("--encoder", required=True, type=input_directory, metavar="DIR", help="what it hears with")
+    parser.add_argument("--begin", required=True, type=model_directory, metavar="RUN", help="hears, makes and reads")
+    parser.add_argument("--encoder", type=input_directory, metavar="DIR", help="what it hears with; default: its own")
     parser.add_argument("--out", type=output_directory, default=pathlib.Path("reason"), help="folder to fill (reason)")
-    parser.add_argument("--size", choices=SIZES, default="tiny", help="of the configs (default %(default)s)")
+    parser.add_argument(
+        "--size", default="tiny", help="which configs, such as tiny (default), 7b: sft_reason_SIZE, ..."
+    )
     parser.add_argument("--steps", type=integer(at_least=1), help="of every stage; default: what its config says")
     parser.add_argument("--data", default="", metavar="WORDS", help="more words for every `ualm reason build`")
     parser.add_argument(
@@ -49,6 +49,9 @@ def recipe(args) -> None:
     encoder = (args.encoder or begin / "encoder").absolute()
     if not encoder.is_dir():
         raise UserError(f"{begin} holds no audio encoder, so it can not listen; name one with --encoder")
+    for config in ("sft_reason", "dpo_reason", "reason_data"):
+        if not (CONFIGS / f"{config}_{args.size}.py").is_file():
+            raise UserError(f"there is no config {config}_{args.size} in {CONFIGS}; --size tiny and 7b are there")
     claim(args.out)
     os.chdir(args.out)
     for words in commands(str(begin), str(encoder), args.size, args.steps):

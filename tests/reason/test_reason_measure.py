@@ -8,7 +8,7 @@ from helpers.scripted import ScriptedModel
 
 from ualm_jax.data.raw.soundscript.phrase import plain
 from ualm_jax.reason import How
-from ualm_jax.reason.measure import Measuring, _items, measure
+from ualm_jax.reason.measure import Measuring, items_of, measure
 from ualm_jax.reason.measured import Mean, tables
 from ualm_jax.reason.pages import write_pages
 
@@ -21,14 +21,14 @@ def script() -> dict:
     """Plans make open prompts right, questions make dialogues right; reflections mend the first two captions, but the
     critique of the second is not true; and spoil the third, of which a first version is right."""
     found = {}
-    for item in _items("imagine", MEASURING):
+    for item in items_of("imagine", MEASURING):
         right = f"sound: {plain(item.plan)}"
         found |= {item.wanted.prompt: [CLAP], f"Plan first: {item.wanted.prompt}": [item.wanted.truth, right]}
-    for item in _items("dialogue", MEASURING):
+    for item in items_of("dialogue", MEASURING):
         right = f"sound: {plain(item.plan)}"
         # In a single turn the first reply is a sound, else a question.
         found[item.wanted.prompt] = [*item.answers, item.wanted.truth, right]
-    for index, item in enumerate(_items("enrich", MEASURING)):
+    for index, item in enumerate(items_of("enrich", MEASURING)):
         right = f"sound: {plain(item.plan)}"
         first, second = (right, CLAP) if index == 2 else (CLAP, right)
         critique = _critique(item) if index == 0 else "Make it better."

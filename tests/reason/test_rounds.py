@@ -291,3 +291,27 @@ def test_round_1_becomes_a_dataset_with_a_quarantine(golden_dir, tmp_path):
 def test_sizes_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError, match="config"):
         BuildConfig(**wrong)
+
+
+def test_the_command_line_builds_stage_by_stage(golden_dir, tmp_path, monkeypatch, capsys):
+    from ualm_jax.cli.main import run
+
+    model = tmp_path / "model"
+    shutil.copytree(golden_dir / "qwen2", model / "tokenizer")
+    shutil.copytree(golden_dir / "xcodec", model / "codec")
+    words = f"--config configs/reason_data_tiny.py --model {model} --config.seed=0 --config.writer.workers=1".split()
+
+    def build(stage, *more):
+        return run(["reason", "build", stage, *words, "--out", str(tmp_path / stage), *more])
+
+    assert build("sft", "--config.enrichments=2", "--config.dialogues=0") == 0
+    assert "2 conversations" in capsys.readouterr().out
+    sizes = ["--config.preference_prompts=4", "--config.samples=2", "--config.seconds=None"]
+    monkeypatch.setattr("ualm_jax.pretrained.load", lambda path, **how: pairs_model())
+    assert build("pairs", *sizes) == 0
+    said = capsys.readouterr().out
+    assert "3 records of 4 prompts" in said and "1 x the plan can not be used" in said
+    assert build("pairs", "--config.samples=1") == 1 and "config.samples" in capsys.readouterr().err
+    monkeypatch.setattr("ualm_jax.pretrained.load", lambda path, **how: ScriptedModel({}))
+    (tmp_path / "model" / "codec").rename(tmp_path / "codec")
+    assert build("final") == 1 and "holds no codec" in capsys.readouterr().err

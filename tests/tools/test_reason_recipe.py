@@ -67,6 +67,10 @@ def test_it_goes_on_after_a_stop_and_takes_more_words(recipe, tmp_path, monkeypa
     with pytest.raises(SystemExit, match="holds no audio encoder"):
         recipe.main()
     (tmp_path / "begin" / "encoder").mkdir()
+    monkeypatch.setattr(sys, "argv", [*line.split(), "--size", "8b"])
+    with pytest.raises(SystemExit, match="there is no config sft_reason_8b"):
+        recipe.main()
+    monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(KeyboardInterrupt):
         recipe.main()
     monkeypatch.chdir(tmp_path)

@@ -58,7 +58,7 @@ def measure(pipeline: Pipeline, measuring: Measuring, out: pathlib.Path) -> dict
 
     Raises UserError where `out` holds another measurement.
     """
-    open_, asked, captions = (_items(task, measuring) for task in ("imagine", "dialogue", "enrich"))
+    open_, asked, captions = (items_of(task, measuring) for task in ("imagine", "dialogue", "enrich"))
     none = dataclasses.replace(measuring.how, rounds=0)
     found = {}
     for name, items, how in (
@@ -84,14 +84,17 @@ def _as_many(cases: Sequence[Case], tokenizer) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Item:
+class Asked:
+    """A prompt, what it asks for, and what its user answers to the questions of a dialogue."""
+
     wanted: Wanted
     kind: str
     plan: Plan
     answers: dict[str, str]
 
 
-def _items(task: str, measuring: Measuring) -> list[_Item]:
+def items_of(task: str, measuring: Measuring) -> list[Asked]:
+    """Prompts of SoundScript's task imagine, dialogue or enrich."""
     source = ScriptConversations(SoundScript2(measuring.count, SEED, RATE, measuring.split), task)
     found = []
     for index in range(measuring.count):
@@ -102,12 +105,12 @@ def _items(task: str, measuring: Measuring) -> list[_Item]:
         answers = dict(zip(said[1::2], said[2::2], strict=True))
         truth = rich_caption(item.plan).write()
         wanted = Wanted(f"{task}-{measuring.split}-{index:03}", prompt, truth, index * _APART, index)
-        found.append(_Item(wanted, item.kind, item.plan, answers))
+        found.append(Asked(wanted, item.kind, item.plan, answers))
     return found
 
 
 def _cases(
-    pipeline: Pipeline, items: Sequence[_Item], how: How, measuring: Measuring, traces: int, out: pathlib.Path
+    pipeline: Pipeline, items: Sequence[Asked], how: How, measuring: Measuring, traces: int, out: pathlib.Path
 ) -> list[Case]:
     answers = {item.wanted.id: item.answers for item in items}
 

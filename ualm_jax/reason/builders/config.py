@@ -48,7 +48,8 @@ class BuildConfig:
     rejected_at_most: bounds of its scores. listener: who writes the rich caption of a first attempt: "model" itself,
     "soundscript" (a program that hears it), or your own, module:function or file.py:function, called with the clip.
     seconds: of sounds that the model makes, None: as it ends. shard_size: prompts that are saved together.
-    slots: answers made at once.
+    slots: answers made at once. workers: processes that read sounds for the conversations of round 1, of which
+    max_bad_fraction may be unusable before it stops.
     """
 
     sounds: str = "soundscript"
@@ -72,6 +73,7 @@ class BuildConfig:
     max_tokens: Count = 256
     shard_size: Count = 64
     slots: Count = 8
+    workers: Count = 1
     max_bad_fraction: NotNegative = 0.05
     writer: WriterConfig = WriterConfig()
 

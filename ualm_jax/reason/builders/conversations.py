@@ -52,10 +52,8 @@ def build_conversations(
             return open_dataset(out / "dataset")
         source = Written(pool, out / "written", config.enrichments, config.dialogues)
         write_texts(source, writer, config)
-        parts = dict(tokenizer_dir=folders["tokenizer"], codec_dir=folders["codec"])
-        return prepare(
-            source, PrepareConfig(out=out / "dataset", **parts, max_bad_fraction=config.max_bad_fraction, shard_size=64)
-        )
+        parts = dict(tokenizer_dir=folders["tokenizer"], codec_dir=folders["codec"], workers=config.workers)
+        return prepare(source, PrepareConfig(out=out / "dataset", **parts, max_bad_fraction=config.max_bad_fraction))
 
 
 def write_texts(source: "Written", writer: Writer, config: BuildConfig) -> None:

@@ -270,5 +270,5 @@ _SELECTION = ("margin", "chosen_at_least", "rejected_at_most", "pairs")
 
 def _plain(config: BuildConfig) -> dict[str, Any]:
     """What decides the traces; how fast they are made does not, nor what becomes of them."""
-    others = ("slots", "max_bad_fraction", "writer", *_SELECTION)
+    others = ("slots", "workers", "max_bad_fraction", "writer", *_SELECTION)
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in others}
