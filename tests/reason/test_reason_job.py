@@ -63,15 +63,7 @@ def test_the_page_holds_all_of_it_and_needs_nothing_beside_it(whole):
 
 @pytest.mark.parametrize("calls", [0, 5, 9, 16])
 def test_what_was_killed_goes_on_to_the_same_files(whole, tmp_path, calls):
-    model = ScriptedModel(SCRIPT, slots=1)
-    answer = model.answer
-
-    def killed(*args, **more):
-        if len(model.calls) == calls:
-            raise KeyboardInterrupt
-        return answer(*args, **more)
-
-    model.answer = killed
+    model = ScriptedModel(SCRIPT, slots=1, stop_at=calls)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", model=model)
     (tmp_path / "out" / ".00002.part").mkdir(exist_ok=True)  # as a kill may leave it
@@ -108,7 +100,6 @@ def test_the_command_line_runs_a_file_and_a_prompt(whole, tmp_path, monkeypatch,
     from ualm_jax.cli.main import run as command
 
     model = ScriptedModel(SCRIPT)
-    model.encoder = object()
     monkeypatch.setattr(reason, "open_model", lambda args, **how: model)
     (tmp_path / "wishes.txt").write_text("\n".join(LINES))
     words = f"--model {tmp_path} --rounds 2 --seed 3"
@@ -121,7 +112,7 @@ def test_the_command_line_runs_a_file_and_a_prompt(whole, tmp_path, monkeypatch,
     assert command(one) == 0
     assert "v2 is kept" in capsys.readouterr().out and os.path.isfile(tmp_path / "one" / "v2.wav")
     assert command(one) == 1 and "not empty" in capsys.readouterr().err
-    model.encoder = None
+    monkeypatch.setattr(reason, "open_model", lambda args, **how: ScriptedModel(SCRIPT, hears=False))
     assert command([*one[:-1], str(tmp_path / "two")]) == 1 and "can not listen" in capsys.readouterr().err
 
 
@@ -156,7 +147,6 @@ def test_on_a_terminal_every_text_can_be_edited_and_the_end_chosen(tmp_path, mon
 
     other = PLAN.replace("click", "clap")
     model = ScriptedModel({"Make it.": ["How many?", PLAN, WRONG, BAD[0]]})
-    model.encoder = object()
     typed = ["", "Two.", "what?", "/edit", "nonsense", "", "/edit", *other.split("\n"), "", "/stop"]
     lines = iter(typed)
     monkeypatch.setattr(reason, "open_model", lambda args, **how: model)

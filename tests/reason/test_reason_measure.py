@@ -46,18 +46,16 @@ def _critique(item) -> str:
 class Model(ScriptedModel):
     """Makes a clap where a sound is asked for that the script answers in words."""
 
-    def answer(self, job, prompt, stop=()):
-        if job.modality == "audio":
-            first = self.tokenizer.decode(job.messages[0].content.tolist())
-            count = sum(message.role == "assistant" for message in job.messages)
-            if not self.script[first][count].startswith("sound:"):
-                self.script[first] = [*self.script[first]]
-                said, self.script[first][count] = self.script[first][count], CLAP
-                try:
-                    return super().answer(job, prompt, stop)
-                finally:
-                    self.script[first][count] = said
-        return super().answer(job, prompt, stop)
+    def answer(self, job, *args, **more):
+        key, count = self.place(job)
+        said = self.script[key]
+        if job.modality != "audio" or said[count].startswith("sound:"):
+            return super().answer(job, *args, **more)
+        self.script[key] = [*said[:count], CLAP, *said[count + 1 :]]
+        try:
+            return super().answer(job, *args, **more)
+        finally:
+            self.script[key] = said
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +63,7 @@ def measured(tmp_path_factory):
     out = tmp_path_factory.mktemp("measured")
     model = Model(script())
     found = measure(model, MEASURING, out)
-    return model, out, found, tables(found, model, MEASURING.seeds)
+    return model, out, found, tables(found, model.codec, MEASURING.seeds)
 
 
 def test_gains_and_losses_are_found_where_they_are(measured):
@@ -94,12 +92,12 @@ def test_measuring_again_makes_nothing_again(measured):
     model, out, _, made = measured
     calls = len(model.calls)
     found = measure(model, MEASURING, out)
-    assert len(model.calls) == calls and tables(found, model, 2) == made
+    assert len(model.calls) == calls and tables(found, model.codec, 2) == made
 
 
 def test_pages_show_what_helped_and_what_harmed(measured, tmp_path):
     model, _, found, _ = measured
-    write_pages(found["reflect"], model, tmp_path / "pages")
+    write_pages(found["reflect"], model.codec, tmp_path / "pages")
     names = sorted(path.name for path in (tmp_path / "pages").iterdir())
     assert names == ["bad-1.html", "bad-2.html", "good-1.html", "good-2.html", "good-3.html"]
     assert "Make it better." in (tmp_path / "pages" / "bad-1.html").read_text()
@@ -120,7 +118,6 @@ def test_the_command_writes_tables_and_pages(measured, tmp_path, monkeypatch, ca
     from ualm_jax.cli.main import run
 
     model = Model(script())
-    model.encoder = object()
     monkeypatch.setattr(generation_arguments, "open_model", lambda args, **how: model)
     words = f"eval reason --model {tmp_path} --out {tmp_path / 'out'} --count 3 --seeds 1 --rounds 1"
     assert run(words.split()) == 0

@@ -114,8 +114,9 @@ def test_an_endpoint_is_asked_once_for_each_text(writer, server, tmp_path, monke
 
 
 def test_what_fails_or_is_nonsense_is_asked_for_again(writer, server):
-    made = writer([503, 429, b"no json", '{"x": 1}', "A brass band."], tries=5)
-    assert made.prompt(BRASS, 0) == "A brass band." or len(server.asked) == 4
+    silent = json.dumps({"choices": [{"message": {"content": None}}]}).encode()
+    made = writer([503, 429, b"no json", b'{"choices": []}', silent, "<think>Hm.</think> A brass band."], tries=6)
+    assert made.prompt(BRASS, 0) == "A brass band." and len(server.asked) == 6
     made = writer([503, "[]", "A dialogue!", json.dumps(DIALOGUE)], tries=4)
     assert made.dialogue(BRASS, 1)[0] == ("user", "Make music.")
 

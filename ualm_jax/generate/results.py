@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ualm_jax.audio.write import write_whole
 from ualm_jax.errors import UserError
@@ -16,6 +16,7 @@ from ualm_jax.errors import UserError
 RESULTS = "results.jsonl"
 
 
+@runtime_checkable
 class Keyed(Protocol):
     """id: names its result. key: changes with all that is asked for."""
 

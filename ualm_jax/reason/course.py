@@ -65,7 +65,7 @@ class How:
     budget: int | None = None
     judge: Scorer | None = None
     judged_by: str = "prompt"
-    seconds: float | None = None
+    seconds: int | float | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     listener: Listener | None = None
     critic: Critic | None = None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -26,6 +26,7 @@ class Entry:
     scene: dict[str, Any] | None = None
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Entries by index, endless or not; `sound` reads one's waveform, float32 mono. Both raise BadRecord."""
 

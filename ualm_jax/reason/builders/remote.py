@@ -139,9 +139,12 @@ def endpoint(config: WriterConfig) -> Complete:
         except OSError as error:  # timeouts, connections that are refused or broken
             raise Unavailable(f"no answer ({getattr(error, 'reason', error)})") from None
         try:
-            return str(json.loads(content)["choices"][0]["message"]["content"])
+            text = json.loads(content)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError):
-            raise Unavailable(f"the answer is no chat completion: {content[:80]!r}") from None
+            text = None
+        if not isinstance(text, str):
+            raise Unavailable(f"the answer is no chat completion: {content[:80]!r}")
+        return text.rpartition("</think>")[2]  # what a model that reasons has written before its answer
 
     return complete
 
