@@ -297,7 +297,7 @@ def test_the_command_line_builds_stage_by_stage(golden_dir, tmp_path, monkeypatc
 
     assert build("sft", "--config.enrichments=2", "--config.dialogues=0") == 0
     assert "2 conversations" in capsys.readouterr().out
-    sizes = ["--config.preference_prompts=4", "--config.samples=2", "--config.seconds=None"]
+    sizes = ["--config.preference_prompts=4", "--config.samples=2"]
     monkeypatch.setattr("ualm_jax.pretrained.load", lambda path, **how: pairs_model())
     assert build("pairs", *sizes) == 0
     said = capsys.readouterr().out
