@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
+from helpers.reflections import BAD, GOOD, PLAN, RIGHT, WRONG
 from helpers.scripted import ScriptedModel
-from test_reasoning import BAD, GOOD, PLAN, RIGHT, WRONG
 
 from ualm_jax.errors import UserError
 from ualm_jax.generate.jobs_items import read_items

@@ -12,7 +12,14 @@ from ualm_jax.reason.measure import Measuring, items_of, measure
 from ualm_jax.reason.measured import Mean, tables
 from ualm_jax.reason.pages import write_pages
 
-MEASURING = Measuring(How(rounds=1), count=3, seeds=2, shard_size=2)
+
+def long(prompt: str, clip) -> float:
+    """A selector that wants the caption, and likes what is long."""
+    assert not prompt.startswith("Keywords")
+    return clip.seconds
+
+
+MEASURING = Measuring(How(rounds=1), long, count=3, seeds=2, shard_size=2)
 CLAP = "sound: Four claps."
 HEARD = "Keywords: clap\nLayout: clap.\nDescription: clap = four."
 
@@ -77,6 +84,7 @@ def test_gains_and_losses_are_found_where_they_are(measured):
     assert captions["best of its versions (oracle)"] == 1.0
     number = len(found["best-of"][0].traces) // 2
     assert number >= 2 and captions[f"best of {number} at equal compute (oracle)"] == third
+    assert captions[f"best of {number} by the selector"] == captions[f"one of {number} at equal compute"] == third
     assert value["reflection, version against the first"] == {
         "better": pytest.approx(2 / 3),
         "the same": 0.0,
@@ -120,6 +128,7 @@ def test_the_command_writes_tables_and_pages(measured, tmp_path, monkeypatch, ca
     model = Model(script())
     monkeypatch.setattr(generation_arguments, "open_model", lambda args, **how: model)
     words = f"eval reason --model {tmp_path} --out {tmp_path / 'out'} --count 3 --seeds 1 --rounds 1"
+    words += f" --selector {__file__}:long"
     assert run(words.split()) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["dialogues that satisfy"]["asked"]["value"] == 1.0

@@ -1,22 +1,14 @@
 """Thinking as a scripted model does it: which events come, what can be edited, when it ends, and what is best."""
 
 import pytest
+from helpers.reflections import BAD, CRITIQUE, GOOD, PLAN, PROMPT, RIGHT, TURNED, WANTED, WRONG
 from helpers.scripted import ScriptedModel
 
 from ualm_jax.data.raw.soundscript.conversations import CRITICISE, LISTEN, MAKE_RIGHT
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.scorer import share_of_right_tracks
 from ualm_jax.reason import Asked, Criticised, Ended, Heard, How, Made, Planned, Reasoning, Wish, run
-from ualm_jax.tokens.rich_caption import compare, parse
-
-PROMPT = "Two clicks, then a low tone."
-PLAN = "Keywords: click, tone\nLayout: click, then tone.\nDescription: click = two, loud; tone = one, medium, low."
-WANTED = PLAN.replace(", loud", "")
-TURNED = "Keywords: tone, click\nLayout: tone, then click.\nDescription: tone = one, medium, low; click = two."
-CRITIQUE = compare(parse(WANTED), parse(TURNED)).sentence()
-RIGHT, WRONG = "sound: Two clicks, then a low tone.", "sound: A low tone, then two clicks."
-GOOD = (WANTED, "It is as planned.")
-BAD = (TURNED, CRITIQUE)
+from ualm_jax.tokens.rich_caption import compare
 
 
 def think(replies, how=None, prompt=PROMPT, first="Plan first: {}", **wish) -> tuple[Reasoning, ScriptedModel]:

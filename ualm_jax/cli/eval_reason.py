@@ -34,12 +34,16 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--cfg-scale", type=number(at_least=0, at_most=100), default=3.0, help="default %(default)s")
     parser.add_argument("--temperature", type=number(at_least=0, at_most=100), default=0.8, help="default %(default)s")
+    parser.add_argument(
+        "--selector", default="likelihood", metavar="NAME", help="scorer that chooses among as many at equal compute"
+    )
     parser.add_argument("--slots", type=integer(at_least=1), default=16, help="thought about at once (%(default)s)")
     args = parser.parse_args(argv)
     model = open_model(args, slots=args.slots)
     for part in ("codec", "encoder", "tokenizer"):
         model.part(part)
 
+    from ualm_jax.generate.scorers import load_scorer
     from ualm_jax.outputs import lock
     from ualm_jax.reason import How
     from ualm_jax.reason.measure import Measuring, measure
@@ -51,7 +55,9 @@ def main(argv: list[str]) -> int:
     how = How(rounds=args.rounds, seconds=args.seconds, settings=settings)
     args.out.mkdir(parents=True, exist_ok=True)
     with lock(args.out):
-        found = measure(model, Measuring(how, args.count, args.seeds, args.split), args.out)
+        found = measure(
+            model, Measuring(how, load_scorer(args.selector, model), args.count, args.seeds, args.split), args.out
+        )
         made = tables(found, model.codec, args.seeds)
         write_pages(found["reflect"], model.codec, args.out / "pages")
         _write(made, args.out)

@@ -24,7 +24,8 @@ from ualm_jax.evaluate.soundscript.hear import hear
 from ualm_jax.evaluate.soundscript.judge import Verdict, judge
 from ualm_jax.evaluate.soundscript.plans import plan_of
 from ualm_jax.generate.pipeline import Pipeline
-from ualm_jax.reason.builders.traces import Trace, Tracing, Wanted, make_traces, read_traces
+from ualm_jax.generate.scorers import Scorer
+from ualm_jax.reason.builders.traces import Trace, Tracing, Wanted, begin_traces, make_traces, read_traces
 from ualm_jax.reason.course import How
 
 SEED = 1_000_003  # of items that are judged: not one that a dataset is made with
@@ -34,9 +35,12 @@ _APART = 1000  # between the seeds of prompts, so that no two traces of a prompt
 @dataclasses.dataclass(frozen=True)
 class Measuring:
     """count: prompts of each kind. seeds: times that each is thought about. how: of sounds; its rounds are those of
-    reflections. split: of SoundScript ("combination" and "phrasing" are held out)."""
+    reflections. split: of SoundScript ("combination" and "phrasing" are held out). selector: chooses among as many
+    first versions as cost the same as a reflection, given the prompt.
+    """
 
     how: How
+    selector: Scorer | None = None
     count: int = 64
     seeds: int = 3
     split: str = "combination"
@@ -54,7 +58,8 @@ class Case:
 
 
 def measure(pipeline: Pipeline, measuring: Measuring, out: pathlib.Path) -> dict[str, list[Case]]:
-    """Makes what is still missing in `out`, and returns the cases of every folder.
+    """Makes what is still missing in `out`, and returns the cases of every folder; the selector has scored those of
+    "best-of".
 
     Raises UserError where `out` holds another measurement.
     """
@@ -70,7 +75,8 @@ def measure(pipeline: Pipeline, measuring: Measuring, out: pathlib.Path) -> dict
     ):
         found[name] = _cases(pipeline, items, how, measuring, measuring.seeds, out / name)
     number = _as_many(found["reflect"], pipeline.part("tokenizer"))
-    found["best-of"] = _cases(pipeline, captions, none, measuring, measuring.seeds * number, out / "best-of")
+    traces, selector = measuring.seeds * number, measuring.selector
+    found["best-of"] = _cases(pipeline, captions, none, measuring, traces, out / "best-of", selector)
     return found
 
 
@@ -110,7 +116,13 @@ def items_of(task: str, measuring: Measuring) -> list[Asked]:
 
 
 def _cases(
-    pipeline: Pipeline, items: Sequence[Asked], how: How, measuring: Measuring, traces: int, out: pathlib.Path
+    pipeline: Pipeline,
+    items: Sequence[Asked],
+    how: How,
+    measuring: Measuring,
+    traces: int,
+    out: pathlib.Path,
+    scorer: Scorer | None = None,
 ) -> list[Case]:
     answers = {item.wanted.id: item.answers for item in items}
 
@@ -120,10 +132,18 @@ def _cases(
         return known.get(_bare(question), "Any.")
 
     out.mkdir(parents=True, exist_ok=True)
-    tracing = Tracing(how, traces, user=user, shard_size=measuring.shard_size)
+    tracing = Tracing(how, traces, user=user, scorer=scorer, shard_size=measuring.shard_size)
     plain = {"rounds": how.rounds, "ask": how.ask, "plan": how.plan, "seconds": how.seconds}
-    made_with = {"count": measuring.count, "split": measuring.split, "how": plain | {"settings": dict(how.settings)}}
-    make_traces(pipeline, [item.wanted for item in items], tracing, out, made_with)
+    scored_by = None if scorer is None else getattr(scorer, "__qualname__", type(scorer).__name__)
+    made_with = {
+        "count": measuring.count,
+        "split": measuring.split,
+        "scored by": scored_by,
+        "how": plain | {"settings": dict(how.settings)},
+    }
+    begin_traces(pipeline, tracing, out, made_with)
+    # The scorer is to see the prompt, as a user's selector would.
+    make_traces(pipeline, [dataclasses.replace(item.wanted, truth=item.wanted.prompt) for item in items], tracing, out)
     open_ = {prompt.name for prompt in PROMPTS}
     return [
         Case(item.wanted.prompt, item.kind, None if item.kind in open_ else item.plan, tuple(found))

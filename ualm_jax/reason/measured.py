@@ -10,7 +10,7 @@ from ualm_jax.codecs.base import Codec
 from ualm_jax.data.raw.soundscript.rich import by_ear, rich_caption
 from ualm_jax.evaluate.soundscript.judge import TRACKS, Verdict
 from ualm_jax.evaluate.soundscript.plans import plan_of
-from ualm_jax.reason.builders.traces import Take
+from ualm_jax.reason.builders.traces import Take, Trace
 from ualm_jax.reason.measure import Case, heard_in, obeys
 from ualm_jax.reason.plans import audible, read
 from ualm_jax.tokens.rich_caption import compare, parse
@@ -115,13 +115,32 @@ def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | Non
         "reflect", lambda case, trace: max((ear.right(case, take) for take in trace.takes), default=0.0)
     )
     number = len(found["best-of"][0].traces) // seeds
-    groups = []
-    for case in found["best-of"]:
-        takes = [ends(case, trace) for trace in case.traces]
-        groups.append([takes[first : first + number] for first in range(0, len(takes), number)])
-    rows[f"one of {number} at equal compute"] = Mean.of([[float(np.mean(g)) for g in each] for each in groups])
-    rows[f"best of {number} at equal compute (oracle)"] = Mean.of([[max(g) for g in each] for each in groups])
+    groups = [
+        [case.traces[first : first + number] for first in range(0, len(case.traces), number)]
+        for case in found["best-of"]
+    ]
+    cases = found["best-of"]
+
+    def over_groups(value: Callable[[Case, Sequence[Trace]], float | None]) -> Mean | None:
+        values = [[value(case, group) for group in of_case] for case, of_case in zip(cases, groups, strict=True)]
+        return Mean.of([[each for each in of_case if each is not None] for of_case in values])
+
+    rows[f"one of {number} at equal compute"] = over_groups(
+        lambda case, group: float(np.mean([ends(case, t) for t in group]))
+    )
+    rows[f"best of {number} by the selector"] = over_groups(lambda case, group: _selected(case, group, ends))
+    rows[f"best of {number} at equal compute (oracle)"] = over_groups(
+        lambda case, group: max(ends(case, t) for t in group)
+    )
     return rows
+
+
+def _selected(case: Case, group: Sequence[Trace], ends: Callable[[Case, Trace], float]) -> float | None:
+    """Of the trace that the selector scores highest; None where there is no selector, 0 where it scored none."""
+    if all(take.score is None and take.problem is None for trace in group for take in trace.takes):
+        return None
+    scored = [trace for trace in group if trace.takes and trace.takes[0].score is not None]
+    return ends(case, max(scored, key=lambda trace: trace.takes[0].score)) if scored else 0.0
 
 
 def _version(ear: _Ear, case: Case, trace, number: int) -> float:

@@ -48,8 +48,8 @@ class BuildConfig:
     rejected_at_most: bounds of its scores. listener: who writes the rich caption of a first attempt: "model" itself,
     "soundscript" (a program that hears it), or your own, module:function or file.py:function, called with the clip.
     seconds: of sounds that the model makes, None: as it ends. shard_size: prompts that are saved together.
-    slots: answers made at once. workers: processes that read sounds for the conversations of round 1, of which
-    max_bad_fraction may be unusable before it stops.
+    slots: answers made at once. workers: processes that read sounds for the conversations of round 1.
+    max_bad_fraction: of the entries may be unusable, or without a text, before it stops.
     """
 
     sounds: str = "soundscript"

@@ -31,7 +31,7 @@ from ualm_jax.prefer.select import REASONS, Selection, choose
 from ualm_jax.reason.builders.config import BuildConfig
 from ualm_jax.reason.builders.pool import Pool
 from ualm_jax.reason.builders.records import Records
-from ualm_jax.reason.builders.traces import Take, Trace, Tracing, Wanted, make_traces, read_traces
+from ualm_jax.reason.builders.traces import Take, Trace, Tracing, Wanted, begin_traces, make_traces, read_traces
 from ualm_jax.reason.builders.writer import Writer, checked_text
 from ualm_jax.reason.course import How
 from ualm_jax.reason.plans import found_nothing
@@ -96,10 +96,11 @@ class Builder:
         """Texts, traces and records, each as far as it is missing; returns the report."""
         out.mkdir(parents=True, exist_ok=True)
         with lock(out):
-            wanted, refused = self._texts(out, kind.name, count)
             made_with = {"kind": kind.name, "config": _plain(self.config), "pool": self.pool.fingerprint()}
             made_with |= {"writer": self.writer.name}
-            make_traces(self.pipeline, wanted, tracing, out, made_with)
+            begin_traces(self.pipeline, tracing, out, made_with)
+            wanted, refused = self._texts(out, kind.name, count)
+            make_traces(self.pipeline, wanted, tracing, out)
             selected = {name: getattr(self.config, name) for name in _SELECTION}
             if (out / "report.json").is_file():
                 report = json.loads((out / "report.json").read_text())
@@ -144,18 +145,23 @@ class Builder:
         return len(counted)
 
     def _texts(self, out: pathlib.Path, kind: str, count: int) -> tuple[list[Wanted], list[dict[str, Any]]]:
-        """What the writer has written once and for all, and the entries that it wrote nothing for, with the reason."""
-        file = out / "texts.jsonl"
-        if not file.is_file():
+        """What the writer has written, and the entries that it wrote nothing for, with the reason. These are tried
+        again until the first trace is made; then it stays as it is."""
+        file, begun = out / "texts.jsonl", (out / "traces").is_dir()
+        lines = [json.loads(line) for line in file.read_bytes().splitlines()] if file.is_file() else [None] * count
+        left = [index for index, line in enumerate(lines) if line is None or ("reason" in line and not begun)]
+        if left:
             with ThreadPoolExecutor(self.config.writer.workers) as threads:
-                lines = list(threads.map(lambda index: self._text(index, kind), range(count)))
+                for index, line in zip(left, threads.map(lambda i: self._text(i, kind), left), strict=True):
+                    lines[index] = line
             write_whole({file: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()})
-        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
         refused = [line for line in lines if "reason" in line]
-        wanted = [Wanted(**line) for line in lines if "reason" not in line]
-        if not wanted:
-            raise UserError(f"{out}: the writer has written no prompt that can be used: {refused[0]['reason']}")
-        return wanted, refused
+        if not begun and len(refused) > min(self.config.max_bad_fraction * count, count - 1):
+            raise UserError(
+                f"{out}: {len(refused)} of {count} prompts could not be written, such as: {refused[0]['reason']}; mend "
+                "it, or allow more with --config.max_bad_fraction, and run again"
+            )
+        return [Wanted(**line) for line in lines if "reason" not in line], refused
 
     def _text(self, index: int, kind: str) -> dict[str, Any]:
         place = (_FIRST[kind] * self.config.preference_prompts + index) % len(self.pool)

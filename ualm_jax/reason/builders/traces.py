@@ -77,14 +77,16 @@ class Tracing:
     shard_size: int = 64
 
 
-def make_traces(
-    pipeline: Pipeline, wanted: Sequence[Wanted], tracing: Tracing, out: pathlib.Path, made_with: dict[str, Any]
-) -> None:
-    """Makes what is still missing in the folder `out`. made_with: identifies prompts, writer and settings.
+def begin_traces(pipeline: Pipeline, tracing: Tracing, out: pathlib.Path, made_with: dict[str, Any]) -> None:
+    """Says what traces in the folder `out` are made with: prompts, writer and settings identify them.
 
     Raises UserError where `out` holds traces of something else.
     """
     settle(out, made_with | {"weights": pipeline.made_by.weights, "traces": tracing.traces})
+
+
+def make_traces(pipeline: Pipeline, wanted: Sequence[Wanted], tracing: Tracing, out: pathlib.Path) -> None:
+    """Makes what is still missing in a folder of `begin_traces`."""
     folder = out / "traces"
     folder.mkdir(exist_ok=True)
     for first in range(0, len(wanted), tracing.shard_size):
