@@ -1,6 +1,7 @@
 """A model that answers what a script says, with the engine, codec, encoder and tokenizer that sessions need."""
 
 import types
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ class Sounds:
     def codes(self, caption: str) -> np.ndarray:
         if not caption:
             return np.zeros((0, 8), np.int32)
-        number = next((n for n, other in self.captions.items() if other == caption), len(self.captions))
-        self.captions[number] = caption
+        number = zlib.crc32(caption.encode()) % 1023  # the same in every process
+        assert self.captions.setdefault(number, caption) == caption
         return np.full((len(rendered(caption)) // self.hop, 8), number, np.int32)
 
     def encode(self, wav: np.ndarray) -> np.ndarray:
