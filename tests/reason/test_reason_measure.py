@@ -38,6 +38,7 @@ def script() -> dict:
     for index, item in enumerate(items_of("enrich", MEASURING)):
         right = f"sound: {plain(item.plan)}"
         first, second = (right, CLAP) if index == 2 else (CLAP, right)
+        found[item.wanted.prompt] = [CLAP]
         critique = _critique(item) if index == 0 else "Make it better."
         found[f"Plan first: {item.wanted.prompt}"] = [item.wanted.truth, first, HEARD, critique, second, HEARD]
     return found
@@ -80,7 +81,7 @@ def test_gains_and_losses_are_found_where_they_are(measured):
     assert value["dialogues that satisfy"] == {"single turn": 0.0, "asked": 1.0}
     captions = value["captions obeyed in full"]
     third = pytest.approx(1 / 3)
-    assert (captions["v1"], captions["v2"]) == (third, pytest.approx(2 / 3))
+    assert (captions["without a plan"], captions["v1"], captions["v2"]) == (0.0, third, pytest.approx(2 / 3))
     assert captions["best of its versions (oracle)"] == 1.0
     number = len(found["best-of"][0].traces) // 2
     assert number >= 2 and captions[f"best of {number} at equal compute (oracle)"] == third
@@ -93,7 +94,8 @@ def test_gains_and_losses_are_found_where_they_are(measured):
     steps = value["steps that hold"]
     assert steps["plan says what the prompt says"] == 1.0 and steps["hearing: rich caption is true"] == 0.5
     assert steps["critique: true of plan and sound"] == third and steps["regeneration: critique followed"] == 1.0
-    assert made["fine control: quantity"]["last version"].prompts == 3
+    texture = value["fine control: texture"]
+    assert texture == {"without a plan": 0.0, "planned": third, "last version": pytest.approx(2 / 3)}
 
 
 def test_measuring_again_makes_nothing_again(measured):

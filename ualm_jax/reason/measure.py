@@ -2,7 +2,7 @@
 
 OUT/imagine-plain, imagine-plan    open prompts, without and with a plan
 OUT/dialogue-plain, dialogue-ask   wishes that say too little, without and with questions
-OUT/reflect, OUT/best-of           captions: a first version made again, and as many first versions as cost the same
+OUT/plain, reflect, best-of        captions without a plan; a first version made again; as many as cost the same
 
 Each folder holds traces (builders/traces.py): killed at any moment, the same call goes on.
 """
@@ -71,6 +71,7 @@ def measure(pipeline: Pipeline, measuring: Measuring, out: pathlib.Path) -> dict
         ("imagine-plan", open_, none),
         ("dialogue-plain", asked, dataclasses.replace(none, plan=False)),
         ("dialogue-ask", asked, dataclasses.replace(none, ask=True)),
+        ("plain", captions, dataclasses.replace(none, plan=False)),
         ("reflect", captions, measuring.how),
     ):
         found[name] = _cases(pipeline, items, how, measuring, measuring.seeds, out / name)

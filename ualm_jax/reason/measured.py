@@ -96,17 +96,16 @@ def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dic
         },
     }
     for track in TRACKS:
-        title = f"fine control: {_CONTROL.get(track, track)}"
-        rows = {
-            name: over("reflect", lambda case, trace, at=at, track=track: _track(ear, case, trace, at, track))
-            for name, at in (("first version", 0), ("last version", -1))
+        rows = {"without a plan": ("plain", 0), "planned": ("reflect", 0), "last version": ("reflect", -1)}
+        made[f"fine control: {_CONTROL.get(track, track)}"] = {
+            name: over(folder, lambda case, trace, at=at, track=track: _track(ear, case, trace, at, track))
+            for name, (folder, at) in rows.items()
         }
-        made[title] = rows
     return {title: {name: mean for name, mean in rows.items() if mean is not None} for title, rows in made.items()}
 
 
 def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | None]:
-    rows = {}
+    rows = {"without a plan": over("plain", ends)}
     most = max((len(trace.takes) for case in found["reflect"] for trace in case.traces), default=0)
     for number in range(most):  # one that ended before counts with its last version
         rows[f"v{number + 1}"] = over("reflect", lambda case, trace, n=number: _version(ear, case, trace, n))
