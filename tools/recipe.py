@@ -33,6 +33,7 @@ STAGES = (  # config, what it begins with, what it reads where the config does n
     ("sft_reason_tiny", "ualm_tiny", "reason", True),
     ("adapt_gen_tiny", "ualm_gen_tiny", "prefer/winners", False),
     ("dpo_gen_tiny", "adapt_gen_tiny", "prefer/pairs", False),
+    ("grpo_gen_tiny", "dpo_gen_tiny", None, False),
 )
 PROMPTS = 16  # of which pairs are made
 
@@ -70,6 +71,7 @@ def recipe(out: pathlib.Path, count: int, steps: int | None) -> None:
         words += f" --config.data.directory=data/{data}" if data else ""
         words += f" --config.train.encoder={ENCODER}" if hears else ""
         words += f" --config.train.steps={steps} --config.train.save_interval={steps}" if steps else ""
+        words += " --config.grpo.prompts=data/prompts.txt" if config.startswith("grpo") else ""
         if config.startswith("dpo"):
             ualm(f"score {words}")
         ualm(f"train --workdir runs/{config} {words}")

@@ -79,6 +79,31 @@ def test_a_card_needs_no_more_memory_than_its_budget(tmp_path, config, topology,
     assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stdout + done.stderr
 
 
+STAGES = {  # with the overrides of its launch command for one machine of 8
+    "ualm_gen_1_5b": ["--config.train.grad_accum_steps=4"],
+    "align_7b": ["--config.train.grad_accum_steps=80"],
+    "ualm_7b": ["--config.train.grad_accum_steps=16"],
+    "sft_reason_7b": ["--config.train.grad_accum_steps=4", "--config.data.directory=data/reason_1"],
+    "adapt_gen_1_5b": ["--config.data.directory=data/winners"],
+    "dpo_gen_1_5b": ["--config.data.directory=data/pairs"],
+    "dpo_reason_7b": ["--config.train.grad_accum_steps=4", "--config.data.directory=data/pairs"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", STAGES)
+@pytest.mark.parametrize(
+    "topology", [pytest.param("v5p:2x2x2", marks=needs_libtpu), pytest.param("h100:8", marks=needs_cuda)]
+)
+def test_every_stage_fits_one_machine_of_8(tmp_path, config, topology):
+    done, report = run(tmp_path, config, topology, *STAGES[config])
+    assert done.returncode == 0 and report["problem"] is None, done.stderr[-2000:]
+    assert 0 < report["memory"]["peak"] <= report["memory_limit"]
+    # Parameters in float32, and moments of what is trained, split over 8 devices; the batch is small.
+    copies = 1 if config == "align_7b" else 3
+    assert report["memory"]["arguments"] <= 1.2 * copies * 4 * report["params"] / 8
+
+
 @needs_cuda
 @pytest.mark.slow
 def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():

@@ -1,5 +1,6 @@
 """Every config file: it parses, its parameters are those of the formula, and its step lowers for 256 devices."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES, spec
 from ualm_jax.train.config import RunConfig
+from ualm_jax.train.model import trained_params
 
 OTHERS = ("codec_", "enhance_", "reason_data_")  # that configure no language model
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py") if not path.stem.startswith(OTHERS))
@@ -51,6 +53,15 @@ def test_parameters_are_those_of_the_formula(name):
     with jax.sharding.use_abstract_mesh(abstract_mesh(config, 256)):
         abstract = jax.eval_shape(lambda: UALM(model, config.execution, nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))) == model.num_params()
+
+
+def test_trained_parameters_are_those_that_the_filter_names():
+    """Of align_7b the adapter and the audio rows of both tables, of ualm_7b everything."""
+    config = load("align_7b")
+    width, audio = config.model.decoder.width, 8 * 1025
+    assert trained_params(config) == (1280 + 1) * width + 2 * audio * width
+    everything = dataclasses.replace(config.train, trainable=("*",))
+    assert trained_params(dataclasses.replace(config, train=everything)) == config.model.num_params()
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -3,8 +3,11 @@
 import json
 import os
 import pathlib
+import random
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -52,3 +55,27 @@ def saved(workdir, step) -> dict[str, np.ndarray]:
 def losses(workdir) -> dict[int, float]:
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row["loss"] for row in rows}
+
+
+def kill_and_finish(words: list[str], workdir, number: int, steps: int, wait: float = 0.3) -> str:
+    """A run that is killed at a moment of its own, and its continuation; returns what that says.
+
+    Number 0 dies before its first step, the others up to `wait` seconds after a step.
+    """
+    chance = random.Random(number)
+    process, after = start(*words, "--workdir", str(workdir)), chance.randrange(1, steps * 3 // 4) if number else None
+    for line in process.stdout:
+        if line.startswith(f"step {after}/") or (after is None and "parameters on" in line):
+            break
+    time.sleep(chance.uniform(0, wait))
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return finish(*words, "--workdir", str(workdir))
+
+
+def assert_same_state(workdir, other, step) -> None:
+    ours, theirs = saved(workdir, step), saved(other, step)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import random
-import time
 
 import jax
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 from helpers import preference_config
 from helpers.fake_sounds import prepare_fake
 from helpers.pair_sources import pair_source, write_pairs
-from helpers.runs import finish, saved, start
+from helpers.runs import assert_same_state, kill_and_finish, saved
 
 from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.dataset.reference import check_key, open_columns
@@ -210,17 +208,7 @@ def words(pairs, columns):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(10))
 def test_a_run_killed_anywhere_ends_as_the_uninterrupted_one(number, words, trained, tmp_path):
-    chance = random.Random(number)
-    process, after = start(*words, "--workdir", str(tmp_path)), chance.randrange(0, 6)
-    for line in process.stdout:
-        if line.startswith(f"step {after}/") or (after == 0 and "parameters on" in line):
-            break
-    time.sleep(chance.uniform(0, 0.3))
-    process.kill()
-    process.communicate()
-    finish(*words, "--workdir", str(tmp_path))
-    ours, theirs = saved(tmp_path, 6), saved(trained, 6)
-    for name in theirs:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    kill_and_finish(words, tmp_path, number, 6)
+    assert_same_state(tmp_path, trained, 6)

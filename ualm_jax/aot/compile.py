@@ -14,6 +14,7 @@ from ualm_jax.models import flops
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.config import RunConfig
+from ualm_jax.train.model import trained_params
 from ualm_jax.train.stages import lower_step
 
 
@@ -106,7 +107,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Report:
             peak,
             devices=mesh.size,
             remat_flops=remat_flops(work, config.execution.remat),
-            memory_bytes=memory_bytes(config, mesh.shape),
+            memory_bytes=memory_bytes(config, mesh.shape, trained_params(config)),
             network_bytes=sum(one.sent for one in found if not one.across),
             host_network_bytes=sum(one.sent for one in found if one.across),
         ),

@@ -82,12 +82,13 @@ def remat_flops(flops: StepFlops, policy: str) -> float:
     return (again[policy] + flops.heads) / 3
 
 
-def memory_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
+def memory_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> float:
     """Bytes that one device reads and writes in a step, by formula; what a fusion keeps on the chip is not counted.
 
     Per microbatch: the gathered weights, read by the forward and the backward pass (three matrix products a weight,
     one more where it is recomputed) in the compute dtype, and the activations of every position: each product's input
-    and output, written once and read twice. Per step: the state, read and written, and float32 gradients likewise.
+    and output, written once and read twice. Per step: of the `trained` parameters, these, their moments and their
+    float32 gradients, read and written.
     """
     model, execution, decoder = config.model, config.execution, config.model.decoder
     width = {"float32": 4, "bfloat16": 2}
@@ -106,22 +107,24 @@ def memory_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
     split = ((2 * N + 2 * K) * H + 3 * F) / mesh["tensor"]
     activations = positions * decoder.num_layers * (4 * D + split) * compute * passes
     moments = 2 * width[config.optimizer.state_dtype]
-    state = model.num_params() / mesh["fsdp"] / mesh["tensor"] * ((param + moments) * 2 + 4 * 2)
+    state = trained / mesh["fsdp"] / mesh["tensor"] * ((param + moments) * 2 + 4 * 2)
     return config.train.grad_accum_steps * weights + activations + state
 
 
-def network_bytes(config: RunConfig, mesh: Mapping[str, int]) -> float:
+def network_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> float:
     """Bytes that one device sends in a step, by formula: for choosing what to compile, not instead of it.
 
-    fsdp: every weight is gathered for the forward and the backward pass, and its gradient reduced, per microbatch.
-    data: the gradients are reduced in float32. tensor: two sums of activations per layer and pass.
+    fsdp: every weight is gathered for the forward and the backward pass, and the gradients of the `trained` ones are
+    reduced, per microbatch. data: these gradients are reduced in float32. tensor: two sums of activations per layer and
+    pass.
     """
     model, execution, decoder = config.model, config.execution, config.model.decoder
     compute = {"float32": 4, "bfloat16": 2}[execution.compute_dtype]
     part = {axis: (size - 1) / size for axis, size in mesh.items()}
     weights = (layer_params(model) + decoder.width * model.vocabulary.size) / mesh["tensor"]
-    gathers = 3 * weights * compute * part["fsdp"] * config.train.grad_accum_steps
-    gradients = 2 * model.num_params() / mesh["fsdp"] / mesh["tensor"] * 4 * part["data"]
+    moved = 2 * weights + min(weights, trained / mesh["tensor"])
+    gathers = moved * compute * part["fsdp"] * config.train.grad_accum_steps
+    gradients = 2 * trained / mesh["fsdp"] / mesh["tensor"] * 4 * part["data"]
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     sums = 4 * decoder.num_layers * positions * decoder.width * compute * 2 * part["tensor"]
     return gathers + gradients + sums

@@ -12,6 +12,7 @@ from ualm_jax.models.config import REMAT_POLICIES
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.config import RunConfig
+from ualm_jax.train.model import trained_params
 
 _ROWS_PER_DEVICE = (1, 2, 4, 8)
 
@@ -40,7 +41,7 @@ def candidates(config: RunConfig, num_devices: int) -> Iterator[RunConfig]:
                     yield candidate
 
 
-def predicted_seconds(config: RunConfig, topology: Topology) -> float:
+def predicted_seconds(config: RunConfig, topology: Topology, trained: int) -> float:
     """The serial roofline with all bytes by formula."""
     mesh = dict(zip(("data", "fsdp", "tensor"), config.mesh.sizes(), strict=True))
     work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
@@ -49,24 +50,26 @@ def predicted_seconds(config: RunConfig, topology: Topology) -> float:
         peak_of(topology.devices[0].device_kind),
         devices=len(topology.devices),
         remat_flops=remat_flops(work, config.execution.remat),
-        memory_bytes=memory_bytes(config, mesh),
-        network_bytes=network_bytes(config, mesh),
+        memory_bytes=memory_bytes(config, mesh, trained),
+        network_bytes=network_bytes(config, mesh, trained),
     ).serial
 
 
-def state_bytes(config: RunConfig) -> float:
-    """Parameters, two moments, and gradients of one device: the least a step needs."""
+def state_bytes(config: RunConfig, trained: int) -> float:
+    """Parameters, and two moments and gradients of the `trained` ones, of one device: the least a step needs."""
     width = {"float32": 4, "bfloat16": 2}
     param, moments = width[config.execution.param_dtype], 2 * width[config.optimizer.state_dtype]
     gradient = 4 if config.train.grad_accum_steps > 1 else param  # microbatches are added up in float32
-    return config.model.num_params() / config.mesh.fsdp / config.mesh.tensor * (param + moments + gradient)
+    whole = config.model.num_params() * param + trained * (moments + gradient)
+    return whole / config.mesh.fsdp / config.mesh.tensor
 
 
 def sweep(config: RunConfig, topology: Topology, keep: int) -> Iterator[Report]:
     """Compiles candidates, the one predicted fastest first, until `keep` of them fit; yields every report."""
     memory = peak_of(topology.devices[0].device_kind).memory
-    possible = [one for one in candidates(config, len(topology.devices)) if state_bytes(one) < memory]
-    for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology)):
+    trained = trained_params(config)  # whatever the mesh
+    possible = [one for one in candidates(config, len(topology.devices)) if state_bytes(one, trained) < memory]
+    for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology, trained)):
         report = compile_step(candidate, topology)
         yield report
         keep -= report.problem is None

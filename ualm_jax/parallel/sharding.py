@@ -5,6 +5,8 @@ The mesh is explicit (`jax.set_mesh`), so a sharding that does not fit is an err
 """
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -34,3 +36,8 @@ def spec(*axes: str | None) -> PartitionSpec:
 def reshard(array: jax.Array, *axes: str | None) -> jax.Array:
     """`array` split as these logical axes say: an all-gather where it was split before."""
     return jax.reshard(array, spec(*axes))
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """All of `array` on this process, wherever its parts lie. Every process must call it."""
+    return np.asarray(array if array.is_fully_addressable else multihost_utils.process_allgather(array, tiled=True))

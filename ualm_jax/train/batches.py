@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
+from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch
 
@@ -74,7 +75,7 @@ def shard_batch(batch: Any, mesh: Mesh, microbatches: int | None = None) -> Any:
 
 
 def abstract_batch(rows: int, length: int, streams: int, mesh: Mesh | AbstractMesh, microbatches: int) -> Batch:
-    """Shapes, dtypes and shardings of what `shard_batch` makes of a batch without audio features."""
+    """Shapes, dtypes and shardings of what `shard_batch` makes of a batch in which nothing is heard."""
 
     def array(dtype, *axes: int) -> jax.ShapeDtypeStruct:
         shape = (microbatches, rows // microbatches, length, *axes)
@@ -86,4 +87,19 @@ def abstract_batch(rows: int, length: int, streams: int, mesh: Mesh | AbstractMe
         loss_weights=array(np.float32, streams),
         segment_ids=array(np.int32),
         positions=array(np.int32),
+    )
+
+
+def with_windows(batch: Batch, front_end: MelFrontEnd, windows: int, mesh: Mesh | AbstractMesh) -> Batch:
+    """An abstract batch [A, B, T, S] with so many windows to hear in each row."""
+    microbatches, rows, length, _ = batch.tokens.shape
+
+    def array(dtype, *axes: int) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(mesh, spec(None, "batch", *[None] * len(axes)))
+        return jax.ShapeDtypeStruct((microbatches, rows, *axes), dtype, sharding=sharding)
+
+    return batch._replace(
+        mels=array(np.float32, windows, MEL_BINS, front_end.batch_frames),
+        mel_frames=array(np.int32, windows),
+        feature_index=array(np.int32, length),
     )

@@ -5,8 +5,10 @@ complete one, and whoever reads it can tell that it is what was saved (`weights/
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,12 +29,23 @@ class Checkpoints:
     """The checkpoints of one run, in `directory`, which lies in its work folder and is made before the first is saved.
 
     identity: what a checkpoint must agree with to be continued, by group and field of the configuration.
+    folders: what else lies in a checkpoint, by name: (state, folder to write) to nothing. All processes call it, with
+        the same state; the first writes.
     """
 
-    def __init__(self, directory: pathlib.Path, *, every: int, keep: int, identity: dict[str, Any]):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        every: int,
+        keep: int,
+        identity: dict[str, Any],
+        folders: Mapping[str, Callable[[Any, pathlib.Path], None]] | None = None,
+    ):
         self._directory = directory
         self._every = every
         self._identity = json.loads(json.dumps(identity))
+        self._folders = dict(folders or {})
         self._manager = ocp.CheckpointManager(
             directory.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -42,6 +55,7 @@ class Checkpoints:
                 "state": ocp.StandardCheckpointHandler(),
                 "data": ocp.JsonCheckpointHandler(),
                 "identity": ocp.JsonCheckpointHandler(),
+                **{name: _Folder() for name in self._folders},
                 "checksums": _Checksums(),  # the last: it is made when the others are finished
             },
         )
@@ -65,6 +79,7 @@ class Checkpoints:
                 state=ocp.args.StandardSave(state),
                 data=ocp.args.JsonSave(data.get_state()),
                 identity=ocp.args.JsonSave(self._identity),
+                **{name: _FolderSave(functools.partial(write, state)) for name, write in self._folders.items()},
                 checksums=_ChecksumsSave(),
             ),
             force=force,
@@ -145,6 +160,22 @@ class _Checksums(ocp.CheckpointHandler):
             self._parts = sha256_of(step, files_below(*(run / part for part in PARTS)))
         items = [entry for entry in step.iterdir() if entry.is_dir() and entry != directory]
         write_sums(directory / pathlib.Path(SUMS).name, self._parts | sha256_of(step, files_below(*items)))
+
+
+class _Folder(ocp.CheckpointHandler):
+    """An item of a checkpoint that is written by a function, and read by whoever knows its layout."""
+
+    def save(self, directory, args) -> None:
+        args.write(pathlib.Path(directory))
+
+    def restore(self, directory, args=None) -> None:
+        """Nothing of it is needed to go on."""
+
+
+@ocp.args.register_with_handler(_Folder, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _FolderSave(ocp.args.CheckpointArgs):
+    write: Callable[[pathlib.Path], None]
 
 
 @ocp.args.register_with_handler(_Checksums, for_save=True, for_restore=True)

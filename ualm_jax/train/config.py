@@ -10,6 +10,7 @@ from ualm_jax.fields import Bounds, Count, Natural, OneOf, check_fields
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.lora import TRAINED, LoraConfig
 from ualm_jax.parallel.mesh import MeshConfig
+from ualm_jax.train.objectives.policy_gradient import GrpoConfig
 from ualm_jax.train.objectives.preference_losses import PreferenceConfig
 from ualm_jax.train.optimizer import OptimizerConfig
 
@@ -19,11 +20,13 @@ class TrainConfig:
     """The loop.
 
     steps: optimiser steps of the whole run; seed: of the initial parameters.
-    objective: "next_token", from conversations, or "preference", from pairs, as the group `preference` says.
+    objective: "next_token", from conversations; "preference", from pairs, as the group `preference` says; or "grpo",
+        from rewards of the model's own answers, as the group `grpo` says.
     init_from: a converted checkpoint or another run's work folder to begin with instead of random parameters.
     init_lora: a folder in PEFT's layout whose low-rank adapters to begin with.
     trainable: what is trained, see `train/trainable.py`.
-    encoder: what `ualm convert omni-audio` or `af-whisper` made: the frozen encoder that hears the data's audio clips.
+    encoder: what hears the data's audio clips: a folder that `ualm convert omni-audio` or `af-whisper` made, or a run
+        that trained one. It stays as it is unless `trainable` names it.
     grad_accum_steps: microbatches per step; data.batch_size rows are split evenly between them.
     save_interval, max_to_keep: steps between checkpoints, and how many of the newest stay.
     log_every: steps between lines of metrics.
@@ -31,7 +34,7 @@ class TrainConfig:
 
     steps: Count
     seed: Natural = 0
-    objective: Annotated[str, OneOf(("next_token", "preference"))] = "next_token"
+    objective: Annotated[str, OneOf(("next_token", "preference", "grpo"))] = "next_token"
     init_from: str | None = None
     init_lora: str | None = None
     trainable: tuple[str, ...] = ("*",)
@@ -43,6 +46,15 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self, "train")
+        if self.trains_encoder and self.encoder is None:
+            raise UserError(
+                f"train.trainable = {self.trainable!r} names an encoder, but train.encoder is None; set it."
+            )
+
+    @property
+    def trains_encoder(self) -> bool:
+        """A filter must name it: "*" alone does not mean it."""
+        return any(entry.startswith("encoder") for entry in self.trainable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +91,7 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
     eval: EvalConfig = EvalConfig()
     preference: PreferenceConfig = PreferenceConfig()
+    grpo: GrpoConfig = GrpoConfig()
 
     def __post_init__(self):
         if self.lora.rank and self.train.trainable == ("*",):
@@ -95,6 +108,10 @@ class RunConfig:
                     f"data.cfg_dropout is {self.data.cfg_dropout:g}, but the answers of a pair are compared as answers "
                     "to their prompt; set it to 0."
                 )
+        if self.online:
+            self._check_online()
+        else:
+            self.data.check_sources()
         if self.data.batch_size % self.train.grad_accum_steps:
             raise UserError(
                 f"data.batch_size ({self.data.batch_size}) must be a multiple of train.grad_accum_steps "
@@ -104,6 +121,32 @@ class RunConfig:
             raise UserError(
                 f"train.encoder is {self.train.encoder!r} but data.audio_slots is {self.data.audio_slots}: a model "
                 f"that listens needs both, one that does not needs neither."
+            )
+
+    @property
+    def online(self) -> bool:
+        """Whether it learns from its own answers, not from a dataset."""
+        return self.train.objective == "grpo"
+
+    def _check_online(self) -> None:
+        self.grpo.check(self.model.vocabulary.num_streams, self.data.batch_size)
+        if self.train.init_from is None:
+            raise UserError(
+                "train.init_from is missing: what train.objective = 'grpo' begins with must answer already."
+            )
+        for field, value in (("data.directory", self.data.directory), ("data.sources", self.data.sources)):
+            if value:
+                raise UserError(
+                    f"{field} is {value!r}, but train.objective = 'grpo' reads grpo.prompts alone; leave it out."
+                )
+        if self.eval.directory is not None:
+            raise UserError(
+                f"eval.directory is {self.eval.directory}, but train.objective = 'grpo' has no loss of data; leave it "
+                "out, and look at the rewards."
+            )
+        if self.train.encoder is not None:
+            raise UserError(
+                f"train.encoder is {self.train.encoder}, but prompts of train.objective = 'grpo' are texts; omit it."
             )
 
     @property

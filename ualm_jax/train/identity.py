@@ -32,6 +32,8 @@ FREE = (
     "train.save_interval",
     "train.max_to_keep",
     "preference.reference",
+    "grpo.prompts",
+    "grpo.slots",
 )
 """Groups and fields that may change between a checkpoint and its continuation; all others must agree."""
 

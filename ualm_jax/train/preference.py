@@ -14,6 +14,7 @@ from ualm_jax.tokens.types import Batch
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.objectives import Objective
 from ualm_jax.train.objectives.next_token import next_token
+from ualm_jax.train.objectives.policy_gradient import PolicyGradient
 from ualm_jax.train.objectives.preference import Preference
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ _USUAL_PAIR = 512  # positions
 
 
 def objective_of(config: RunConfig) -> Objective:
+    if config.online:
+        return PolicyGradient(config.grpo)
     return Preference(config.preference) if config.train.objective == "preference" else next_token
 
 

@@ -10,12 +10,10 @@ from ualm_jax.models.log_probabilities import Sequences
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.init_from import initial_params, with_adapters
+from ualm_jax.train.model import encoder_of, model_of, starting_params
 from ualm_jax.train.preference import check_kind
 from ualm_jax.train.reference import reference_key, score_rows, write_columns
-from ualm_jax.train.stages import checked_parts, encoder_of, maker_of, model_of, optimizer_for
-from ualm_jax.train.step import init_state
-from ualm_jax.weights.peft import put_adapters
+from ualm_jax.train.stages import checked_parts
 
 
 def score(config: RunConfig) -> pathlib.Path:
@@ -32,14 +30,8 @@ def score(config: RunConfig) -> pathlib.Path:
     with jax.set_mesh(mesh):
         parts = checked_parts(config, out)
         check_kind(config, open_sources(config.data)[0])
-        model = model_of(config, encoder_of(config, parts))
-        if config.train.init_from is None:
-            params = init_state(maker_of(config), optimizer_for(config)[0]).params
-        else:
-            params = initial_params(pathlib.Path(config.train.init_from), config.model, config.execution, mesh)
-            params = with_adapters(params, config)
-        if config.train.init_lora is not None:
-            put_adapters(pathlib.Path(config.train.init_lora), config.lora, params)
+        encoder = encoder_of(config, parts)
+        model, params = model_of(config, encoder), starting_params(config, encoder, mesh)
         key = reference_key(config, parts, model.front_end, model.whole(params))
 
         def rows(batch: Batch, number: int) -> Sequences:

@@ -7,12 +7,12 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
 
-from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
 from ualm_jax.train.config import RunConfig
+from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import notes_of
 from ualm_jax.weights.run_folder import write_notes
 
@@ -38,15 +38,15 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def parts_of_run(dataset: DatasetInfo, encoder: str | None, workdir: pathlib.Path) -> Parts:
-    """What a run reads sounds and texts with: its dataset's tokenizer and codec, and its encoder.
+def parts_of_run(source: pathlib.Path, encoder: str | None, workdir: pathlib.Path) -> Parts:
+    """What a run reads sounds and texts with: the tokenizer and codec of its data or its model, and its encoder.
 
     The encoder may have moved since the run began; its copy in `workdir` then stands for it.
     """
-    parts = {name: dataset.directory / name for name in ("tokenizer", "codec")}
+    parts = {name: source / name for name in ("tokenizer", "codec")}
     if encoder is not None:
         given = pathlib.Path(encoder)
-        parts["encoder"] = given / "encoder" if (given / "encoder").is_dir() else given
+        parts["encoder"] = parts_of(given).get("encoder", given)
         if not parts["encoder"].is_dir() and (workdir / "encoder").is_dir():
             parts["encoder"] = workdir / "encoder"
     for name, source in parts.items():

@@ -50,8 +50,8 @@ class ArrayStore:
         names, self._run = _names(directory)
         self._directory = directory
         self._averaged = averaged_paths(directory) if self._run else set()
-        if self._run:
-            names = [name[1:-1] for name in names if name[0] == "params"]
+        if self._run:  # a trained encoder lies in its own layout beside `state` (weights/run_folder.py)
+            names = [name[1:-1] for name in names if name[0] == "params" and name[1] != "encoder"]
         self._opened = {".".join(name): None for name in names}
 
     @property

@@ -1,10 +1,13 @@
 """Audio encoders in Hugging Face's layout: by themselves, or as the audio tower of a whole model."""
 
+import json
 import pathlib
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import (
@@ -15,7 +18,7 @@ from ualm_jax.models.audio_encoder import (
     load_state,
     read_settings,
 )
-from ualm_jax.models.audio_encoder.weights import AF_WHISPER, OMNI, UNUSED
+from ualm_jax.models.audio_encoder.weights import UNUSED, table_of, tensors_of
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.weights.hf_folder import open_directory, read_json
 from ualm_jax.weights.tensor_files import TensorFiles
@@ -51,7 +54,7 @@ def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
         state = nnx.state(nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0))), nnx.Param)
     ours = {".".join(map(str, path)): leaf.shape for path, leaf in nnx.to_flat_state(state)}
     shapes = {}
-    for hf, path, reverse in OMNI if isinstance(config, OmniConfig) else AF_WHISPER:
+    for hf, path, reverse in table_of(config):
         stacked = "{layer}" in hf
         shape = ours[path][1:] if stacked else ours[path]
         for layer in range(config.num_layers if stacked else 1):
@@ -76,3 +79,17 @@ def load_encoder(directory: pathlib.Path) -> AudioEncoder:
     config, files = read_encoder_config(directory / "config.json"), open_tower(directory)
     files.check(encoder_shapes(config), directory, unread=UNUSED)
     return load_state(config, {name: files.read(name) for name in files.tensors})
+
+
+def write_encoder(like: pathlib.Path, arrays: Mapping[str, Float[np.ndarray, "..."]], out: pathlib.Path) -> None:
+    """The folder `out` of an encoder of the sizes and settings of the one in `like`, with other parameters.
+
+    arrays: by path in the module, float32.
+    """
+    from safetensors.numpy import save_file  # a model without an encoder runs where it is not installed
+
+    out.mkdir(parents=True, exist_ok=True)
+    values = audio_section(read_json(like / "config.json"))
+    (out / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    (out / "settings.json").write_text(json.dumps(read_settings(like), indent=2) + "\n")
+    save_file(tensors_of(read_encoder_config(like / "config.json"), arrays), out / "model.safetensors")

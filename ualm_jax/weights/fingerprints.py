@@ -16,22 +16,25 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 
 from ualm_jax.codecs.xcodec.idle import without_idle
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.sharding import on_host
 from ualm_jax.tokens.tokenizer import is_tokenizer, tokenizer_rules
 from ualm_jax.weights.audio_tower import open_tower, read_encoder_config
-from ualm_jax.weights.run_folder import PARTS
+from ualm_jax.weights.run_folder import parts_at, saved_steps
 from ualm_jax.weights.shipped import located
 
 
 def parts_of(path: str | os.PathLike) -> dict[str, pathlib.Path]:
-    """Folders of "tokenizer", "codec" and "encoder" in a dataset, a run, a converted checkpoint or a text model."""
+    """Folders of "tokenizer", "codec" and "encoder" in a dataset, a run, a converted checkpoint or a text model.
+
+    Of a run that trains its encoder, the encoder of its newest step.
+    """
     path = located(path)
-    parts = {name: path / name for name in PARTS if (path / name).is_dir()}
+    parts = parts_at(path, max(saved_steps(path), default=None))
     if not parts and is_tokenizer(path):
         return {"tokenizer": path}
     return parts
@@ -69,7 +72,7 @@ def model_fingerprint(model: nnx.Module) -> str:
         for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), (_whole(leaf) for _, leaf in leaves))
+        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), (on_host(leaf) for _, leaf in leaves))
         names = (f"{name} {digest}\n" for (name, _), digest in zip(leaves, digests, strict=True))
         return hashlib.sha256("".join(names).encode()).hexdigest()
 
@@ -78,11 +81,6 @@ def codec_fingerprint(codec: XCodec) -> str:
     """Of a codec in memory, equal to that of its folder."""
     leaves = jax.tree_util.tree_leaves_with_path(codec.params)
     return _arrays(repr(codec.config), {jax.tree_util.keystr(key): lambda value=value: value for key, value in leaves})
-
-
-def _whole(leaf: jax.Array) -> np.ndarray:
-    """On this process, wherever its shards lie."""
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True) if not leaf.is_fully_addressable else leaf)
 
 
 def _tokenizer(path: pathlib.Path) -> str:

@@ -27,7 +27,7 @@ from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
-from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, read_lora, read_notes, read_run
+from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, parts_at, read_lora, read_notes, read_run
 from ualm_jax.weights.shipped import located
 
 
@@ -148,14 +148,14 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
         raise UserError(f"{path}: expected a folder on this machine; copy it here, or mount the bucket.")
     path = located(path)
-    parts = {name: path / name for name in PARTS if (path / name).is_dir()}
     if (path / "checkpoints").is_dir():
-        return _open_run(path, parts, step)
+        return _open_run(path, step)
     if step is not None:
         raise UserError(f"{path} is not the --workdir of a run, so it has no step {step} to choose.")
     if (path / CARD).is_file():
         card = read_card(path)
         check_files(path, card)
+        parts = {name: path / name for name in PARTS if (path / name).is_dir()}
         if "model" not in card:
             return Weights(path, parts=parts)
         return _Converted(path, *read_model(card["model"]), parts=parts, notes=card["source"])
@@ -170,10 +170,10 @@ def notes_of(path: str | os.PathLike) -> dict[str, Any]:
     return read_card(path)["source"] if (path / CARD).is_file() else read_qwen2(path).kept
 
 
-def _open_run(path: pathlib.Path, parts: dict[str, pathlib.Path], step: int | None) -> Weights:
+def _open_run(path: pathlib.Path, step: int | None) -> Weights:
     step = choose_step(path, step)
     check_step(path, step)
-    return _Run(path, *read_run(path, step), step, parts, read_notes(path), read_lora(path, step))
+    return _Run(path, *read_run(path, step), step, parts_at(path, step), read_notes(path), read_lora(path, step))
 
 
 def _open_hugging_face(path: pathlib.Path) -> Weights:

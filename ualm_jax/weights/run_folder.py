@@ -1,10 +1,11 @@
 """The work folder of a training run, as its readers see it, and the proof that a checkpoint is what was saved.
 
 DIR/config.json                       how it is trained: what the last start asked for
-DIR/tokenizer/, codec/, encoder/      what its weights were trained with
+DIR/tokenizer/, codec/, encoder/      what its weights were trained with; the encoder as the run began
 DIR/source.json                       where it began with other weights: what an export of these needs
 DIR/checkpoints/STEP/state/           parameters and optimiser, as Orbax stores them
 DIR/checkpoints/STEP/data/, identity/ where the data stands; the architecture, and what else may not change
+DIR/checkpoints/STEP/encoder/         of a run that trains its encoder: the encoder at this step, as such a folder
 DIR/checkpoints/STEP/checksums/SHA256SUMS   of all these but config.json: `cd STEP; sha256sum -c checksums/SHA256SUMS`
 """
 
@@ -33,6 +34,13 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
     if not directory.is_dir():
         return []
     return sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+
+def parts_at(workdir: pathlib.Path, step: int | None) -> dict[str, pathlib.Path]:
+    """Folders of "tokenizer", "codec" and "encoder" that belong to the weights of a step; None: as the run began."""
+    parts = {name: workdir / name for name in PARTS if (workdir / name).is_dir()}
+    trained = workdir / "checkpoints" / str(step) / "encoder"
+    return parts | ({"encoder": trained} if trained.is_dir() else {})
 
 
 def choose_step(workdir: pathlib.Path, step: int | None) -> int:

@@ -4,6 +4,8 @@ import dataclasses
 
 from ualm_jax.errors import UserError
 
+_EITHER = "expected either data.directory or data.sources; give one of them"
+
 
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
@@ -61,8 +63,8 @@ class DataConfig:
                 raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
         if not 0 <= self.cfg_dropout <= 1:
             raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
-        if (self.directory is None) == (not self.sources):
-            raise UserError("expected either data.directory or data.sources; give one of them")
+        if self.directory is not None and self.sources:
+            raise UserError(_EITHER)
         directories = [source.directory for source in self.sources]
         for directory in directories:
             if directories.count(directory) > 1:
@@ -73,6 +75,12 @@ class DataConfig:
         if weights and None not in weights and sum(weights) == 0:
             raise UserError("data.sources: all weights are 0; at least one must be positive")
 
+    def check_sources(self) -> None:
+        """Raises UserError where there is nothing to read."""
+        if self.directory is None and not self.sources:
+            raise UserError(_EITHER)
+
     @property
     def all_sources(self) -> tuple[SourceConfig, ...]:
+        self.check_sources()
         return self.sources or (SourceConfig(self.directory),)

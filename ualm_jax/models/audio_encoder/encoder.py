@@ -2,7 +2,6 @@
 
 from typing import Protocol, runtime_checkable
 
-import jax
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.audio.mel import MelFrontEnd
@@ -32,12 +31,12 @@ class AudioEncoder(Protocol):
 
 
 def encode_audio(encoder: AudioEncoder | None, batch: Batch) -> Batch:
-    """`batch` with the features of its mel windows. The encoder is frozen: no gradient reaches it."""
+    """`batch` with the features of its mel windows."""
     if batch.mels is None:
         return batch
     if encoder is None:
         raise ValueError("the batch holds mel windows, but there is no audio encoder")
-    features = jax.lax.stop_gradient(encode_rows(encoder, batch.mels, batch.mel_frames))
+    features = encode_rows(encoder, batch.mels, batch.mel_frames)
     return batch._replace(features=features, mels=None, mel_frames=None)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.af_whisper import AFWhisperEncoder
@@ -63,6 +63,11 @@ AF_WHISPER = SHARED + (
 UNUSED = frozenset({"audio_bos_eos_token.weight"})
 
 
+def table_of(config: OmniConfig | AFWhisperConfig) -> tuple[Tensor, ...]:
+    """All tensors of an encoder."""
+    return OMNI if isinstance(config, OmniConfig) else AF_WHISPER
+
+
 def build(config: OmniConfig | AFWhisperConfig, *, rngs: nnx.Rngs) -> OmniEncoder | AFWhisperEncoder:
     """The encoder of this config with random weights, split over the current mesh."""
     return (OmniEncoder if isinstance(config, OmniConfig) else AFWhisperEncoder)(config, rngs=rngs)
@@ -102,7 +107,6 @@ def load_state(
     Raises:
         UserError: a tensor is missing, left over, or of the wrong shape.
     """
-    table = OMNI if isinstance(config, OmniConfig) else AF_WHISPER
     abstract = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
     targets = {".".join(path): leaf for path, leaf in nnx.to_flat_state(state)}
@@ -121,7 +125,7 @@ def load_state(
             )
         return found
 
-    for hf, ours, reverse in table:
+    for hf, ours, reverse in table_of(config):
         target = targets.pop(ours)
         value = target.get_value()
         if "{layer}" in hf:
@@ -136,3 +140,15 @@ def load_state(
     if targets:
         raise ValueError(f"the name table lacks {sorted(targets)}")
     return nnx.merge(graph, state)
+
+
+def tensors_of(
+    config: OmniConfig | AFWhisperConfig, arrays: Mapping[str, Float[np.ndarray, "..."]]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """An encoder's parameters under Hugging Face's names, as `load_state` takes them. arrays: by path in the module."""
+    tensors = {}
+    for hf, ours, reverse in table_of(config):
+        layers = arrays[ours] if "{layer}" in hf else [arrays[ours]]
+        for layer, array in enumerate(layers):
+            tensors[hf.format(layer=layer)] = np.ascontiguousarray(array.T if reverse else array)
+    return tensors

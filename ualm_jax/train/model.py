@@ -1,0 +1,171 @@
+"""The model of a run: its structure, what of it is trained, and the state that a run begins or goes on with."""
+
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from clu import parameter_overview
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType, Mesh
+
+from ualm_jax.audio.mel import MelFrontEnd
+from ualm_jax.errors import UserError
+from ualm_jax.models.audio_encoder import AudioEncoder, build
+from ualm_jax.models.lora import with_lora
+from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.sharding import MESH_AXES, on_host
+from ualm_jax.train.averaging import evaluated_params, optimizer_of
+from ualm_jax.train.batches import Batches
+from ualm_jax.train.checkpoint import Checkpoints
+from ualm_jax.train.config import RunConfig
+from ualm_jax.train.init_from import initial_params, with_adapters
+from ualm_jax.train.step import TrainState, state_from
+from ualm_jax.train.trainable import Trainable, choose
+from ualm_jax.train.workdir import Parts
+from ualm_jax.weights.audio_tower import load_encoder, read_encoder_config, write_encoder
+from ualm_jax.weights.peft import put_adapters
+
+log = logging.getLogger(__name__)
+
+
+class Frozen(NamedTuple):
+    """structure: of the model with its encoder. constants: arrays of an encoder that is not trained, which no state
+    holds; empty for one that is."""
+
+    structure: nnx.GraphDef
+    constants: nnx.State
+    front_end: MelFrontEnd | None
+
+    def whole(self, params: nnx.State) -> UALM:
+        return nnx.merge(self.structure, params, self.constants)
+
+
+def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
+    model = jax.eval_shape(maker_of(config))
+    model.encoder = encoder
+    trained = nnx.Param if config.train.trains_encoder else nnx.Not(nnx.PathContains("encoder"))
+    structure, _, constants = nnx.split(model, trained, ...)
+    return Frozen(structure, constants, None if encoder is None else encoder.front_end)
+
+
+def maker_of(config: RunConfig) -> Callable[[], UALM]:
+    """Of the language model, which no encoder has been set in."""
+
+    def make() -> UALM:
+        rngs = nnx.Rngs(config.train.seed)
+        model = UALM(config.model, config.execution, rngs)
+        return with_lora(model, config.lora, rngs) if config.lora.rank else model
+
+    return make
+
+
+def encoder_of(config: RunConfig, parts: Parts) -> AudioEncoder | None:
+    """The run's audio encoder on the current mesh, None for a run that does not listen.
+
+    Raises UserError where it does not fit the model's adapter.
+    """
+    if "encoder" not in parts:
+        return None
+    encoder = load_encoder(parts["encoder"])
+    if encoder.output_width != config.model.feature_width:
+        raise UserError(
+            f"model.feature_width is {config.model.feature_width}, but the encoder's features are "
+            f"{encoder.output_width} wide; set it to that."
+        )
+    return encoder
+
+
+def abstract_encoder(config: RunConfig) -> AudioEncoder | None:
+    """Shapes of an encoder that is trained; None where it is not, or where there is none."""
+    if not config.train.trains_encoder:
+        return None
+    sizes = read_encoder_config(pathlib.Path(config.train.encoder) / "config.json")
+    return nnx.eval_shape(lambda: build(sizes, rngs=nnx.Rngs(0)))
+
+
+def shapes_of_params(config: RunConfig, encoder: AudioEncoder | None) -> nnx.State:
+    """Of the language model, and of the encoder if it is trained."""
+    params = nnx.state(jax.eval_shape(maker_of(config)), nnx.Param)
+    if not config.train.trains_encoder:
+        return params
+    shapes = jax.eval_shape(lambda state: state, nnx.state(encoder, nnx.Param))
+    return nnx.merge_state(params, nnx.State({"encoder": shapes}))
+
+
+def optimizer_for(config: RunConfig, encoder: AudioEncoder | None) -> tuple[optax.GradientTransformation, Trainable]:
+    params = shapes_of_params(config, encoder)
+    trainable = choose(config.train.trainable, params, config.model.vocabulary)
+    return optimizer_of(config.optimizer, trainable, params), trainable
+
+
+def trained_params(config: RunConfig) -> int:
+    """How many parameters are trained; the others have no gradient and no moments. No mesh must be set."""
+    one = AbstractMesh((1, 1, 1), MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
+    with jax.sharding.use_abstract_mesh(one):
+        params = shapes_of_params(config, abstract_encoder(config))
+        trainable = choose(config.train.trainable, params, config.model.vocabulary)
+        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(trainable.take, params)))
+
+
+def shapes_of_state(config: RunConfig, encoder: AudioEncoder | None, optimizer: Any) -> TrainState:
+    return jax.eval_shape(lambda params: state_from(params, optimizer), shapes_of_params(config, encoder))
+
+
+def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh) -> nnx.State:
+    """The parameters that a run begins with, those of an encoder that is trained among them."""
+    if config.train.init_from is None:
+        params = jax.jit(lambda: nnx.state(maker_of(config)(), nnx.Param))()
+    else:
+        path = pathlib.Path(config.train.init_from)
+        params = with_adapters(initial_params(path, config.model, config.execution, mesh), config)
+        log.info("parameters from %s", path)
+    if config.train.init_lora is not None:
+        put_adapters(pathlib.Path(config.train.init_lora), config.lora, params)
+    if config.train.trains_encoder:
+        params = nnx.merge_state(params, nnx.State({"encoder": nnx.state(encoder, nnx.Param)}))
+    return params
+
+
+def state_of(
+    config: RunConfig,
+    encoder: AudioEncoder | None,
+    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints,
+    batches: Batches,
+    mesh: Mesh,
+) -> TrainState:
+    """The newest checkpoint's, where `batches` then stand too, or a fresh one."""
+    newest = checkpoints.latest_step()
+    if newest is not None:
+        if newest > config.train.steps:
+            raise UserError(
+                f"The run is at step {newest} already, train.steps is {config.train.steps}; raise it, or choose "
+                "another --workdir."
+            )
+        state = checkpoints.restore(shapes_of_state(config, encoder, optimizer), batches, mesh)
+        log.info("resumed from step %d", int(state.step))
+        return state
+    state = state_from(starting_params(config, encoder, mesh), optimizer)
+    log.info("%s", parameter_overview.get_parameter_overview(nnx.to_pure_dict(state.params), include_stats=False))
+    return state
+
+
+def checkpoints_of(config: RunConfig, parts: Parts, directory: pathlib.Path, identity: dict[str, Any]) -> Checkpoints:
+    """In `directory`. A trained encoder lies in each as a folder of its own (weights/run_folder.py)."""
+
+    def write(state: TrainState, out: pathlib.Path) -> None:
+        judged = evaluated_params(state.params, state.opt_state)["encoder"]
+        arrays = {".".join(path): on_host(leaf[...]) for path, leaf in nnx.to_flat_state(judged)}
+        if jax.process_index() == 0:
+            write_encoder(parts["encoder"], arrays, out)
+
+    return Checkpoints(
+        directory,
+        every=config.train.save_interval,
+        keep=config.train.max_to_keep,
+        identity=identity,
+        folders={"encoder": write} if config.train.trains_encoder else {},
+    )
