@@ -119,7 +119,7 @@ def test_the_same_data_twice_is_refused(dataset, config, tmp_path):
 )
 def test_sources_check_themselves(config, fields, message):
     with pytest.raises(UserError, match=message):
-        dataclasses.replace(config, **fields)
+        dataclasses.replace(config, **fields).check_sources()
 
 
 def test_a_source_checks_itself():
