@@ -9,10 +9,7 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# Tiny programs run for milliseconds and compile for seconds: LLVM's expensive passes take two fifths of the suite.
-os.environ["XLA_FLAGS"] = (
-    f"--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true {os.environ.get('XLA_FLAGS', '')}"
-)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other by spinning
 if "UALM_CACHE_DIR" not in os.environ:
     # What the programs that tests start compile, on one device each, is kept for the session. Its first process makes
     # the folder; the workers of xdist inherit it.
@@ -22,9 +19,11 @@ if "UALM_CACHE_DIR" not in os.environ:
 import jax
 import numpy as np
 import pytest
+from helpers.quick_programs import compile_quickly, fused
 
 from ualm_jax.parallel.startup import share_threads
 
+compile_quickly()
 share_threads(8)
 
 TESTS = pathlib.Path(__file__).parent
@@ -58,4 +57,11 @@ def one_device_mesh():
     from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        yield
+
+
+@pytest.fixture(scope="module")
+def fused_programs():
+    """For tests that two different programs give the same bits."""
+    with fused():
         yield

@@ -1,0 +1,68 @@
+"""Compilation is most of what a test costs: programs are made quickly rather than quick, and each of them once."""
+
+import collections
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Iterator
+
+from jax._src import compiler
+
+# Newer versions have no such flag, and end at one they do not know.
+_FUSION = "xla_cpu_use_fusion_emitters" if importlib.metadata.version("jaxlib").startswith("0.10.") else None
+_KEPT = 256
+_overrides: list[tuple[str, bool]] = []
+
+
+def compile_quickly() -> None:
+    """Here, and in programs that tests start. Before JAX looks for devices.
+
+    Tiny programs run for milliseconds and compile for seconds. LLVM's expensive passes take two fifths of that, and the
+    fusion emitters of jax 0.10 two thirds of the rest.
+    """
+    flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    flags += [f"--{_FUSION}=false"] if _FUSION else []
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+    _share_programs()
+
+
+@contextlib.contextmanager
+def fused() -> Iterator[None]:
+    """Programs that are compiled in this context are fused as outside of tests: two of them that compute the same, but
+    are written differently, then give the same bits."""
+    before = list(_overrides)
+    _overrides[:] = [(_FUSION, True)] if _FUSION else []
+    try:
+        yield
+    finally:
+        _overrides[:] = before
+
+
+def _share_programs() -> None:
+    """Runs that a test starts one after the other, or several tests, use one executable for the same program.
+
+    jit keeps programs by the function that was traced; each run of a verb makes functions of its own. Two programs are
+    the same where their code, compile options and devices are. The last of them are kept, in memory: a program that
+    went through a file gives wrong numbers on several devices, see `ualm_jax.parallel.compilation_cache`. What calls
+    back into Python holds an address and is compiled each time. JAX counts a program that is shared as compiled.
+    """
+    kept, compile_anew = collections.OrderedDict(), compiler.compile_or_get_cached
+
+    def compile_once(backend, computation, devices, compile_options, host_callbacks, *rest):
+        if _overrides:
+            compile_options.env_option_overrides = [*compile_options.env_option_overrides, *_overrides]
+        arguments = (backend, computation, devices, compile_options, host_callbacks, *rest)
+        code = str(computation.operation)  # without the lines of Python that it came from
+        if host_callbacks or "callback" in code:
+            return compile_anew(*arguments)
+        ids, code = tuple(device.id for device in devices.flat), hashlib.sha256(code.encode()).digest()
+        key = backend.platform, ids, compile_options.SerializeAsString(), code
+        if key not in kept:
+            kept[key] = compile_anew(*arguments)
+        kept.move_to_end(key)
+        if len(kept) > _KEPT:
+            kept.popitem(last=False)
+        return kept[key]
+
+    compiler.compile_or_get_cached = compile_once
