@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
 from ualm_jax.generate.made_by import MadeBy
@@ -98,6 +99,7 @@ class Pretrained(Pipeline):
         said = {
             "model": self.model and f"model of {self.architecture.num_params():,} parameters",
             "codec": self.codec and f"codec of {self.sample_rate} Hz",
+            "enhancer": self.enhancer and f"enhancer to {self.enhancer.sample_rate} Hz stereo",
             "encoder": self.encoder and "audio encoder",
             "tokenizer": self.tokenizer and f"tokenizer of {self.tokenizer.size} ids",
         }
@@ -110,6 +112,7 @@ def load(
     *,
     step: int | None = None,
     int8: bool = False,
+    enhance: str | os.PathLike | None = None,
     slots: int = 8,
     window: int | None = None,
 ) -> Pretrained:
@@ -123,6 +126,7 @@ def load(
         special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio Flamingo 3 as Hugging Face stores it.
     step: the checkpoint of a run, by default its newest.
     int8: layers with 8-bit weights: half the memory, less exact.
+    enhance: folder of an enhancer that `ualm enhance train` left; clips are then saved as 48 kHz stereo.
     slots, window: see `Pipeline`; the window is by default what the model was trained with, 2048 at most.
 
     Arrays are laid out on the current mesh (`jax.set_mesh`), or on this process's first device where none is set.
@@ -146,6 +150,7 @@ def load(
     if window is None:
         window = min(weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW), _WINDOW)
     codec = XCodec.from_directory(parts["codec"]) if "codec" in parts else None
+    enhancer = None if enhance is None else Enhancer.from_directory(enhance)
     return Pretrained(
         path=weights.path,
         mesh=mesh,
@@ -155,17 +160,28 @@ def load(
         codec=codec,
         encoder=encoder,
         tokenizer=load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
+        enhancer=enhancer,
         slots=slots,
         window=window,
         made_by=MadeBy(
-            str(weights.path), weights.step, int8, slots, window, functools.partial(_fingerprints, model, codec, parts)
+            str(weights.path),
+            weights.step,
+            int8,
+            slots,
+            window,
+            "" if enhance is None else str(pathlib.Path(enhance).absolute()),
+            functools.partial(_fingerprints, model, codec, enhancer, parts),
         ),
     )
 
 
-def _fingerprints(model: UALM | None, codec: XCodec | None, parts: dict[str, pathlib.Path]) -> dict[str, str]:
+def _fingerprints(
+    model: UALM | None, codec: XCodec | None, enhancer: Enhancer | None, parts: dict[str, pathlib.Path]
+) -> dict[str, str]:
     """Of what makes a sound from a text."""
     found = {} if model is None else {"model": model_fingerprint(model)}
     if codec is not None:
         found["codec"] = codec_fingerprint(codec)
+    if enhancer is not None:
+        found["enhancer"] = codec_fingerprint(enhancer)
     return found | fingerprints({name: path for name, path in parts.items() if name == "tokenizer"})

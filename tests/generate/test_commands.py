@@ -6,12 +6,18 @@ import json
 import re
 import sys
 
+import jax
+import numpy as np
 import pytest
+import soundfile
+from helpers.enhancers import tiny_enhancer
 
 from ualm_jax import pretrained
 from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.write import read_comment
 from ualm_jax.cli.main import run
+from ualm_jax.codecs.enhance.model import Enhancer
+from ualm_jax.codecs.enhance.weights import save_directory
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.weights.fingerprints import codec_fingerprint, model_fingerprint
 
@@ -20,12 +26,18 @@ from ualm_jax.weights.fingerprints import codec_fingerprint, model_fingerprint
 def folder(pipeline, tmp_path, monkeypatch):
     """A folder `run` that `load` opens as the golden model, in the current folder."""
 
-    def load(path, step=None, int8=False, slots=8, window=None):
+    def load(path, step=None, int8=False, enhance=None, slots=8, window=None):
         weights = {"model": model_fingerprint(pipeline.model), "codec": codec_fingerprint(pipeline.codec)}
-        made_by = MadeBy(str(path), step or 100, int8, slots, pipeline.window, read_weights=lambda: weights)
+        enhancer = None if enhance is None else Enhancer.from_directory(enhance)
+        if enhancer is not None:
+            weights["enhancer"] = codec_fingerprint(enhancer)
+        made_by = MadeBy(
+            str(path), step or 100, int8, slots, pipeline.window, str(enhance or ""), read_weights=lambda: weights
+        )
         # Three slots whatever was asked for, so that all tests share their programs.
         parts = {field.name: getattr(pipeline, field.name) for field in dataclasses.fields(pipeline)}
-        return pretrained.Pretrained(**parts | {"made_by": made_by}, path=path, step=step or 100)
+        parts |= {"made_by": made_by, "enhancer": enhancer}
+        return pretrained.Pretrained(**parts, path=path, step=step or 100)
 
     monkeypatch.setattr(pretrained, "load", load)
     monkeypatch.chdir(tmp_path)
@@ -83,6 +95,21 @@ def test_a_model_of_a_small_language_says_once_which_words_it_never_saw(capsys, 
     assert "never saw: zebra; what it makes" in capsys.readouterr().err
     assert run(words("generate --model run 'two clicks, then a long tone' --out a.wav --seconds 0.3")) == 0
     assert "never saw" not in capsys.readouterr().err
+
+
+def test_a_sound_is_enhanced_to_stereo_and_replayed_with_the_same_enhancer(folder, capsys):
+    enhancer = tiny_enhancer()
+    for name, scale in (("enhancer", 1), ("other", 2)):
+        params = jax.tree.map(lambda leaf, scale=scale: scale * np.asarray(leaf), enhancer.params)
+        save_directory(params, enhancer.config, folder / name, {})
+    line = "generate --model run --prompt 'two beeps' --out a.wav --seconds 0.3 --seed 5 --enhance enhancer --plot"
+    assert ualm(line, capsys).startswith("a.wav: 0.30 s from step 100, seed 5")
+    samples, rate = soundfile.read("a.wav")
+    assert (samples.shape, rate) == ((14400, 2), 48000) and not np.array_equal(samples[:, 0], samples[:, 1])
+    assert json.loads(read_comment("a.wav"))["made_by"]["enhance"] == "enhancer"
+    assert ualm("replay a.wav", capsys) == "a.wav: made again, bit for bit\n"
+    assert run(words("replay a.wav --enhance other")) == 1
+    assert "has another enhancer than made this sound" in capsys.readouterr().err
 
 
 def test_the_best_of_several_is_kept_and_all_are_told(folder, capsys):

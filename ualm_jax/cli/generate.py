@@ -5,7 +5,17 @@ import io
 import pathlib
 import sys
 
-from ualm_jax.cli.arguments import Parser, input_file, integer, local_path, number, output_directory, output_file, text
+from ualm_jax.cli.arguments import (
+    Parser,
+    input_directory,
+    input_file,
+    integer,
+    local_path,
+    number,
+    output_directory,
+    output_file,
+    text,
+)
 from ualm_jax.cli.generation_arguments import add_guidance, add_model, add_sampling, open_model, settings
 from ualm_jax.cli.generation_progress import Speed, progress
 from ualm_jax.errors import UserError
@@ -69,6 +79,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), default="wav", help="of --prompts' sounds")
     file.add_argument("--depth", choices=("16", "24", "float"), help="bits of a sample, of wav and flac; default: 16")
     file.add_argument("--loudness", metavar="X", help="peak=-1, rms=-20 or lufs=-16, in dB; default: as it was made")
+    file.add_argument(
+        "--enhance", type=input_directory, metavar="DIR", help="48 kHz stereo, by what `ualm enhance train` left"
+    )
     file.add_argument("--plot", action="store_true", help="draw a spectrogram, FILE.png")
     parser.add_argument(
         "--slots",
@@ -137,7 +150,7 @@ def _one(args: argparse.Namespace) -> int:
         print(answer.text)
         return 0
     file = dict(depth=args.depth, loudness=args.loudness, plot=args.plot)
-    gain = save_sound(args.out, answer.samples, answer.rate, answer.record(), more=more, **file)
+    gain = save_sound(args.out, *answer.sound, answer.record(), more=more, **file)
     turned = "" if gain == 1 else f", {'turned down' if gain < 1 else 'turned up'} to {gain:.3f}"
     print(f"{args.out}: {answer.seconds:.2f} s from step {model.step}, seed {answer.seed}{turned} ({speed})")
     for place, each in enumerate(ranked or [], start=1):

@@ -61,4 +61,6 @@ def open_model(args: argparse.Namespace, **how: Any):
 
     from ualm_jax.pretrained import load
 
+    if getattr(args, "enhance", None) is not None:
+        how["enhance"] = args.enhance
     return load(args.model, step=args.step, int8=args.int8, **how)

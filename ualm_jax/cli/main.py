@@ -24,6 +24,10 @@ VERBS = {
     "train": ("ualm_jax.cli.train", "train a model, or go on where a run stopped"),
     "codec eval": ("ualm_jax.cli.codec_eval", "what a codec keeps of sounds: measures, and a page to listen to"),
     "codec train": ("ualm_jax.cli.codec_train", "a codec of your own, from sounds"),
+    "enhance": ("ualm_jax.cli.enhance", "a 16 kHz mono sound to 48 kHz stereo"),
+    "enhance train": ("ualm_jax.cli.enhance_train", "an enhancer of your own, from 48 kHz stereo sounds"),
+    "enhance eval": ("ualm_jax.cli.enhance_eval", "what an enhancer makes, beside what doing nothing makes"),
+    "enhance probe": ("ualm_jax.cli.enhance_probe", "what foreign weights hold, and what of it fits an enhancer"),
     "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
@@ -46,7 +50,7 @@ VERBS = {
     "eval soundscript": ("ualm_jax.cli.eval_soundscript", "does a system make the sounds that captions ask for?"),
 }
 _RESUMED = ("data prepare", "data encode", "train", "score", "prefer build", "codec train", "eval soundscript")
-_RESUMED += ("reason enrich", "reason dialogue", "reason reflect", "reason build", "eval reason")
+_RESUMED += ("enhance train", "reason enrich", "reason dialogue", "reason reflect", "reason build", "eval reason")
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import os
 import pathlib
 import tempfile
 
-from ualm_jax.cli.arguments import Parser, input_file, model_directory, output_file
+from ualm_jax.cli.arguments import Parser, input_directory, input_file, model_directory, output_file
 from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
@@ -22,6 +22,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("file", type=input_file, help="what `ualm generate` made: a sound, or its JSON")
     parser.add_argument(
         "--model", type=model_directory, metavar="DIR", help="where the weights are now; default: where they were"
+    )
+    parser.add_argument(
+        "--enhance", type=input_directory, metavar="DIR", help="where the enhancer is now, if one made it 48 kHz stereo"
     )
     parser.add_argument("--out", type=output_file(), metavar="FILE", help="write the sound here, too")
     args = parser.parse_args(argv)
@@ -44,11 +47,13 @@ def main(argv: list[str]) -> int:
     from ualm_jax.generate.replay import replay
     from ualm_jax.pretrained import load
 
-    how = {name: made_by[name] for name in ("int8", "slots", "window") if made_by.get(name)}
+    how = {name: made_by[name] for name in ("int8", "slots", "window", "enhance") if made_by.get(name)}
+    if args.enhance is not None:
+        how["enhance"] = args.enhance
     clip = replay(record, load(path, step=made_by.get("step") or None, **how))
     with tempfile.TemporaryDirectory() as folder:
         again = pathlib.Path(folder, sound.name)
-        save_again(again, clip.samples, clip.rate, record)
+        save_again(again, *clip.sound, record)
         if sound.is_file() and again.read_bytes() != sound.read_bytes():
             raise UserError(f"{sound} is another file than the one that was made, though of the same codes; see --out.")
         content = again.read_bytes()

@@ -13,6 +13,8 @@ _POWER_FLOOR = 1e-10  # -100 dB: what is softer counts as silence
 _MEL_WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)  # samples, of `mel_distance`
 _MEL_BANDS = (320, 160, 80, 40, 20, 10, 5)
 _MEL_FLOOR = 1e-5
+_LEVEL_WINDOW, _LEVEL_BANDS = 2048, 24  # of `stereo_level_difference`
+_SOUNDING = 1e-6  # power, -60 dB: a softer band has no place in the stereo field
 
 
 def si_sdr(made: Float[np.ndarray, " N"], wanted: Float[np.ndarray, " N"]) -> float:
@@ -53,6 +55,26 @@ def mel_distance(made: Float[np.ndarray, " N"], wanted: Float[np.ndarray, " N"],
         float(np.mean(np.abs(_log_mel(made, sample_rate, n, bands) - _log_mel(wanted, sample_rate, n, bands))))
         for n, bands in zip(_MEL_WINDOWS, _MEL_BANDS, strict=True)
     )
+
+
+def stereo_level_difference(
+    made: Float[np.ndarray, "N 2"], wanted: Float[np.ndarray, "N 2"], sample_rate: int
+) -> float:
+    """Mean absolute error in dB of the level difference between left and right, over the mel bands and frames where the
+    wanted sound is above -60 dB; NaN where it nowhere is.
+
+    Powers are those of bins (1 for a full-scale sine) summed under triangles of height 1; 1e-8 is added to each, so
+    that silence beside sound counts no more than some tens of dB.
+    """
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=_LEVEL_WINDOW, n_mels=_LEVEL_BANDS, norm=None)
+    left, right, left_made, right_made = (
+        filters @ 10 ** _log_power(wav[:, channel], _LEVEL_WINDOW) for wav in (wanted, made) for channel in (0, 1)
+    )
+    sounding = left + right > _SOUNDING
+    if not sounding.any():
+        return float("nan")
+    want, found = (10 * np.log10((a + 1e-8) / (b + 1e-8)) for a, b in ((left, right), (left_made, right_made)))
+    return float(np.mean(np.abs(found - want)[sounding]))
 
 
 def codebook_use(codes: Int[np.ndarray, "T Q"], size: int) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:

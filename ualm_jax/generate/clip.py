@@ -1,6 +1,7 @@
 """What a model has made, for people: a sound or a text."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ualm_jax import __version__
+from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.errors import UserError
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.output import save_sound
@@ -24,8 +26,9 @@ class Clip:
     a limit did. modality: "audio" or "speech".
     log_probabilities: where they were asked for, of the model for each sampled token, [steps, streams]; 0 where a
         stream holds nothing.
-    made_by: the checkpoint. negative: the prompt that guidance led away from, None for the empty one. context: what
-    it was made from besides all that, in words; None for nothing, and then it can be made again from this alone.
+    enhancer: what makes 48 kHz stereo of it, see `sound`. made_by: the checkpoint. negative: the prompt that guidance
+    led away from, None for the empty one. context: what it was made from besides all that, in words; None for nothing,
+    and then it can be made again from this alone.
     """
 
     samples: Float[np.ndarray, " N"]
@@ -36,9 +39,18 @@ class Clip:
     end: str | None = None
     modality: str = "audio"
     log_probabilities: Float[np.ndarray, "n S"] | None = None
+    enhancer: Enhancer | None = None
     made_by: MadeBy = MadeBy()
     negative: str | None = None
     context: str | None = None
+
+    @functools.cached_property
+    def sound(self) -> tuple[Float[np.ndarray, " N"] | Float[np.ndarray, "N 2"], int]:
+        """(samples, rate) of what is saved and shown: 48 kHz stereo where there is an enhancer. What continues, scores
+        or hears the clip uses `samples`, as the model made it."""
+        if self.enhancer is None or not len(self.samples):
+            return self.samples, self.rate
+        return self.enhancer.enhance(self.samples), self.enhancer.sample_rate
 
     @property
     def seed(self) -> int:
@@ -58,7 +70,7 @@ class Clip:
         "lufs=-16", in dB; by default as the model made it. plot: also draw a spectrogram, PATH.png.
         Raises UserError for what cannot be written so, OSError where there is no room; then nothing has been written.
         """
-        return save_sound(path, self.samples, self.rate, self.record(), depth=depth, loudness=loudness, plot=plot)
+        return save_sound(path, *self.sound, self.record(), depth=depth, loudness=loudness, plot=plot)
 
     def record(self) -> dict[str, Any]:
         """How it was made, ready for JSON: `replay.replay` makes it again. The first of a model takes a while, for its
@@ -88,8 +100,9 @@ class Clip:
             from IPython.display import Audio, display
         except ImportError:
             raise UserError("A clip can be shown where IPython is (in a notebook); save it to a file here.") from None
-        loudest = max(1.0, float(np.abs(self.samples).max(initial=0.0)))
-        display(Audio(self.samples / loudest, rate=self.rate, normalize=False))
+        samples, rate = self.sound
+        loudest = max(1.0, float(np.abs(samples).max(initial=0.0)))
+        display(Audio(samples.T / loudest, rate=rate, normalize=False))
 
     def __repr__(self) -> str:
         return f"<{self.modality} of {self.seconds:.2f} s, {self.rate} Hz, seed {self.seed}: {self.prompt!r}>"

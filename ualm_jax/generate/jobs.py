@@ -160,7 +160,7 @@ def _finish(
     try:
         more = {} if ranked is None else {"candidates": line["candidates"]}
         how = dict(depth=job.depth, loudness=job.loudness, plot=job.plot)
-        save_sound(path, best.samples, best.rate, best.record(), more=more, **how)
+        save_sound(path, *best.sound, best.record(), more=more, **how)
     except UserError as error:
         return {"error": str(error)}
     return line | {"file": path.name, "seconds": best.seconds}

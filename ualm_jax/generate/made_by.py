@@ -13,7 +13,8 @@ def _none() -> dict[str, str]:
 @dataclasses.dataclass(frozen=True, eq=False)
 class MadeBy:
     """What `ualm_jax.load` opened, and how. slots, window: see `parts.Parts`; in bfloat16, products of other sizes can
-    be rounded in other ways. read_weights: finds out `weights`, which takes a while.
+    be rounded in other ways. enhance: the folder of the enhancer, "" for none. read_weights: finds out `weights`, which
+    takes a while.
     """
 
     path: str = ""
@@ -21,13 +22,15 @@ class MadeBy:
     int8: bool = False
     slots: int = 0
     window: int = 0
+    enhance: str = ""
     read_weights: Callable[[], dict[str, str]] = _none
 
     @functools.cached_property
     def weights(self) -> dict[str, str]:
-        """Fingerprints of model, codec and tokenizer (weights/fingerprints.py), those that are there."""
+        """Fingerprints of model, codec, tokenizer and enhancer (weights/fingerprints.py), those that are there."""
         return self.read_weights()
 
     def to_mapping(self) -> dict[str, Any]:
         """Ready for JSON, without the weights."""
-        return {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
+        always = {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
+        return always | ({"enhance": self.enhance} if self.enhance else {})

@@ -36,7 +36,7 @@ def parse_loudness(value: str) -> Loudness:
 
 def save_sound(
     path: str | os.PathLike,
-    samples: Float[np.ndarray, "N"],
+    samples: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"],
     rate: int,
     record: Record,
     *,
@@ -61,13 +61,16 @@ def save_sound(
     contents = {json_of(path): (json.dumps(beside, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()}
     if plot:
         picture = io.BytesIO()
-        save_spectrogram_png(picture, samples * np.float32(gain), rate, str(record.get("prompt", path.name)))
+        mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+        save_spectrogram_png(picture, mono * np.float32(gain), rate, str(record.get("prompt", path.name)))
         contents[path.with_name(path.name + ".png")] = picture.getvalue()
     write_whole({**contents, path: content})
     return gain
 
 
-def save_again(path: str | os.PathLike, samples: Float[np.ndarray, "N"], rate: int, record: Record) -> float:
+def save_again(
+    path: str | os.PathLike, samples: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"], rate: int, record: Record
+) -> float:
     """Writes a sound as the one was that `record` was read from; equal samples give an equal file."""
     own = {name: value for name, value in record.items() if name not in ("file", *_BESIDE)}
     return save_sound(path, samples, rate, own, **record["file"])

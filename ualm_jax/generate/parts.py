@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.codecs.base import Codec
+from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.errors import UserError
 from ualm_jax.generate.clip import Clip, Text
 from ualm_jax.generate.engine import Engine
@@ -37,7 +38,7 @@ class Parts:
 
     slots: answers that are made at once; of the rest, each begins when a slot is free. window: positions that an answer
     and its prompt can take; audio that outgrows them goes on with the later half of what it has, and its prompt.
-    made_by: what every answer says of the checkpoint.
+    enhancer: what makes 48 kHz stereo of the clips. made_by: what every answer says of the checkpoint.
     """
 
     mesh: Mesh
@@ -45,6 +46,7 @@ class Parts:
     codec: Codec | None = None
     encoder: AudioEncoder | None = None
     tokenizer: Tokenizer | None = None
+    enhancer: Enhancer | None = None
     slots: int = 8
     window: int = 2048
     made_by: MadeBy = MadeBy()
@@ -108,7 +110,7 @@ class Parts:
         if made.modality == "text":
             return Text(before(self.tokenizer.decode(made.tokens.tolist()), stop), made.tokens, **common)
         codec = self.part("codec")
-        return Clip(codec.decode(made.tokens), codec.sample_rate, made.tokens, **common)
+        return Clip(codec.decode(made.tokens), codec.sample_rate, made.tokens, enhancer=self.enhancer, **common)
 
     def text_message(self, text: str, role: Role = Role.USER) -> Message:
         return Message(role, Modality.TEXT, np.array(self.part("tokenizer").encode(text), np.int32))

@@ -55,13 +55,15 @@ class MetricWriter:
             self._board.add_scalar(name, value, step)
 
     def sound(self, step: int, name: str, wav: np.ndarray, sample_rate: int) -> None:
-        """A waveform [N] and its spectrogram."""
+        """A waveform, [N] or [N, C], and its spectrogram."""
         if self._workdir is None:
             return
         if self._board is None:
             self._open()
-        self._board.add_audio(name, wav[:, None], step, sample_rate=sample_rate)
-        self._board.add_image(f"{name}/spectrogram", spectrogram_image(wav, sample_rate), step, dataformats="HWC")
+        channels = wav.reshape(len(wav), -1)
+        picture = spectrogram_image(channels.mean(axis=1), sample_rate)
+        self._board.add_audio(name, channels, step, sample_rate=sample_rate)
+        self._board.add_image(f"{name}/spectrogram", picture, step, dataformats="HWC")
 
     def close(self) -> None:
         if self._jsonl is not None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.xcodec.idle import without_idle
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
@@ -77,8 +78,8 @@ def model_fingerprint(model: nnx.Module) -> str:
         return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
-def codec_fingerprint(codec: XCodec) -> str:
-    """Of a codec in memory, equal to that of its folder."""
+def codec_fingerprint(codec: XCodec | Enhancer) -> str:
+    """Of a codec in memory, equal to that of its folder; or of an enhancer."""
     leaves = jax.tree_util.tree_leaves_with_path(codec.params)
     return _arrays(repr(codec.config), {jax.tree_util.keystr(key): lambda value=value: value for key, value in leaves})
 

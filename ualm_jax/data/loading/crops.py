@@ -1,6 +1,7 @@
 """Batches of crops of waveforms: batch i is a function of the seed, i and the clips alone."""
 
 import collections
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -46,7 +47,7 @@ class Crops:
     def __iter__(self) -> "Crops":
         return self
 
-    def __next__(self) -> tuple[Float32[np.ndarray, "B N C"], Int64[np.ndarray, " B"]]:
+    def __next__(self) -> tuple[Any, Int64[np.ndarray, " B"]]:
         while len(self._ahead) <= self._threads:
             self._ahead.append(self._pool.submit(self.batch, self._begun))
             self._begun += 1
@@ -97,3 +98,15 @@ class Crops:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+class FinishedCrops(Crops):
+    """`Crops` of which `finish(number, crops)` makes what learns, for each batch by its number; in the threads, too."""
+
+    def __init__(self, finish: Callable[[int, Float32[np.ndarray, "B N C"]], Any], clips: Clips, **settings: Any):
+        self._finish = finish
+        super().__init__(clips, **settings)
+
+    def batch(self, number: int) -> tuple[Any, Int64[np.ndarray, " B"]]:
+        crops, origins = super().batch(number)
+        return self._finish(number, crops), origins

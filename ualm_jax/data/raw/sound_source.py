@@ -36,16 +36,16 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CaptionedSound:
-    """A mono sound with a sentence about it.
+    """A sound with a sentence about it.
 
-    wav: [N] float32, full scale is 1, at `sample_rate` Hz.
+    wav: [N] float32, full scale is 1, at `sample_rate` Hz; [N, C] where a source has more than one channel.
     scene: what was generated, as a JSON-able dict (soundscript.Scene.to_dict); None for recorded sound.
     unused: fields of its record of which nothing is made.
     """
 
     id: str
     caption: str
-    wav: Float[np.ndarray, "N"]
+    wav: Float[np.ndarray, "N"] | Float[np.ndarray, "N C"]
     sample_rate: int
     scene: dict[str, Any] | None
     unused: tuple[str, ...] = ()

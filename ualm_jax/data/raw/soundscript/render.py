@@ -1,5 +1,7 @@
 """A scene's samples: plain numpy synthesis, band-limited, faded at both ends so that only clicks click."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -22,15 +24,22 @@ def render(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "N"]:
     Raises TooLoud, or another ValueError where a pitch is too high for the sample rate.
     """
     wav = np.zeros(round(scene.seconds * sample_rate))
-    for index, event in enumerate(scene.events):
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([scene.noise_seed, index])))
-        first, stop = round(event.start * sample_rate), min(round(event.end * sample_rate), len(wav))
-        sound = _fade(_SYNTHESIS[event.kind](event, stop - first, sample_rate, rng), event, sample_rate)
-        wav[first:stop] += sound * 10 ** ((event.loudness_db - level_db(sound, sample_rate)) / 20)
+    for first, sound in events(scene, sample_rate):
+        wav[first : first + len(sound)] += sound
     peak = np.abs(wav).max()
     if peak >= 1.0:
         raise TooLoud(f"the scene is too loud: it peaks at {peak:.2f} of full scale")
     return wav.astype(np.float32)
+
+
+def events(scene: Scene, sample_rate: int) -> Iterator[tuple[int, Float[np.ndarray, "_"]]]:
+    """Of each event of a scene: where it begins, and its samples."""
+    total = round(scene.seconds * sample_rate)
+    for index, event in enumerate(scene.events):
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([scene.noise_seed, index])))
+        first, stop = round(event.start * sample_rate), min(round(event.end * sample_rate), total)
+        sound = _fade(_SYNTHESIS[event.kind](event, stop - first, sample_rate, rng), event, sample_rate)
+        yield first, sound * 10 ** ((event.loudness_db - level_db(sound, sample_rate)) / 20)
 
 
 def level_db(wav: Float[np.ndarray, "N"], sample_rate: int) -> float:

@@ -1,0 +1,1 @@
+"""The enhancement VAE: 16 kHz mono to 48 kHz stereo."""

@@ -1,0 +1,52 @@
+"""Exact linear-phase filters: what is low, what is high, and the way between 16 and 48 kHz.
+
+Filters are symmetric and centred, so nothing is moved in time by them: sample n of 16 kHz is sample 3n of 48 kHz.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.fft
+from jaxtyping import Array, Float, Float32
+
+from ualm_jax.codecs.enhance.config import FACTOR, RATE_IN, RATE_OUT
+
+_STOPPED_DB = 110.0  # what a filter takes away where it stops
+
+
+@functools.cache
+def lowpass(passed_hz: int) -> Float32[np.ndarray, " K"]:
+    """Taps at 48 kHz: up to `passed_hz` all passes, from 8 kHz on nothing (Kaiser's window)."""
+    import scipy.signal  # takes a second, which few who import this need
+
+    nyquist = RATE_IN / 2
+    count, beta = scipy.signal.kaiserord(_STOPPED_DB, (nyquist - passed_hz) / (RATE_OUT / 2))
+    taps = scipy.signal.firwin(count | 1, (passed_hz + nyquist) / 2, window=("kaiser", beta), fs=RATE_OUT)
+    return taps.astype(np.float32)
+
+
+def filtered(x: Float[Array, "*B N"], taps: Float32[np.ndarray, " K"]) -> Float[Array, "*B N"]:
+    """x convolved with centred taps; silence lies around it."""
+    samples, half = x.shape[-1], len(taps) // 2
+    size = _fast_length(samples + len(taps) - 1)
+    response = np.fft.rfft(taps.astype(np.float64), size).astype(np.complex64)
+    return jnp.fft.irfft(jnp.fft.rfft(x, size) * response, size)[..., half : half + samples]
+
+
+def upsampled(x: Float[Array, "*B N"], taps: Float32[np.ndarray, " K"]) -> Float[Array, "*B M"]:
+    """x from 16 to 48 kHz, what `taps` pass of it; M = 3 N."""
+    spread = jnp.pad(x[..., None], [(0, 0)] * x.ndim + [(0, FACTOR - 1)]).reshape(*x.shape[:-1], -1)
+    return filtered(spread, FACTOR * taps)
+
+
+def downsampled(x: Float[np.ndarray, " N"], passed_hz: int) -> Float32[np.ndarray, " M"]:
+    """x from 48 to 16 kHz on the host; M = ceil(N / 3)."""
+    import scipy.signal
+
+    return scipy.signal.resample_poly(x, 1, FACTOR, window=lowpass(passed_hz).astype(np.float64)).astype(np.float32)
+
+
+def _fast_length(samples: int) -> int:
+    """The next product of small primes: transforms of such lengths are fast."""
+    return scipy.fft.next_fast_len(samples, real=True)

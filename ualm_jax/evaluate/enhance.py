@@ -1,0 +1,127 @@
+"""What an enhancer makes of sounds, beside what doing nothing makes of them."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+
+from ualm_jax.codecs.enhance.config import HIGHEST_CROSSOVER, RATE_IN, RATE_OUT
+from ualm_jax.codecs.enhance.filters import downsampled
+from ualm_jax.codecs.enhance.model import Enhancer
+from ualm_jax.evaluate.audio_metrics import log_spectral_distance, si_sdr, stereo_level_difference
+
+_UPPER = (RATE_IN / RATE_OUT, 1.0)  # the band that 16 kHz can not hold, as shares of the spectrum
+_PASSED_HZ = 7000  # of the input
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Means over sounds. upper: log-spectral distance of the mid signal from 8 to 24 kHz, in log10 of power. level:
+    error of the level difference of left and right in dB. low: RMS of what was changed below the crossover (7 kHz where
+    there is none), by the input's. low_si_sdr: of the same band in dB, the median.
+    """
+
+    upper: float
+    level: float
+    low: float
+    low_si_sdr: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """rows: "resampled" (the input, the same on both sides), "zero side" (the enhanced mid signal on both sides) and
+    "enhanced". real_time: seconds of sound made in a second, compilation left out. seconds: of sound."""
+
+    rows: dict[str, Row]
+    real_time: float
+    seconds: float
+
+
+def inputs(wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> list[Float[np.ndarray, " _"]]:
+    """What is left of 48 kHz stereo sounds at 16 kHz, mono."""
+    return [downsampled(wav.mean(axis=1), _PASSED_HZ) for wav in wavs]
+
+
+def resampled(low: Float[np.ndarray, " N"]) -> Float[np.ndarray, "M 2"]:
+    """48 kHz stereo that holds nothing else than its 16 kHz mono input; M = 3 N."""
+    mono = soxr.resample(low, RATE_IN, RATE_OUT, quality="HQ")[: 3 * len(low)]
+    mono = np.pad(mono, (0, 3 * len(low) - len(mono)))
+    return np.stack([mono, mono], axis=1)
+
+
+def enhanced(enhancer: Enhancer, lows: Sequence[Float[np.ndarray, " _"]]) -> tuple[list[np.ndarray], float]:
+    """What is made of the sounds, and how many times as fast as they sound."""
+    for length in sorted({1 << (len(low) - 1).bit_length() for low in lows}):
+        enhancer.enhance(np.zeros(length, np.float32))
+    begun = time.perf_counter()
+    made = [enhancer.enhance(low) for low in lows]
+    return made, sum(map(len, lows)) / RATE_IN / (time.perf_counter() - begun)
+
+
+def measure(enhancer: Enhancer, wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Measured, list[np.ndarray]]:
+    """The rows of these 48 kHz stereo sounds, and what was made of them."""
+    wavs = [wav[: len(wav) - len(wav) % 3] for wav in wavs]
+    lows = inputs(wavs)
+    made, real_time = enhanced(enhancer, lows)
+    mids = [np.repeat(wav.mean(axis=1, keepdims=True), 2, axis=1) for wav in made]
+    sides = {"resampled": [resampled(low) for low in lows], "zero side": mids, "enhanced": made}
+    passed = min(enhancer.config.crossover_hz or _PASSED_HZ, HIGHEST_CROSSOVER)
+    rows = {name: _row(parts, wavs, lows, passed) for name, parts in sides.items()}
+    return Measured(rows, real_time, sum(map(len, wavs)) / RATE_OUT), made
+
+
+def _row(made: list[np.ndarray], wanted: list[np.ndarray], lows: list[np.ndarray], passed: int) -> Row:
+    pairs = list(zip(made, wanted, strict=True))
+    upper = [log_spectral_distance(a.mean(1), b.mean(1), band=_UPPER) for a, b in pairs]
+    level = [stereo_level_difference(a, b, RATE_OUT) for a, b in pairs]
+    heard = [_low_band(resampled(low)[:, 0], passed) for low in lows]
+    kept = [(_low_band(wav.mean(axis=1), passed), low) for wav, low in zip(made, heard, strict=True)]
+    changed = [_rms(a - b) / max(_rms(b), 1e-6) for a, b in kept]
+    return Row(
+        float(np.mean(upper)),
+        float(np.nanmean(level)),
+        float(np.mean(changed)),
+        float(np.nanmedian([si_sdr(a, b) for a, b in kept])),
+    )
+
+
+def _low_band(wav: Float[np.ndarray, " M"], passed: int) -> Float[np.ndarray, " N"]:
+    """What lies below `passed` Hz less a margin for the filter's slope, at 16 kHz, but for 8 ms at the ends, where all
+    that is higher is cut off and heard as clicks."""
+    import scipy.signal
+
+    taps = scipy.signal.firwin(801, passed - 400, fs=RATE_OUT, window=("kaiser", 10.0))
+    return scipy.signal.oaconvolve(wav, taps, mode="valid")[::3]
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(x.astype(np.float64) ** 2)))
+
+
+def draw(path: str | os.PathLike, wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
+    """A picture of spectrograms: of each sound the input, what was made of it and what it was, from 0 to 24 kHz, of the
+    mid signals; below them the side signals of the last two."""
+    from matplotlib.figure import Figure  # not pyplot: no display and no global state
+
+    figure = Figure(figsize=(9, 2.4 * len(wanted)), layout="constrained")
+    axes = figure.subplots(len(wanted), 5, sharey=True, squeeze=False)
+    for line, target, sound in zip(axes, wanted, made, strict=True):
+        low = resampled(inputs([target])[0])
+        shown = {
+            "input": low.mean(1),
+            "enhanced, mid": sound.mean(1),
+            "original, mid": target.mean(1),
+            "enhanced, side": (sound[:, 0] - sound[:, 1]) / 2,
+            "original, side": (target[:, 0] - target[:, 1]) / 2,
+        }
+        for place, (name, wav) in zip(line, shown.items(), strict=True):
+            place.specgram(wav + 1e-9, NFFT=1024, Fs=RATE_OUT / 1000, noverlap=768, vmin=-120, vmax=-40, cmap="magma")
+            place.set_title(name, fontsize=8)
+            place.tick_params(labelsize=6)
+    figure.supxlabel("milliseconds", fontsize=8)
+    figure.supylabel("kHz", fontsize=8)
+    figure.savefig(path, dpi=70)
