@@ -1,4 +1,4 @@
-"""An enhancer about the size of ETTA's autoencoder, 157 M parameters, with discriminators: for your 48 kHz stereo.
+"""An enhancer about the size of ETTA's autoencoder, 155 M parameters, with discriminators: for your 48 kHz stereo.
 
 ualm enhance train --config configs/enhance_full.py --workdir runs/enhancer --config.data.folder=sounds/
 ualm enhance train ... --config.pairs.codec=codec/   a share of the crops passes the codec, as what a model makes has
