@@ -14,7 +14,7 @@ def load(name: str, **mesh) -> RunConfig:
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)
     values = module.get_config()
-    if not values.data.sources:
+    if not values.data.sources and values.train.objective != "grpo":
         values.data.directory = "data/some"
     values.mesh.update(mesh)
     return from_mapping(RunConfig, values.to_dict())

@@ -48,7 +48,8 @@ def main(argv: list[str]) -> int:
     from ualm_jax.train.config import RunConfig
 
     values = load_config(args.config, overrides).to_dict()
-    if values["data"].get("directory") is None and not values["data"].get("sources"):
+    reads = values["train"].get("objective") != "grpo"  # which learns from prompts
+    if reads and values["data"].get("directory") is None and not values["data"].get("sources"):
         values["data"]["directory"] = "none is read"
     config = from_mapping(RunConfig, values)
     topology = describe(args.topology)
