@@ -27,6 +27,7 @@ from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import codec_fingerprint, fingerprints, model_fingerprint
 from ualm_jax.weights.opener import open_weights
+from ualm_jax.weights.shipped import language
 
 _WINDOW = 2048  # positions: 40 s of audio and a prompt
 
@@ -35,8 +36,8 @@ _WINDOW = 2048  # positions: 40 s of audio and a prompt
 class Pretrained(Pipeline):
     """What a path held, and what can be made with it; parts that it lacks are None. Arrays lie on `mesh`.
 
-    step: optimiser steps behind the weights of a run, 0 for others. language: what kind of captions the model knows,
-    where its card says that they are of a kind: "soundscript-2".
+    step: optimiser steps behind the weights of a run, 0 for others. language: what kind of captions a shipped model
+    knows, such as "soundscript-2".
     """
 
     path: pathlib.Path
@@ -155,7 +156,8 @@ def load(
         path=weights.path,
         mesh=mesh,
         step=weights.step,
-        language=weights.notes.get("language"),
+        language=language(weights.path),
+        audio_defaults=weights.notes.get("sampling", {}),
         model=model,
         codec=codec,
         encoder=encoder,

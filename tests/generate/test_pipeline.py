@@ -44,6 +44,14 @@ def test_prompts_become_sounds_as_the_functions_below_make_them(pipeline, clips,
     assert np.abs(heard - clips[0].samples / max(1, np.abs(clips[0].samples).max() / 0.999)).max() < 1e-4
 
 
+def test_a_checkpoint_may_recommend_settings_of_audio_which_whoever_asks_may_change(pipeline):
+    given = dataclasses.replace(pipeline, audio_defaults={"cfg_scale": 2.0, "temperature": 0.5})
+    params = given.prompt("a drum", temperature=0.7).params
+    assert (params.cfg_scale, params.temperature) == (2.0, 0.7)
+    params = given.prompt("what?", modality="text").params
+    assert (params.text_temperature, params.cfg_scale) == (0.0, SamplingParams().cfg_scale)
+
+
 def test_a_clip_plays_in_a_notebook(clips, monkeypatch):
     shown = []
     notebook = types.ModuleType("IPython.display")

@@ -39,6 +39,8 @@ class Parts:
     slots: answers that are made at once; of the rest, each begins when a slot is free. window: positions that an answer
     and its prompt can take; audio that outgrows them goes on with the later half of what it has, and its prompt.
     enhancer: what makes 48 kHz stereo of the clips. made_by: what every answer says of the checkpoint.
+    audio_defaults: settings of audio by the names of `SamplingParams`, in the place of its own defaults, as the
+    checkpoint recommends them.
     """
 
     mesh: Mesh
@@ -50,6 +52,7 @@ class Parts:
     slots: int = 8
     window: int = 2048
     made_by: MadeBy = MadeBy()
+    audio_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def engine(self) -> Engine:
@@ -76,7 +79,8 @@ class Parts:
         return Prompt(text, self.sampling(modality, seconds, settings | {"seed": seed}), modality, **own)
 
     def sampling(self, modality: str, seconds: int | float | None, settings: Mapping[str, Any]) -> SamplingParams:
-        """See `inputs.sampling`."""
+        """See `inputs.sampling`; what `settings` do not say, `audio_defaults` do."""
+        settings = settings if modality == "text" else {**self.audio_defaults, **settings}
         frame_rate = 1.0 if modality == "text" else self.part("codec").frame_rate
         return sampling(modality, frame_rate, seconds, settings)
 

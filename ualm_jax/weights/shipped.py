@@ -5,8 +5,8 @@ import pathlib
 
 from ualm_jax.errors import UserError
 
-NAMES = ("soundscript",)
-_FOLDER = pathlib.Path(__file__).parents[1] / "shipped"
+LANGUAGES = {"soundscript": "soundscript-2"}  # what kind of captions each model knows
+FOLDER = pathlib.Path(__file__).parents[1] / "shipped"
 
 
 def located(path: str | os.PathLike) -> pathlib.Path:
@@ -15,12 +15,17 @@ def located(path: str | os.PathLike) -> pathlib.Path:
     Raises UserError where the package was installed without the model.
     """
     path = pathlib.Path(path)
-    if path.exists() or str(path) not in NAMES:
+    if path.exists() or str(path) not in LANGUAGES:
         return path
-    folder = _FOLDER / path
+    folder = FOLDER / path
     if not folder.is_dir():
         raise UserError(
             f"This installation of ualm_jax came without the model {path}; install the package from its repository, "
             "or make the model with `make box`."
         )
     return folder
+
+
+def language(path: pathlib.Path) -> str | None:
+    """What kind of captions the model in a folder knows, and no others; None for models that are not shipped."""
+    return LANGUAGES.get(path.name) if path.parent == FOLDER else None
