@@ -9,7 +9,7 @@ PYTHON_NEWEST ?= $(shell for python in $(PYTHONS); do if $$python $(WORKS); then
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow test-newest lint clean
+.PHONY: demo box test test-slow test-newest lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -20,9 +20,13 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-# Captioned sound -> shards -> sharded training, stopped and resumed -> a wav and two pictures in demo/.
+# A sound from the model in the box, a new word learnt on a mesh of 8, stopped and resumed, and a sound for it, in demo/.
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py --out demo
+
+# What `--model soundscript` opens, made again: four hours on two cores, minutes of them for the figures.
+box: $(VENV)/installed
+	$(BIN)/python tools/box.py --out box
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'

@@ -1,4 +1,4 @@
-"""The whole thread in minutes: captioned sounds, shards, sharded training stopped and resumed, a wav from a caption.
+"""In minutes: a sound from the model in the box, then a new word for it, learnt on a mesh, and a sound for that.
 
 make demo        or        python tools/demo.py --out demo
 
@@ -12,15 +12,18 @@ import subprocess
 import sys
 import time
 
+from new_word import write_doorbells
 from plot_run import plot_run
 
 from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.spectrogram import save_spectrogram_png
 from ualm_jax.cli.arguments import Parser, output_directory
 from ualm_jax.errors import UserError
+from ualm_jax.weights.shipped import located
 
-PROMPT = "Three short clicks, then a low tone."
-STEPS, STOP_AT = 200, 100
+PROMPT = "a low beep, then two claps"
+NEW = "a doorbell, then two clicks"
+STEPS, STOP_AT = 60, 30
 MARKER = ".made-by-demo"
 
 
@@ -38,33 +41,41 @@ def demo(out: pathlib.Path) -> None:
     claim(out)
     started = time.perf_counter()
 
-    say("1/4  Captioned sounds, encoded once")
+    box = located("soundscript")
+    say(f"1/4  The model in the box: {PROMPT!r}")
+    ualm("generate --model soundscript", [PROMPT], "--out", out / "first.wav")
+
+    say("2/4  Sounds for a word that it never saw: a doorbell")
     if (out / "data" / "dataset.json").exists():
         print(f"{out / 'data'} is there already")
     else:
-        ualm("data prepare --source soundscript --count 192 --max-seconds 2 --out", out / "data")
+        manifest = write_doorbells(out / "sounds", 100)
+        parts = ["--tokenizer", box / "tokenizer", "--codec", box / "codec"]
+        ualm("data prepare --source manifest --input", manifest, *parts, "--out", out / "data")
 
-    train = ["train --config configs/tiny.py --devices 8 --workdir", out / "run"]
-    train += [[f"--config.data.directory={out / 'data'}"], f"--config.train.steps={STEPS}"]
-    train += [f"--config.optimizer.decay_steps={STEPS} --config.eval.every={STEPS} --config.data.batch_size=4"]
-    train += ["--config.mesh.data=2 --config.mesh.fsdp=2 --config.mesh.tensor=2"]
+    train = ["train --config configs/soundscript.py --devices 8 --workdir", out / "run"]
+    train += ["--config.train.init_from=soundscript --config.data.sources=()"]
+    train += [[f"--config.data.directory={out / 'data'}"], f"--config.train.steps={STEPS} --config.train.log_every=10"]
+    train += ["--config.data.seq_len=256 --config.data.batch_size=8 --config.mesh.data=2 --config.mesh.fsdp=4"]
+    train += ["--config.optimizer.schedule=constant --config.optimizer.warmup_steps=5 --config.optimizer.peak_lr=1e-3"]
+    train += ["--config.eval.prompts=()"]
     if not any((out / "run" / "checkpoints").glob("[0-9]*")):
-        say("2/4  Training on a virtual mesh of 8 devices (data 2 x fsdp 2 x tensor 2), stopped half way by Ctrl-C")
+        say("3/4  It learns the word on a virtual mesh of 8 devices (data 2 x fsdp 4), stopped half way by Ctrl-C")
         ualm(*train, interrupt_after=f"step {STOP_AT}/")
     say("3/4  The same command goes on where it stopped")
     ualm(*train)
 
-    say(f"4/4  A sound for the caption {PROMPT!r}")
-    wav = out / "generated.wav"
-    ualm("generate --seconds 3 --workdir", out / "run", "--out", wav, "--prompt", [PROMPT])
+    say(f"4/4  {NEW!r}")
+    ualm("generate --model", out / "run", [NEW], "--out", out / "generated.wav")
 
     plot_run(out / "run", out / "loss.png")
-    save_spectrogram_png(out / "generated.png", read_audio(wav, sample_rate=16000), 16000, PROMPT)
+    for name, caption in (("first", PROMPT), ("generated", NEW)):
+        wav = read_audio(out / f"{name}.wav", sample_rate=16000)
+        save_spectrogram_png(out / f"{name}.png", wav, 16000, caption)
     say(
-        f"Done in {time.perf_counter() - started:.0f} s. Listen to {wav}, look at {out / 'loss.png'} and "
-        f"{out / 'generated.png'}.\nThe codec has random weights: the tokens are real and were learnt, but what they "
-        "decode to is no music.\nTo try the commands yourself: "
-        f". {pathlib.Path(sys.prefix) / 'bin' / 'activate'}"
+        f"Done in {time.perf_counter() - started:.0f} s. Listen to {out / 'first.wav'} and {out / 'generated.wav'}; "
+        f"{out / 'first.png'}, {out / 'generated.png'} and {out / 'loss.png'} show them and the training.\n"
+        f"To try the commands yourself: . {pathlib.Path(sys.prefix) / 'bin' / 'activate'}"
     )
 
 

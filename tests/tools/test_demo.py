@@ -1,6 +1,7 @@
 """`tools/demo.py` touches nothing that it has not made, and keeps what it has made."""
 
 import importlib.util
+import json
 import pathlib
 import subprocess
 import sys
@@ -42,25 +43,39 @@ def test_a_second_run_keeps_data_and_training_and_prints_commands_that_can_be_pa
     (out / "run" / "checkpoints" / "100").mkdir(parents=True)
     called = []
     monkeypatch.setattr(demo, "ualm", lambda *words, **options: called.append((words, options)))
+    monkeypatch.setattr(demo, "located", pathlib.Path)
     for name in ("plot_run", "save_spectrogram_png", "read_audio"):
         monkeypatch.setattr(demo, name, lambda *_, **__: None)
     demo.demo(out)
-    (train, options), (generate, _) = called
-    assert train[0].startswith("train ") and options == {} and generate[0].startswith("generate ")
+    (first, _), (train, options), (generate, _) = called
+    assert train[0].startswith("train ") and options == {}
+    assert first[0] == "generate --model soundscript" and generate[0].startswith("generate ")
     assert (out / "run" / "checkpoints" / "100").is_dir()
     monkeypatch.undo()
     monkeypatch.setattr(demo.subprocess, "Popen", Finished)
-    demo.ualm("generate --workdir", out / "run", "--prompt", [demo.PROMPT])
+    demo.ualm("generate --model", out / "run", [demo.NEW])
     assert capfd.readouterr().out.splitlines()[-1] == (
-        f"$ ualm generate --workdir '{out / 'run'}' --prompt 'Three short clicks, then a low tone.'"
+        f"$ ualm generate --model '{out / 'run'}' 'a doorbell, then two clicks'"
     )
+
+
+def test_the_new_word_is_a_sound_that_the_checker_hears(demo, tmp_path):
+    from ualm_jax.audio.io import read_audio
+    from ualm_jax.evaluate.soundscript import hear
+
+    manifest = demo.write_doorbells(tmp_path / "sounds", 5)
+    last = json.loads(manifest.read_text().splitlines()[-1])
+    assert last["caption"] == "two clicks, then a doorbell"
+    heard = hear(read_audio(manifest.parent / last["audio"], sample_rate=16000))
+    assert [event.kind for event in heard] == ["click", "click", "tone", "tone"]
+    assert [round(event.pitch_hz) for event in heard[2:]] == [659, 523]
 
 
 class Finished:
     stdout, returncode = (), 0
 
     def __init__(self, command, **_):
-        assert "--prompt" in command
+        assert "generate" in command
 
     def __enter__(self):
         return self

@@ -1,0 +1,114 @@
+"""The model in the box: everything behind `--model soundscript`, made again.
+
+make box        or        python tools/box.py --out box
+
+Codec, data, model, figures, and then the folder that is shipped, out of the committed configs. Some four hours on two
+cores; run again, it keeps what is finished and goes on from there.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+from demo import claim, say, ualm
+
+from ualm_jax.cli.arguments import Parser, integer, output_directory
+from ualm_jax.errors import UserError
+from ualm_jax.weights.shipped import FOLDER
+
+DATA = {  # folder: task of SoundScript's second language, conversations
+    "caption": ("caption_to_audio", 40_000),
+    "enrich": ("enrich", 12_000),
+    "dialogue": ("dialogue", 8_000),
+    "imagine": ("imagine", 5_000),
+    "text": ("text", 30_000),
+}
+CODEC = "--config.data.batch_size=16 --config.data.frames=18"  # as two cores like it
+CARD = """\
+# The small UALM of SoundScript
+
+Makes the sounds that docs/soundscript.md describes from captions of them, plans them in words first if asked, and
+answers questions about captions. It does not listen. {parameters:,} parameters in bfloat16; the codec has 1,760,511.
+
+Made by `make box` (tools/box.py) from configs/codec_small.py and configs/soundscript.py, all seeds 0: codec {codec},
+model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
+
+Held-out captions of the benchmark (`ualm eval soundscript`, guidance {guidance}, temperature {temperature}), and what
+its program for hearing finds right in the same sounds through the codec alone:
+
+| list | right | class | count | order | pitch | duration | gap | loudness |
+|---|---|---|---|---|---|---|---|---|
+{rows}
+"""
+SAMPLING = {"cfg_scale": 1.5, "temperature": 0.3}  # what a scan of both found best on fresh captions
+TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness")
+
+
+def main() -> None:
+    parser = Parser("box.py", description=__doc__)
+    parser.add_argument("--out", type=output_directory, default=pathlib.Path("box"), help="folder to work in (box)")
+    parser.add_argument("--limit", type=integer(at_least=2), default=64, help="captions of each list to judge (64)")
+    args = parser.parse_args()
+    try:
+        box(args.out, args.limit)
+    except UserError as error:
+        sys.exit(f"box.py: {error}")
+
+
+def box(out: pathlib.Path, limit: int) -> None:
+    """Fills the folder `out`, then the package's. Raises UserError for a folder that holds something else."""
+    claim(out)
+    os.chdir(out)
+    say("Codec")
+    ualm(f"codec train --config configs/codec_small.py --workdir codec {CODEC}")
+    say("Data")
+    for name, (task, count) in DATA.items():
+        if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
+            words = f"--source soundscript --language 2 --task {task} --count {count} --codec codec/codec"
+            ualm(f"data prepare {words} --out data/soundscript/{name}")
+    say("Model")
+    ualm("train --config configs/soundscript.py --workdir model")
+    give(pathlib.Path("model"), pathlib.Path("codec"), limit)
+
+
+def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
+    """The shipped folder, of a run and of the run of its codec."""
+    shipped = pathlib.Path("soundscript")
+    shutil.rmtree(shipped, ignore_errors=True)
+    ualm("convert export ours", model, "--out", shipped, "--dtype bfloat16")
+    card = json.loads((shipped / "ualm.json").read_text())
+    card["source"] |= {"importer": "tools/box.py", "name": "soundscript", "sampling": SAMPLING}
+    (shipped / "ualm.json").write_text(json.dumps(card, indent=2) + "\n")
+    say("Figures")
+    how = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SAMPLING.items())
+    ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
+    (shipped / "README.md").write_text(written(model, codec, card))
+    shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
+    shutil.copytree(shipped, FOLDER / "soundscript")
+    size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
+    say(f"{FOLDER / 'soundscript'}: {size / 1e6:.1f} MB")
+
+
+def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
+    """The model card, with what the runs and the report say."""
+    report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
+    config, theirs = (json.loads((run / "config.json").read_text()) for run in (model, codec))
+    rows = []
+    for name, table in report["tables"].items():
+        values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]
+        rows.append(f"| {name} | " + " | ".join("" if v is None else f"{v['value']:.0%}" for v in values) + " |")
+    return CARD.format(
+        parameters=card["parameters"],
+        codec=f"{theirs['train']['steps']} steps",
+        steps=config["train"]["steps"],
+        positions=config["data"]["batch_size"] * config["data"]["seq_len"],
+        guidance=made["cfg_scale"],
+        temperature=made["temperature"],
+        rows="\n".join(rows),
+    )
+
+
+if __name__ == "__main__":
+    main()
