@@ -13,7 +13,7 @@ def test_prefill_and_steps_equal_one_pass_over_right_padded_rows(golden_dir):
     """A prompt read at once, or in two parts; then steps. Every row has its own length."""
     model = golden_model.load(golden_dir)
     decoder = model.decoder
-    B, P, steps, first = 3, 12, 4, 4
+    B, P, steps, first = 3, 12, 9, 4
     lengths = np.array([12, 5, 8])
     shape = (B, P + steps, model.architecture.decoder.width)
     x = jax.random.normal(jax.random.key(0), shape, out_sharding=spec("batch", None, None))
