@@ -16,6 +16,7 @@ from demo import claim, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
 from ualm_jax.errors import UserError
+from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.weights.shipped import FOLDER
 
 DATA = {  # folder: task of SoundScript's second language, conversations
@@ -41,6 +42,10 @@ its program for hearing finds right in the same sounds through the codec alone:
 | list | right | class | count | order | pitch | duration | gap | loudness |
 |---|---|---|---|---|---|---|---|---|
 {rows}
+
+| parts of a caption | captions | right | class | count |
+|---|---|---|---|---|
+{parts}
 """
 SAMPLING = {"cfg_scale": 1.5, "temperature": 0.3}  # what a scan of both found best on fresh captions
 TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness")
@@ -76,7 +81,8 @@ def box(out: pathlib.Path, limit: int) -> None:
 def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
     """The shipped folder, of a run and of the run of its codec."""
     shipped = pathlib.Path("soundscript")
-    shutil.rmtree(shipped, ignore_errors=True)
+    for made_before in (shipped, pathlib.Path("eval")):
+        shutil.rmtree(made_before, ignore_errors=True)
     ualm("convert export ours", model, "--out", shipped, "--dtype bfloat16")
     card = json.loads((shipped / "ualm.json").read_text())
     card["source"] |= {"importer": "tools/box.py", "name": "soundscript", "sampling": SAMPLING}
@@ -99,6 +105,18 @@ def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]
         rows.append(f"| {name} | " + " | ".join("" if v is None else f"{v['value']:.0%}" for v in values) + " |")
+    by_parts = {}
+    plans = {item.id: item.plan for item in items()}
+    for item in report["items"]:
+        by_parts.setdefault(len(plans[item["id"]].parts), []).append(
+            [item["right"], *map(item["tracks"].get, TRACKS[:2])]
+        )
+    parts = [
+        f"| {count} | {len(found)} | "
+        + " | ".join(f"{sum(map(bool, each)) / len(found):.0%}" for each in zip(*found, strict=True))
+        + " |"
+        for count, found in sorted(by_parts.items())
+    ]
     return CARD.format(
         parameters=card["parameters"],
         codec=f"{theirs['train']['steps']} steps",
@@ -107,6 +125,7 @@ def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
         guidance=made["cfg_scale"],
         temperature=made["temperature"],
         rows="\n".join(rows),
+        parts="\n".join(parts),
     )
 
 
