@@ -123,5 +123,5 @@ def test_what_is_not_named_as_free_is_identity(dataset):
         "num_workers",
         "prefetch",
     }
-    assert identity.keys() == {"model", "data", "optimizer", "train", "lora", "preference"}
+    assert identity.keys() == {"model", "data", "optimizer", "train", "lora", "preference", "grpo"}
     assert identity["train"].keys() == {"seed", "objective", "trainable"} and "reference" not in identity["preference"]
