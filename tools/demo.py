@@ -21,7 +21,7 @@ from ualm_jax.cli.arguments import Parser, output_directory
 from ualm_jax.errors import UserError
 from ualm_jax.weights.shipped import located
 
-PROMPT = "a low beep, then two claps"
+PROMPT = "a snare, then a kick"
 NEW = "a doorbell, then two clicks"
 STEPS, STOP_AT = 60, 30
 MARKER = ".made-by-demo"
