@@ -111,7 +111,9 @@ class ScriptedModel(Pipeline):
     ):
         vocabulary = types.SimpleNamespace(vocabulary=Vocabulary(256, 1024, 8))
         parts = dict(model=types.SimpleNamespace(architecture=vocabulary), codec=Sounds(), tokenizer=Letters())
-        parts |= dict(encoder=object() if hears else None, engine=Turns(slots), slots=slots, made_by=MadeBy())
+        parts |= dict(
+            encoder=object() if hears else None, engine=Turns(slots), slots=slots, made_by=MadeBy(), audio_defaults={}
+        )
         for name, value in (parts | dict(script=script, calls=[], stop_at=stop_at)).items():
             object.__setattr__(self, name, value)  # of a frozen dataclass
 
