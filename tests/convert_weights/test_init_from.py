@@ -20,7 +20,7 @@ from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.optimizer import make_optimizer
-from ualm_jax.train.step import abstract_state, state_from
+from ualm_jax.train.step import init_state, state_from
 from ualm_jax.train.workdir import write_workdir
 from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import open_weights
@@ -35,7 +35,7 @@ def test_parameters_are_cast_and_laid_out_as_the_run_wants(shape, dtype, trained
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(run_config(ARCHITECTURE).optimizer)
         state = state_from(initial_params(trained, ARCHITECTURE, execution, mesh), optimizer)
-        expected = abstract_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), optimizer)
+        expected = jax.eval_shape(lambda: init_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), optimizer))
     hf = golden_model.to_ours(golden_model.reference_tensors(golden_dir))
     for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)

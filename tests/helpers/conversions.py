@@ -92,9 +92,9 @@ def restore_run(workdir, architecture):
     from ualm_jax.models.config import Execution
     from ualm_jax.models.ualm import UALM
     from ualm_jax.train.optimizer import make_optimizer
-    from ualm_jax.train.step import abstract_state
+    from ualm_jax.train.step import init_state
 
     optimizer = make_optimizer(run_config(architecture).optimizer)
-    abstract = abstract_state(lambda: UALM(architecture, Execution(), nnx.Rngs(0)), optimizer)
+    abstract = jax.eval_shape(lambda: init_state(lambda: UALM(architecture, Execution(), nnx.Rngs(0)), optimizer))
     with contextlib.closing(checkpoints_of(workdir, architecture)) as checkpoints:
         return checkpoints.restore(abstract, _NoBatches(), jax.sharding.get_mesh())

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.config_files import ROOT
+from helpers.waveform_runs import steps_of
 
 from ualm_jax.cli.config_file import load_config
 from ualm_jax.codecs.xcodec.model import XCodec
@@ -13,9 +14,9 @@ from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.train.codec import codec_run, train_codec
+from ualm_jax.train.codec import CodecNetwork, train_codec
 from ualm_jax.train.codec_config import CodecRunConfig
-from ualm_jax.train.loop import fit
+from ualm_jax.train.waveform import waveform_run
 
 STEPS = 6
 
@@ -35,19 +36,8 @@ def tiny(**train) -> CodecRunConfig:
 
 
 def trained(config, workdir, mesh):
-    """The state a run ends with."""
-    with jax.set_mesh(mesh):
-        run = codec_run(config, workdir, mesh)
-        seen = []
-        step = run.step
-
-        def keep(state, batch):
-            state, metrics = step(state, batch)
-            seen.append((jax.device_get(state), jax.device_get(metrics)))
-            return state, metrics
-
-        fit(dataclasses.replace(run, step=keep))
-    return seen
+    """The states and metrics of the steps that a run takes."""
+    return steps_of(lambda: waveform_run(CodecNetwork(config), workdir, mesh), mesh)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,7 @@ def test_a_run_begins_with_the_codec_it_is_given(whole, tmp_path, one_device):
         train=dataclasses.replace(config.train, init_from=folder, steps=1),
     )
     with jax.set_mesh(one_device):
-        run = codec_run(config, tmp_path, one_device)
+        run = waveform_run(CodecNetwork(config), tmp_path, one_device)
         state = jax.device_get(run.state)
         assert np.isfinite(run.step(run.state, next(run.batches)[0])[1]["loss"])
     full = read_directory(folder)[1]

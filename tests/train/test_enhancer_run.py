@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.enhancers import enhance_config
+from helpers.waveform_runs import steps_of
 
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.errors import UserError
@@ -46,18 +47,7 @@ def tiny(**groups) -> EnhanceRunConfig:
 
 def trained(config, workdir, mesh):
     """The states and metrics of the steps that a run takes."""
-    with jax.set_mesh(mesh):
-        run = waveform_run(EnhancerNetwork(config), workdir, mesh)
-        seen = []
-        step = run.step
-
-        def keep(state, batch):
-            state, metrics = step(state, batch)
-            seen.append((jax.device_get(state), jax.device_get(metrics)))
-            return state, metrics
-
-        fit(dataclasses.replace(run, step=keep))
-    return seen
+    return steps_of(lambda: waveform_run(EnhancerNetwork(config), workdir, mesh), mesh)
 
 
 @pytest.fixture(scope="module")

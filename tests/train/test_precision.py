@@ -17,7 +17,7 @@ from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from ualm_jax.train.precision import apply_updates, stochastic_round
-from ualm_jax.train.step import abstract_state, init_state, make_train_step
+from ualm_jax.train.step import init_state, make_train_step
 
 HALF = dataclasses.replace(OPTIMIZER, state_dtype="bfloat16")
 
@@ -42,7 +42,9 @@ def test_states_have_their_own_dtype_from_the_first_step_to_the_last(param_dtype
     execution = dataclasses.replace(EXECUTION, param_dtype=param_dtype)
     optimizer_config = dataclasses.replace(OPTIMIZER, state_dtype=state_dtype)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        before = abstract_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), make_optimizer(optimizer_config))
+        before = jax.eval_shape(
+            lambda: init_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), make_optimizer(optimizer_config))
+        )
     after, losses = train(golden, execution, optimizer_config)
     assert losses[-1] < losses[0]
     for tree, dtype in ((before.params, param_dtype), (before.opt_state, state_dtype)):

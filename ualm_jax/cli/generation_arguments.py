@@ -24,7 +24,7 @@ def add_model(parser: Parser) -> None:
 
 
 def add_sampling(parser: Parser) -> None:
-    group = parser.add_argument_group("how it is drawn")
+    group = parser.add_argument_group("how it is drawn (defaults of audio: what the model recommends, if it does)")
     group.add_argument("--seed", type=integer(at_least=0, at_most=2**32 - 1), default=0, help="default %(default)s")
     group.add_argument(
         "--temperature", type=number(at_least=0, at_most=100), metavar="T", help="0 is greedy; default: 0.8, of texts 0"
@@ -40,7 +40,7 @@ def add_sampling(parser: Parser) -> None:
 
 
 def add_guidance(parser: Parser) -> None:
-    group = parser.add_argument_group("guidance of audio")
+    group = parser.add_argument_group("guidance of audio (default: what the model recommends, if it does)")
     group.add_argument(
         "--cfg-scale", type=number(at_least=0, at_most=100), metavar="X", help="1 is none, and faster; default: 3"
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float32
 
 from ualm_jax.codecs.xcodec.init import init_random
@@ -21,8 +20,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.train.codec_config import CodecRunConfig
 from ualm_jax.train.codec_step import CodecStep, codebooks_from, empty_codebooks
-from ualm_jax.train.loop import Run
-from ualm_jax.train.waveform import Sounds, train_waveforms, waveform_run
+from ualm_jax.train.waveform import Sounds, train_waveforms
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +30,6 @@ _HEARD = 256  # crops that principal components are estimated of
 def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
     """As `train_waveforms`; WORKDIR/codec holds the newest codec."""
     return train_waveforms(CodecNetwork(config), workdir)
-
-
-def codec_run(config: CodecRunConfig, workdir: pathlib.Path, mesh: Mesh) -> Run:
-    """The run of a codec; `mesh` is set."""
-    return waveform_run(CodecNetwork(config), workdir, mesh)
 
 
 class CodecNetwork:

@@ -28,22 +28,17 @@ class TrainState(NamedTuple):
 
 def init_state(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
     """A fresh state, every array made in its own sharding on the current mesh."""
-    return jax.jit(lambda: _fresh(make_model, optimizer))()
+
+    def make() -> TrainState:
+        params = nnx.state(make_model(), nnx.Param)
+        return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+    return jax.jit(make)()
 
 
 def state_from(params: nnx.State, optimizer: optax.GradientTransformation) -> TrainState:
     """A fresh state of parameters that came from elsewhere."""
     return TrainState(jnp.int32(0), params, jax.jit(optimizer.init)(params))
-
-
-def abstract_state(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
-    """Shapes, dtypes and shardings of `init_state`, without making an array."""
-    return jax.eval_shape(lambda: _fresh(make_model, optimizer))
-
-
-def _fresh(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:
-    params = nnx.state(make_model(), nnx.Param)
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
 
 
 def make_train_step(

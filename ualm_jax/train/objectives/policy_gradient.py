@@ -5,8 +5,9 @@ its answer, w its loss weight (text 1, each of the S tokens of an audio frame 1 
 
     - w min(r A, clip(r, 1 - e, 1 + e) A) + kl_weight w (exp(d) - 1 - d)
 
-summed over all tokens and divided by the positions of all answers, so that every position counts the same however long
-its answer is. Shao et al., DeepSeekMath, 2024, eq. 3 and 4; the division is that of Yu et al., DAPO, 2025, eq. 12.
+summed over all tokens and divided by the positions of all answers that teach something, so that each counts the same
+however long its answer is. Shao et al., DeepSeekMath, 2024, eq. 3 and 4; the division is that of Yu et al., DAPO,
+2025, eq. 12.
 """
 
 import dataclasses
