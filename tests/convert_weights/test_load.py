@@ -69,6 +69,16 @@ def test_an_encoder_laid_beside_sets_the_adapters_width(golden_dir, tmp_path):
     assert loaded.model.adapter.kernel.shape == (24, 64)
 
 
+def test_an_encoder_hears_as_it_did_before_it_was_converted(golden_dir, tmp_path):
+    save_omni(tmp_path / "omni")
+    (tmp_path / "omni" / "settings.json").write_text('{"normalize": false, "max_seconds": 8.0}')
+    import_encoder("omni-audio", tmp_path / "omni", tmp_path / "encoder")
+    import_qwen2(golden_dir / "qwen2", tmp_path / "ours", encoder=tmp_path / "encoder")
+    front_ends = [ualm_jax.load(tmp_path / name).encoder.front_end for name in ("omni", "encoder", "ours")]
+    assert front_ends[0] == front_ends[1] == front_ends[2]
+    assert (front_ends[0].normalize, front_ends[0].max_seconds) == (False, 8.0)
+
+
 @pytest.mark.parametrize("what", ["converted", "hugging face"])
 def test_arrays_lie_on_the_current_mesh(what, golden_dir, base):
     path = base if what == "converted" else golden_dir / "qwen2"

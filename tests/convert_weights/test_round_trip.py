@@ -13,6 +13,7 @@ from helpers.conversions import save_omni, save_run
 from ualm_jax.convert_weights.codec_and_encoder import export_xcodec, import_encoder, import_xcodec
 from ualm_jax.convert_weights.qwen2 import export_hf, import_qwen2
 from ualm_jax.convert_weights.ualm_reference import STATES, export_reference, find_states, import_reference
+from ualm_jax.weights.audio_tower import read_encoder_config
 from ualm_jax.weights.hf_folder import open_directory
 from ualm_jax.weights.hf_qwen2 import Extension
 from ualm_jax.weights.opener import open_weights
@@ -128,12 +129,14 @@ def test_the_encoder_inside_a_reference_checkpoint_comes_back(prefix, golden_dir
     source = tmp_path / "source" / STATES
     source.parent.mkdir()
     torch.save(content, source)
+    (tmp_path / "omni" / "settings.json").write_text('{"normalize": false}')
     options = dict(base=golden_dir / "qwen2", codec=golden_dir / "xcodec", encoder=tmp_path / "omni")
     import_reference(source.parent, tmp_path / "ours", **options)
     ours = open_directory(tmp_path / "ours" / "encoder")
     assert {name: ours.read(name).tobytes() for name in ours.tensors} == {
         name: value.tobytes() for name, value in tower.items()
     }
+    assert not read_encoder_config(tmp_path / "ours" / "encoder" / "config.json").normalize
     export_reference(open_weights(tmp_path / "ours"), tmp_path / "back")
     assert_same_tensors(TensorFiles([source]), TensorFiles([find_states(tmp_path / "back")]))
 

@@ -35,7 +35,7 @@ def import_encoder(importer: str, source: pathlib.Path, out: pathlib.Path, *, pr
     files = open_tower(source)
     files.check(encoder_shapes(config), source, unread=UNUSED)
     with written_whole(out) as partial:
-        write_encoder(partial / "encoder", source / "config.json", files, progress)
+        write_encoder(partial / "encoder", source, files, progress)
         # Of what was written: a whole model's shards hold far more than its tower.
         hashes = {f"encoder/{file.name}": sha256(file) for file in sorted((partial / "encoder").glob("*.safetensors"))}
         notes = {"prefix": files.prefix}

@@ -3,7 +3,6 @@
 They are frozen and used through readers of that layout, so their tensors are checked and kept, not transposed.
 """
 
-import json
 import pathlib
 import shutil
 
@@ -15,8 +14,7 @@ from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.safetensors_files import write_safetensors
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.tokenizer import load_tokenizer
-from ualm_jax.weights.audio_tower import audio_section
-from ualm_jax.weights.hf_folder import read_json
+from ualm_jax.weights.audio_tower import write_encoder_config
 from ualm_jax.weights.tensor_files import TensorFiles
 
 
@@ -41,16 +39,10 @@ def write_codec(
     write_safetensors(out, _table(tensors), tensors.read, shard_bytes=1 << 62, progress=progress)
 
 
-def write_encoder(
-    out: pathlib.Path,
-    config_file: pathlib.Path,
-    tensors: TensorFiles,
-    progress: Progress = silent,
-) -> None:
-    """`out` with the encoder's own section of the configuration, and its tensors as they came."""
+def write_encoder(out: pathlib.Path, like: pathlib.Path, tensors: TensorFiles, progress: Progress = silent) -> None:
+    """`out` with the configuration and the settings of the encoder in the folder `like`, and `tensors` as they came."""
     out.mkdir()
-    values = audio_section(read_json(config_file))
-    (out / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    write_encoder_config(like, out)
     write_safetensors(out, _table(tensors), tensors.read, progress=progress)
 
 

@@ -61,7 +61,7 @@ def import_qwen2(
             tensors = open_directory(encoder_dir)
             shapes = encoder_shapes(read_encoder_config(encoder_dir / "config.json"))
             tensors.check(shapes, encoder_dir, unread=UNUSED)
-            write_encoder(partial / "encoder", encoder_dir / "config.json", tensors)
+            write_encoder(partial / "encoder", encoder_dir, tensors)
         write_arrays(partial / "params", model.infos, model.pieces, progress)
         notes = {"tied": model.form.head is None, "seed": extension.seed, "std": extension.std, **model.kept}
         write_card(

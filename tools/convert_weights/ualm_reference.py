@@ -107,9 +107,10 @@ def import_reference(
         if model.encoder.tensors:
             if encoder is None:
                 raise UserError(f"{model.file} holds an audio encoder; give --encoder DIR with its config.json.")
-            config_file = part_directory(encoder, "encoder") / "config.json"
-            model.encoder.check(encoder_shapes(read_encoder_config(config_file)), model.file, unread=UNUSED)
-            write_encoder(partial / "encoder", config_file, model.encoder)
+            encoder_dir = part_directory(encoder, "encoder")
+            shapes = encoder_shapes(read_encoder_config(encoder_dir / "config.json"))
+            model.encoder.check(shapes, model.file, unread=UNUSED)
+            write_encoder(partial / "encoder", encoder_dir, model.encoder)
             notes["encoder_prefix"] = model.encoder.prefix
         write_arrays(partial / "params", model.infos, model.pieces, progress)
         write_card(

@@ -89,7 +89,12 @@ def write_encoder(like: pathlib.Path, arrays: Mapping[str, Float[np.ndarray, "..
     from safetensors.numpy import save_file  # a model without an encoder runs where it is not installed
 
     out.mkdir(parents=True, exist_ok=True)
+    write_encoder_config(like, out)
+    save_file(tensors_of(read_encoder_config(like / "config.json"), arrays), out / "model.safetensors")
+
+
+def write_encoder_config(like: pathlib.Path, out: pathlib.Path) -> None:
+    """In the folder `out`, the sizes (config.json) and the settings (settings.json) of the encoder in `like`."""
     values = audio_section(read_json(like / "config.json"))
     (out / "config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     (out / "settings.json").write_text(json.dumps(read_settings(like), indent=2) + "\n")
-    save_file(tensors_of(read_encoder_config(like / "config.json"), arrays), out / "model.safetensors")
