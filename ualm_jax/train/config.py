@@ -101,6 +101,7 @@ class RunConfig:
             )
         if self.train.init_lora is not None and not self.lora.rank:
             raise UserError(f"train.init_lora is {self.train.init_lora}, but lora.rank is 0; set the adapters' rank.")
+        self._check_stream_weights()
         if self.train.objective == "preference":
             self.preference.check(self.model.vocabulary.num_streams)
             if self.data.cfg_dropout:
@@ -127,6 +128,18 @@ class RunConfig:
     def online(self) -> bool:
         """Whether it learns from its own answers, not from a dataset."""
         return self.train.objective == "grpo"
+
+    def _check_stream_weights(self) -> None:
+        weights, streams = self.data.stream_weights, self.model.vocabulary.num_streams
+        if weights and len(weights) != streams:
+            raise UserError(
+                f"data.stream_weights must be a weight for each of the model's {streams} streams, got {len(weights)}."
+            )
+        if weights and self.train.objective != "next_token":
+            raise UserError(
+                f"data.stream_weights is {weights}, but train.objective = {self.train.objective!r} has a field of its "
+                "own for that; leave it out."
+            )
 
     def _check_online(self) -> None:
         self.grpo.check(self.model.vocabulary.num_streams, self.data.batch_size)

@@ -1,4 +1,4 @@
-"""AdamW with clipping, and how the learning rate goes."""
+"""AdamW or Muon with clipping, and how the learning rate goes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, Natural, NotNegative, OneOf, Positive, check_fields
 from ualm_jax.models.config import DTYPES
 from ualm_jax.models.paths import map_with_paths, matches
+from ualm_jax.train.muon import MUON, OTHERS, kinds, scale_by_muon
 from ualm_jax.train.precision import stored_as
 
 SCHEDULES = ("cosine", "constant", "wsd")
@@ -31,6 +32,7 @@ class LrMultiplier:
 class OptimizerConfig:
     """Defaults are the reference's (`conf/train.yaml`, `conf/deepspeed.json`).
 
+    kind: "adamw", or "muon": the matrices of the decoder's layers by `train/muon.py`, all else by AdamW.
     The learning rate rises linearly over warmup_steps to peak_lr. From there, by `schedule`:
         cosine: it falls along a cosine to end_lr at decay_steps.
         constant: it stays; decay_steps and end_lr mean nothing.
@@ -40,6 +42,7 @@ class OptimizerConfig:
     ema_decay: of a moving average of the parameters, which is then what is evaluated, opened and exported.
     """
 
+    kind: Annotated[str, OneOf(("adamw", "muon"))] = "adamw"
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     peak_lr: Positive = 1e-4
     end_lr: NotNegative = 0.0
@@ -96,16 +99,14 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Computes in float32 and gives float32 updates."""
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            learning_rate(config),
-            b1=config.beta1,
-            b2=config.beta2,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-        ),
-    )
+    rate = learning_rate(config)
+    optimizer = optax.adamw(rate, b1=config.beta1, b2=config.beta2, eps=config.eps, weight_decay=config.weight_decay)
+    if config.kind == "muon":
+        muon = optax.chain(
+            scale_by_muon(), optax.add_decayed_weights(config.weight_decay), optax.scale_by_learning_rate(rate)
+        )
+        optimizer = optax.partition({MUON: muon, OTHERS: optimizer}, kinds)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
     return stored_as(_multiplied(optimizer, config.lr_multipliers), config.state_dtype)
 
 

@@ -46,6 +46,19 @@ def test_every_segment_is_one_whole_conversation(dataset, config, load):
         np.testing.assert_array_equal(positions, np.arange(len(tokens)))
 
 
+def test_streams_of_audio_can_weigh_more_or_less_and_text_never_does(config, load):
+    factors = (4.0, 1.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25)
+    weighted = dataclasses.replace(config, stream_weights=factors)
+    kinds = set()
+    for (batch, _), (plain, _) in zip(load(weighted, 5), load(config, 5), strict=True):
+        np.testing.assert_array_equal(batch.tokens, plain.tokens)
+        audio = plain.loss_weights[..., 0] == np.float32(1 / 8)
+        np.testing.assert_array_equal(batch.loss_weights[~audio], plain.loss_weights[~audio])
+        np.testing.assert_array_equal(batch.loss_weights[audio], plain.loss_weights[audio] * np.float32(factors))
+        kinds |= set(np.unique(plain.loss_weights[..., 0]).tolist())
+    assert kinds == {0.0, 0.125, 1.0}
+
+
 def test_segments_are_numbered_from_one_and_padding_is_empty(config, load):
     for batch, records in load(config, 10):
         assert batch.tokens.shape == (4, 160, 8) and batch.tokens.dtype == np.int32

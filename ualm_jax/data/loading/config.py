@@ -41,6 +41,8 @@ class DataConfig:
     packing_bins: rows that are filled at the same time; more leave less padding.
     num_workers: processes that make rows, 0 for a thread. prefetch: batches made ahead.
     audio_slots: mel windows W of a row, 0 for a model that does not listen.
+    stream_weights: what the loss weights of audio tokens, 1/S each, are multiplied with, for each of the S streams; ()
+        for 1. The first codebooks say what sounds, the last ones mostly how noise goes.
     skip_long: pass over conversations that do not fit a row or the audio encoder, instead of refusing the dataset.
     """
 
@@ -54,6 +56,7 @@ class DataConfig:
     num_workers: int = 0
     prefetch: int = 2
     audio_slots: int = 0
+    stream_weights: tuple[float, ...] = ()
     skip_long: bool = False
 
     def __post_init__(self):
@@ -63,6 +66,8 @@ class DataConfig:
                 raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
         if not 0 <= self.cfg_dropout <= 1:
             raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
+        if not all(0 < weight < float("inf") for weight in self.stream_weights):
+            raise UserError(f"data.stream_weights must be positive, got {self.stream_weights}")
         if self.directory is not None and self.sources:
             raise UserError(_EITHER)
         directories = [source.directory for source in self.sources]

@@ -99,7 +99,7 @@ class RowBuilder:
                         "than its lengths.npy says; the dataset is damaged, copy or prepare it again"
                     )
                 row.tokens[start:stop] = grid.tokens
-                row.loss_weights[start:stop] = grid.loss_weights
+                row.loss_weights[start:stop] = self._weighted(grid.loss_weights)
                 row.segment_ids[start:stop] = segment
                 row.positions[start:stop] = np.arange(stop - start)
                 row.records[start:stop] = self._first[item.source] + item.index
@@ -124,6 +124,13 @@ class RowBuilder:
         (messages,) = conversations
         dropout = self._config.cfg_dropout
         return [drop_condition(messages, self._vocabulary, probability=dropout, rng=self._rng(item))]
+
+    def _weighted(self, weights: Float32[np.ndarray, "T S"]) -> Float32[np.ndarray, "T S"]:
+        """As the configuration weighs the streams of audio, which is where streams behind the first have a weight."""
+        if not self._config.stream_weights:
+            return weights
+        factors = np.array(self._config.stream_weights, np.float32)
+        return np.where(weights[:, 1:].any(axis=1, keepdims=True), weights * factors, weights)
 
     def _said(self, record: Record, item: Item, grids: Sequence[TokenGrid]) -> Float32[np.ndarray, "2 S"]:
         """What the reference says of a pair."""
