@@ -9,7 +9,7 @@ PYTHON_NEWEST ?= $(shell for python in $(PYTHONS); do if $$python $(WORKS); then
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo box test test-slow test-newest lint clean
+.PHONY: demo box test test-slow test-newest bench-card lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -52,10 +52,17 @@ $(VENV_NEWEST)/installed: setup.py
 		beartype hypothesis pytest pytest-xdist
 	touch $@
 
+# On a machine with a GPU: its figures in eight minutes, and tables and pictures of them, in card/.
+bench-card: export JAX_PLATFORMS =
+bench-card: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cuda]'
+	-$(BIN)/ualm bench card --out card
+	$(BIN)/python tools/card_report.py card
+
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(VENV_NEWEST) demo
+	rm -rf $(VENV) $(VENV_NEWEST) demo card

@@ -23,6 +23,7 @@ from ualm_jax.cli import bench as cli
 from ualm_jax.cli import bench_arguments
 from ualm_jax.cli.arguments import Parser
 from ualm_jax.errors import UserError
+from ualm_jax.models import flops
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.vocabulary import Vocabulary
@@ -173,10 +174,18 @@ def test_loss_is_compared_with_plain_logits_and_torch_over_eight_devices():
 
 
 def test_backends_that_are_not_for_this_device_are_named():
-    result = run("attention", "--rows", "8", "--length", "64", "--against", "torch", "--repeats", "1")
-    assert [(row["backend"], row["work"]) for row in result.rows] == [
-        (backend, work) for backend in ("xla", "torch sdpa") for work in ("forward", "forward + backward")
+    result = run("attention", "--rows", "8", "--length", "64", "--documents", "2", "mixture", "--against", "torch",
+                 "--repeats", "1")  # fmt: skip
+    assert [(row["documents"], row["backend"], row["work"]) for row in result.rows] == [
+        (documents, backend, work)
+        for documents in ("2", "mixture")
+        for backend in ("xla", "torch sdpa")
+        for work in ("forward", "forward + backward")
     ]
+    forward, both = result.rows[:2]
+    # 4 heads of 32 in 8 rows of 2 documents of 32 positions.
+    assert forward["flops_per_second"] * forward["seconds"]["median"] == pytest.approx(2 * 4 * 32 * 16 * 32 * 33)
+    assert both["flops_per_second"] * both["seconds"]["median"] == pytest.approx(3 * 2 * 4 * 32 * 16 * 32 * 33)
     assert any("splash is a kernel for TPUs" in note for note in result.notes)
     with pytest.raises(UserError, match="splash is a kernel for TPUs"):
         run("attention", "--rows", "8", "--attention", "splash")
@@ -216,10 +225,14 @@ def test_figures_are_written_drawn_and_traced(tmp_path, capsys):
     assert cli.main(["loss", *words, "--profile", str(trace)]) == 0
     written = json.loads(report.read_text())
     assert written["part"] == "loss" and written["arguments"]["rows"] == 8
-    assert {"device", "jax", "cores", "load"} <= written["machine"].keys()
+    assert {"device", "jax", "processor", "cores", "load"} <= written["machine"].keys()
     assert written["rows"][0]["seconds"].keys() == TIMING and written["rows"][0]["seconds"]["runs"] == 2
     assert picture.read_bytes().startswith(b"\x89PNG") and list(trace.rglob("*.xplane.pb"))
-    assert written["title"] in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert written["title"] in shown and written["table"] in shown
+    kinds = {row["kind"]: row for row in written["trace"]["kinds"]}
+    assert kinds["matrix products"]["calls"] >= 1 and kinds["matrix products"]["seconds"] > 0
+    assert sum(row["seconds"] for row in kinds.values()) == pytest.approx(written["trace"]["seconds"])
 
 
 # What may be missing where the bench runs. rich is not among them: flax itself imports it.
@@ -232,8 +245,8 @@ _ABSENT = (
 def test_training_is_timed_where_little_is_installed(tmp_path):
     """Only jax, flax, optax, numpy, jaxtyping and what they need; and on a mesh of two devices."""
     report = tmp_path / "train.json"
-    words = ["bench", "train", "--size", "tiny", "--rows", "2", "--length", "32", "--steps", "3", "--devices", "2"]
-    words += ["--mesh", "fsdp=2,data=1", "--json", str(report)]
+    words = ["bench", "train", "--size", "tiny", "--rows", "2", "--length", "64", "--steps", "3", "--devices", "2"]
+    words += ["--documents", "2", "--mesh", "fsdp=2,data=1", "--json", str(report)]
     program = f"""
 import sys
 class Absent:
@@ -252,6 +265,8 @@ sys.exit(run({words!r}))
     (row,) = json.loads(report.read_text())["rows"]
     assert row["seconds"]["runs"] == 3 and row["memory_bytes"] > 0 and row["compile_seconds"] > 0
     assert row["of_floor"] == row["mfu"] == pytest.approx(row["flops_per_second"] / 1e11)
+    whole = flops.train_step(Architecture(*SIZES["tiny"][:1], Vocabulary(2048, 1024)), 2, 64, documents=2).total
+    assert row["flops_per_second"] * row["seconds"]["median"] == pytest.approx(whole)
 
 
 def test_sizes_are_those_people_train():

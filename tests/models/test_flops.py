@@ -46,6 +46,14 @@ def test_a_step_of_qwen_1_5b_by_hand():
     assert step.total == step.layers + step.heads + step.attention
 
 
+def test_documents_that_share_a_row_do_not_see_each_other():
+    """As many operations as of the same documents in rows of their own, and as a step counts from what it sees."""
+    packed = flops.train_step(LARGE, rows=3, length=4096, documents=8)
+    assert packed == flops.train_step(LARGE, rows=24, length=512)
+    assert flops.packed_step(LARGE, 3 * 4096.0, 24 * 512 * 513 / 2) == pytest.approx(packed.total)
+    assert packed.attention < flops.train_step(LARGE, rows=3, length=4096).attention / 7.9
+
+
 def test_a_step_of_sound_reads_each_weight_once_and_not_the_text_head():
     assert flops.decode_weight_bytes(LARGE) == 2 * (LARGE.decoder.num_params() + 1536 * (8 * 1025 + 2))
     assert flops.decode_cache_bytes(LARGE, rows=2, length=500) == 2 * 28 * 2 * 500 * 2 * 128 * 2

@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import os
+import pathlib
 import platform
 import shutil
 import subprocess
@@ -20,13 +21,18 @@ _REPEATS = 5
 def facts() -> dict[str, str | int]:
     """What a figure of this machine must be read with."""
     device = jax.devices()[0]
-    found: dict[str, str | int] = {"device": device.device_kind, "devices": jax.device_count()}
+    return {"device": device.device_kind, "devices": jax.device_count()} | host()
+
+
+def host() -> dict[str, str | int]:
+    """What is known without starting JAX, which would take a card's memory: driver, processor, versions."""
+    found: dict[str, str | int] = {}
     driver = _driver()
     if driver is not None:
         found["driver"] = driver
-    found |= {"cores": len(os.sched_getaffinity(0)), "load": f"{os.getloadavg()[0]:.1f}"}
+    found |= {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "load": f"{os.getloadavg()[0]:.1f}"}
     found["python"] = platform.python_version()
-    for package in ("jax", "jaxlib", "flax", "torch", "transformers"):
+    for package in ("jax", "jaxlib", "flax", "tokamax", "torch", "transformers"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -35,12 +41,24 @@ def facts() -> dict[str, str | int]:
 
 
 def _driver() -> str | None:
+    """Of the first NVIDIA card, with the card's name and the limit of its power."""
     if shutil.which("nvidia-smi") is None:
         return None
     asked = subprocess.run(
-        ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True
+        ["nvidia-smi", "--query-gpu=driver_version,name,power.limit", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
     )
     return asked.stdout.partition("\n")[0].strip() if asked.returncode == 0 else None
+
+
+def _processor() -> str:
+    """Its name on Linux; elsewhere the kind of its instructions."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @functools.cache

@@ -43,11 +43,16 @@ class BenchResult:
         """The rows as a Markdown table whose columns line up; it can be pasted into a document as it is."""
         cells = [[column.heading for column in self.columns]]
         cells += [[column.cell(row) for column in self.columns] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-                 for line in cells]  # fmt: skip
-        lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
-        return "\n".join(lines)
+        return markdown(cells)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table of rows of cells, of which the first row is the headings."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+             for line in cells]  # fmt: skip
+    lines.insert(1, "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
+    return "\n".join(lines)
 
 
 def text(key: str, heading: str) -> Column:

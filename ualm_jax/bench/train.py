@@ -1,9 +1,11 @@
 """How fast a training step is: the whole of it, as `ualm train` runs it, on packed rows that stay the same."""
 
 import argparse
+import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -13,6 +15,7 @@ from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import SizedModel, model_config
 from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.bench.workload import open_mesh, packed_batch
+from ualm_jax.errors import UserError
 from ualm_jax.models import flops
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.types import Batch
@@ -28,7 +31,9 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 2.0**-8}
 
 def run(args: argparse.Namespace) -> BenchResult:
     """One row per side. Raises ValueError where torch, from the same weights, has another loss or gradient."""
-    config = model_config(args, remat=args.remat)
+    if args.against == "torch" and args.params != "float32":
+        raise UserError(f"--against torch compares parameters in float32; leave --params {args.params} out.")
+    config = model_config(args, remat=args.remat, param_dtype=args.params)
     mesh = open_mesh(args, config, args.rows)
     batch = packed_batch(config, args.rows, args.length, args.documents)
     theirs, more = None, ()
@@ -51,7 +56,9 @@ def run(args: argparse.Namespace) -> BenchResult:
         more += theirs.parts.notes()
     memory = {"ours": peak_memory(ours.program), "torch": theirs and reference_torch.peak_memory()}
 
-    work = flops.train_step(config.architecture, args.rows, args.length).total
+    # Queries see the keys of their own document: its positions up to their own.
+    attended = float(np.sum(batch.positions + 1, dtype=np.float64))
+    work = flops.packed_step(config.architecture, float(args.rows * args.length), attended)
     floor, peak, notes = machine.compute_floor(args.dtype, mesh.size)
     rows: list[dict[str, Any]] = []
     for side, timing in timings.items():
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     return BenchResult(
         title=f"training step, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), "
         f"{args.rows} rows x {args.length}, {args.documents} documents each, "
-        f"{args.dtype}, remat {args.remat}, mesh {shape}",
+        f"{args.dtype}, parameters {args.params}, remat {args.remat}, mesh {shape}",
         columns=(
             text("side", "side"),
             seconds("seconds", "step"),
@@ -111,7 +118,7 @@ class _Ours:
     """The step of `ualm train`, compiled, and the state it moves."""
 
     def __init__(self, config: SizedModel, mesh: Mesh, batch: Batch):
-        optimizer = make_optimizer(_OPTIMIZER)
+        optimizer = make_optimizer(dataclasses.replace(_OPTIMIZER, state_dtype=config.execution.param_dtype))
         self._state = init_state(lambda: UALM(*config, nnx.Rngs(0)), optimizer)
         self._batch = shard_batch(batch, mesh, microbatches=1)
         self.program = compile_program(

@@ -7,12 +7,23 @@ from ualm_jax.models.config import ATTENTION, DTYPES, REMAT_POLICIES
 _count = integer(at_least=1)
 
 
+def _documents(value: str) -> str:
+    return value if value == "mixture" else str(_count(value))
+
+
+def machine(parser: Parser) -> None:
+    """None: what a device can do depends on nothing else."""
+
+
 def train(parser: Parser) -> None:
     _add_model(parser)
     parser.add_argument("--rows", type=_count, default=4, help="rows of the batch (default %(default)s)")
     parser.add_argument("--length", type=_count, default=512, help="positions of a row (default %(default)s)")
     parser.add_argument("--documents", type=_count, default=1, help="packed into a row (default %(default)s)")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="none", help="policy (default %(default)s)")
+    parser.add_argument(
+        "--params", choices=DTYPES, default="float32", help="of parameters and moments (default %(default)s)"
+    )
     parser.add_argument("--steps", type=_count, default=20, help="counted steps (default %(default)s)")
 
 
@@ -43,7 +54,14 @@ def attention(parser: Parser) -> None:
     _add_model(parser)
     parser.add_argument("--rows", type=_count, default=4, help="rows of the batch (default %(default)s)")
     parser.add_argument("--length", type=_count, default=512, help="positions of a row (default %(default)s)")
-    parser.add_argument("--documents", type=_count, default=4, help="packed into a row (default %(default)s)")
+    parser.add_argument(
+        "--documents",
+        type=_documents,
+        nargs="+",
+        default=["4"],
+        metavar="N",
+        help='packed into a row, of one length, or "mixture": of lengths as they come (default 4)',
+    )
     parser.add_argument("--repeats", type=_count, default=20, help="counted runs (default %(default)s)")
 
 
@@ -76,6 +94,11 @@ def codec(parser: Parser) -> None:
     )
     parser.add_argument("--batch", type=_count, nargs="+", default=[1, 8], help="clips at once (default 1 8)")
     parser.add_argument("--repeats", type=_count, default=5, help="counted rounds (default %(default)s)")
+
+
+def end_to_end(parser: Parser) -> None:
+    parser.add_argument("--count", type=_count, default=48, help="sounds to learn from (default %(default)s)")
+    parser.add_argument("--steps", type=integer(at_least=4), default=100, help="of training (default %(default)s)")
 
 
 def _add_model(parser: Parser, against: bool = True) -> None:

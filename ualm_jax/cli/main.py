@@ -30,6 +30,7 @@ VERBS = {
     "enhance probe": ("ualm_jax.cli.enhance_probe", "what foreign weights hold, and what of it fits an enhancer"),
     "compile": ("ualm_jax.cli.compile", "does a run fit machines that are not here, and how fast can it be?"),
     "bench": ("ualm_jax.cli.bench", "how fast the parts are on this machine"),
+    "bench card": ("ualm_jax.cli.bench_card", "the figures of an accelerator that matter most, in minutes"),
     "env": ("ualm_jax.cli.env", "versions, devices, and the settings that apply here"),
     "generate": ("ualm_jax.cli.generate", "sounds from captions, one or a file of them"),
     "replay": ("ualm_jax.cli.replay", "makes a generated sound again, bit for bit"),

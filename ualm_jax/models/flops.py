@@ -10,8 +10,8 @@ D (V + Q W): the head. Stream 0 needs the text columns V and the codebooks' colu
 codebooks' columns of h + e_s, which are those of h plus a vector that is the same for all positions, so the codebooks'
 columns are multiplied once for all streams. Looking up embeddings costs nothing.
 Attention: a query meets (T + 1) / 2 keys on average when causal, in Q K' and in the weighted sum: 4 N H (T + 1) / 2.
-Packing several documents in a row lowers this: a step that knows how many keys its queries see counts those, inside
-documents; a prediction takes rows of one document, and says so.
+T is of a document, not of a row: keys of other documents in the row are not seen and not counted. A step that knows how
+many keys its queries see counts those; a prediction is told how many documents lie in a row.
 The backward pass costs twice the forward one. Recomputation (remat) is not counted: it is not useful work.
 """
 
@@ -19,7 +19,10 @@ import dataclasses
 
 from ualm_jax.models.config import Architecture
 
-FORMULA = "MFU counts 3 x (2 P_layers + 2 D (V_text + Q W) + 2 L N H (T + 1)) per position; no embeddings, no remat"
+FORMULA = (
+    "MFU counts 3 x (2 P_layers + 2 D (V_text + Q W) + 2 L N H (n + 1)) per position of a document of n; "
+    "no embeddings, no remat"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class StepFlops:
         return self.layers + self.heads + self.attention
 
 
-def forward_per_position(architecture: Architecture, length: int) -> StepFlops:
+def forward_per_position(architecture: Architecture, length: int | float) -> StepFlops:
     """Operations of the forward pass for one position of a causal document of `length` positions."""
     decoder, vocabulary = architecture.decoder, architecture.vocabulary
     D, L, N, H = decoder.width, decoder.num_layers, decoder.num_heads, decoder.head_dim
@@ -46,9 +49,9 @@ def forward_per_position(architecture: Architecture, length: int) -> StepFlops:
     )
 
 
-def train_step(architecture: Architecture, rows: int, length: int) -> StepFlops:
-    """Operations of a training step on `rows` rows, each one document of `length` positions."""
-    forward = forward_per_position(architecture, length)
+def train_step(architecture: Architecture, rows: int, length: int, documents: int = 1) -> StepFlops:
+    """Operations of a training step on `rows` rows of `length` positions, `documents` of one length in each."""
+    forward = forward_per_position(architecture, length / documents)
     factor = 3 * rows * length
     return StepFlops(forward.layers * factor, forward.heads * factor, forward.attention * factor)
 
