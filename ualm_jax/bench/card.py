@@ -77,9 +77,9 @@ def _tiny() -> list[Part]:
         _part("train-tiny", f"train {rows} --documents 2 --steps 3", 90, True),
         _part("decode-tiny", f"decode {model} --steps 16 --repeats 2", 90),
         _part("loss", f"loss {rows} --repeats 2", 60),
+        _part("end-to-end", "end-to-end --count 12 --steps 8", 240),
         _part("decode-tiny-int8", f"decode {model} --steps 16 --repeats 2 --int8", 90),
-        _part("end-to-end", "end-to-end --count 12 --steps 8", 150),
-        _part("torch-train", f"train {rows} --steps 2 --against torch", 90),
+        _part("torch-train", f"train {rows} --steps 2 --against torch", 120),
     ]
 
 

@@ -78,4 +78,6 @@ def _timed(name: str, words: list[str], stop_at: int | None = None) -> dict[str,
                 process.send_signal(signal.SIGINT)
     if process.returncode:
         raise UserError(f"`ualm {' '.join(words[:2])} ...` failed: {' '.join(said)}")
-    return {"command": name, "seconds": time.perf_counter() - begun}
+    seconds = time.perf_counter() - begun
+    print(f"{name}: {seconds:.1f} s", flush=True)  # known even where the next command hangs
+    return {"command": name, "seconds": seconds}
