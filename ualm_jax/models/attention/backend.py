@@ -7,12 +7,12 @@ import jax
 from jaxtyping import Array, Float
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.attention import splash, tokamax, xla
+from ualm_jax.models.attention import pallas, splash, tokamax, xla
 from ualm_jax.models.attention.spec import AttentionSpec
 
 log = logging.getLogger(__name__)
 
-_MODULES = {"xla": xla, "splash": splash, "tokamax": tokamax}
+_MODULES = {"xla": xla, "splash": splash, "tokamax": tokamax, "pallas": pallas}
 _FLASH = {"tpu": "splash", "gpu": "tokamax", "cuda": "tokamax"}
 
 
@@ -30,18 +30,18 @@ def attend(
     """
     platform = _platform()
     if backend == "auto":
-        backend = _choose(platform, q.shape, spec.causal)
+        backend = _choose(platform, q.shape, q.dtype.name, spec.causal)
     else:
-        reason = _MODULES[backend].unable(platform, q.shape)
+        reason = _MODULES[backend].unable(platform, q.shape, q.dtype.name)
         if reason is not None:
             raise UserError(f"execution.attention = {backend!r} can not be used: {reason}; choose auto or xla.")
     return _MODULES[backend].attend(q, k, v, spec)
 
 
 @functools.cache
-def _choose(platform: str, shape: tuple[int, ...], causal: bool) -> str:
+def _choose(platform: str, shape: tuple[int, ...], dtype: str, causal: bool) -> str:
     flash = _FLASH.get(platform)
-    reason = f"there is no kernel for {platform}" if flash is None else _MODULES[flash].unable(platform, shape)
+    reason = f"there is no kernel for {platform}" if flash is None else _MODULES[flash].unable(platform, shape, dtype)
     chosen = flash if reason is None else "xla"
     kind = "causal" if causal else "full"
     why = "" if reason is None else f" ({reason})"

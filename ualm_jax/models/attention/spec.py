@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 
@@ -16,3 +17,14 @@ class AttentionSpec:
 
     segment_ids: Int[Array, "B T"]
     causal: bool = dataclasses.field(default=True, metadata={"static": True})
+
+
+def segment_ranges(segment_ids: Int[Array, "B T"]) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
+    """First position of each position's segment, and the one after its last."""
+    T = segment_ids.shape[1]
+    index = jnp.arange(T)
+    first = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    last = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    start = jax.lax.cummax(jnp.where(first, index, 0), axis=1)
+    end = jax.lax.cummin(jnp.where(last, index + 1, T), axis=1, reverse=True)
+    return start, end

@@ -14,7 +14,7 @@ _LARGEST_BLOCK = 1024
 _LARGEST_INNER_BLOCK = 512
 
 
-def unable(platform: str, shape: tuple[int, ...]) -> str | None:
+def unable(platform: str, shape: tuple[int, ...], dtype: str) -> str | None:
     """Why this backend can not be used; None where it can."""
     T, H = shape[1], shape[-1]
     if platform != "tpu":

@@ -7,16 +7,15 @@ costs O(T) and lets the kernels skip blocks; that part of tokamax is private, an
 import importlib.util
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ualm_jax.models.attention.spec import AttentionSpec
+from ualm_jax.models.attention.spec import AttentionSpec, segment_ranges
 from ualm_jax.parallel.sharding import spec as sharding
 
 _BLOCK = 128  # of queries, in tokamax's kernel for Hopper
 
 
-def unable(platform: str, shape: tuple[int, ...]) -> str | None:
+def unable(platform: str, shape: tuple[int, ...], dtype: str) -> str | None:
     """Why this backend can not be used; None where it can."""
     if platform not in ("gpu", "cuda"):
         return f"its kernels are for NVIDIA GPUs and this is {platform}"
@@ -57,17 +56,6 @@ def attend(
     specs = (sharding(*queries), sharding(*keys), sharding(*keys), sharding("batch", None))
     mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
     return mapped(*map(jax.reshard, (q, k, v, spec.segment_ids), specs))
-
-
-def segment_ranges(segment_ids: Int[Array, "B T"]) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
-    """First position of each position's segment, and the one after its last."""
-    T = segment_ids.shape[1]
-    index = jnp.arange(T)
-    first = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    last = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (0, 1)), constant_values=True)
-    start = jax.lax.cummax(jnp.where(first, index, 0), axis=1)
-    end = jax.lax.cummin(jnp.where(last, index + 1, T), axis=1, reverse=True)
-    return start, end
 
 
 def _hopper_or_newer() -> bool:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from ualm_jax.models.attention.spec import AttentionSpec
 
 
-def unable(platform: str, shape: tuple[int, ...]) -> str | None:
+def unable(platform: str, shape: tuple[int, ...], dtype: str) -> str | None:
     """Why this backend can not be used; None where it can."""
     return None
 
