@@ -20,6 +20,7 @@ from jaxtyping import Array, Float32
 from ualm_jax.codecs.discriminators import init_discriminators
 from ualm_jax.data.loading.clips import Clips, FolderClips, render_clips
 from ualm_jax.data.loading.crops import Crops, FinishedCrops
+from ualm_jax.data.loading.dataset_clips import DatasetClips
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -217,6 +218,12 @@ class StoredNetwork:
 
 def _open_clips(network: Network) -> Clips:
     data = network.config.data
+    if data.folder is not None and (pathlib.Path(data.folder) / "dataset.json").is_file():
+        if network.channels != 1:
+            raise UserError(
+                f"data.folder = {data.folder} is a prepared dataset, whose sounds are mono; give stereo files."
+            )
+        return DatasetClips(data.folder, network.sample_rate)
     if data.folder is not None:
         # Where the field of a stereo sound is learnt, so is its upper band.
         lowest = 0 if network.channels == 1 else network.sample_rate * 9 // 10

@@ -7,8 +7,9 @@ from ualm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class CropsConfig:
-    """What is trained on: the sounds of `folder` or, where that is None, `soundscript` generated scenes of the
-    SoundScript of `language`, made once by `workers` processes (0: one for each core) and held in memory.
+    """What is trained on: the sounds of `folder`, maybe a prepared dataset (16 kHz mono), or, where that is None,
+    `soundscript` generated scenes of the SoundScript of `language`, made once by `workers` processes (0: one for each
+    core) and held in memory.
 
     frames: of the codec, or latents of the enhancer, in a crop. gain_db: crops are made louder by a number of dB
     between these two. threads: batches that are read at a time.

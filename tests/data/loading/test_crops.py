@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import soundfile
+from helpers.fake_sounds import FakeSource
 from helpers.sounds import sounds
 
+from ualm_jax.cli.main import run
 from ualm_jax.data.loading.clips import FolderClips, MemoryClips, render_clips
 from ualm_jax.data.loading.crops import Crops
-from ualm_jax.data.raw.soundscript import SoundScript2
+from ualm_jax.data.loading.dataset_clips import DatasetClips
+from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 from ualm_jax.errors import UserError
 
 RATE = 16000
@@ -121,6 +124,29 @@ def test_a_folder_without_sound_is_refused(tmp_path):
         FolderClips(tmp_path, RATE)
     with pytest.raises(UserError, match="expected a folder of sounds, found none"):
         FolderClips(tmp_path / "nowhere", RATE)
+
+
+def test_sounds_of_a_dataset_are_those_it_was_made_of(sounds, dataset):
+    clips = DatasetClips(sounds.directory, RATE)
+    assert len(clips.lengths) == 100 and clips.name(3).endswith("sound 0 of record 3")
+    for index in (3, 99):
+        wav = FakeSource(100)[index].wav[: clips.lengths[index]]
+        np.testing.assert_allclose(clips.read(index, 0, len(wav))[:, 0], wav, atol=2**-22)
+        np.testing.assert_array_equal(clips.read(index, 50, 200)[:, 0], clips.read(index, 0, len(wav))[50:200, 0])
+    halved = DatasetClips(sounds.directory, RATE // 2)
+    assert halved.lengths.tolist() == (clips.lengths // 2).tolist() and len(halved.read(0, 10, 90)) == 80
+    assert halved.fingerprint() != clips.fingerprint()
+    with pytest.raises(UserError, match="its records hold codes and texts, expected sounds"):
+        DatasetClips(dataset.directory, RATE)
+
+
+def test_audio_input_is_a_sound_too(parts, tmp_path):
+    words = "data prepare --source soundscript --count 3 --task audio_to_caption --max-seconds 1 --out"
+    assert run([*words.split(), str(tmp_path / "heard")]) == 0
+    clips, source = DatasetClips(tmp_path / "heard", RATE), SoundScript(3, 0, RATE, max_seconds=1.0)
+    for index in range(3):
+        wav = source[index].wav
+        np.testing.assert_allclose(clips.read(index, 0, len(wav))[:, 0], wav, atol=2**-15)
 
 
 def test_a_clip_that_fails_later_is_left_out_and_counted(folder):

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,17 +150,22 @@ def open_records(info: DatasetInfo) -> "grain.MapDataset":
     import grain  # here: it takes half a second, and only those who read records need it
 
     parse = functools.partial(from_bytes, num_codebooks=info.vocabulary.num_codebooks)
-    return grain.MapDataset.source(_Shards(info)).map(parse)
+    return grain.MapDataset.source(record_bytes(info)).map(parse)
 
 
-class _Shards:
+def record_bytes(info: Any) -> Sequence[bytes]:
+    """The records of a DatasetInfo or `prepare.SoundsInfo` as they are stored, by index. Raises UserError as above."""
+    return _Shards(info)
+
+
+class _Shards(Sequence):
     """The shards' records as bytes, for grain; array_record verifies the checksum of what it reads.
 
     A shard is opened when a record of it is asked for, and of all datasets together only the last used ones stay open:
     there may be more of them than files that a process may have open, and each takes some 10 kB.
     """
 
-    def __init__(self, info: DatasetInfo):
+    def __init__(self, info: Any):
         self._info = info
         self._ends = np.cumsum(info.shard_records).tolist()
         if len(self) != info.records:

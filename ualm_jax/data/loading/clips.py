@@ -104,7 +104,7 @@ class FolderClips:
 
     def read(self, index: int, start: int, stop: int) -> Float32[np.ndarray, "N C"]:
         path, rate, frames = self._files[index]
-        samples = _read_part(path, path, rate, frames, self.sample_rate, start, stop)
+        samples = read_part(path, path, (rate, frames), self.sample_rate, start, stop)
         return _mixed(samples, self.channels)
 
     def name(self, index: int) -> str:
@@ -160,8 +160,12 @@ def _examine(path: Path, channels: int, min_rate: int) -> tuple[str | None, int,
     return None, info.samplerate, info.frames
 
 
-def _read_part(file, name, rate: int, frames: int, wanted: int, start: int, stop: int) -> np.ndarray:
-    """Samples [start, stop) at rate `wanted` of a file, all channels."""
+def read_part(
+    file: Any, name: str | os.PathLike, size: tuple[int, int], wanted: int, start: int, stop: int
+) -> Float32[np.ndarray, "N C"]:
+    """Samples [start, stop) at rate `wanted` of a sound file, all channels. size: its rate and frames. Raises UserError
+    that begins with `name` where they can not be read."""
+    rate, frames = size
     ratio = rate / wanted
     margin = 0 if rate == wanted else int(_MARGIN * rate)
     # Whole periods of both rates, so that samples of the crop lie where samples of the whole file would.
