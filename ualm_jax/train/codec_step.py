@@ -95,7 +95,7 @@ class CodecStep:
                 averaging=config.train.averaging,
             )
 
-        self._autoencoder, self._coded, self._judged = phase(False, False), phase(True, False), phase(True, True)
+        self._autoencoder, self._coded, self.judged = phase(False, False), phase(True, False), phase(True, True)
 
     def __call__(self, state: GanState, batch: dict[str, Array]) -> tuple[GanState, dict[str, Array]]:
         begin, judged = self._config.quantizer.begin, self._config.adversarial.begin
@@ -106,7 +106,7 @@ class CodecStep:
         elif judged is None or self._number < judged:
             step = self._coded
         else:
-            step = self._judged
+            step = self.judged
         self._number += 1
         return step(state, batch)
 
