@@ -151,6 +151,17 @@ def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     assert capsys.readouterr().out == first
 
 
+def test_a_trained_run_judges_sounds(trained):
+    from ualm_jax.data.raw.soundscript import SoundScript
+    from ualm_jax.evaluate.listening import ListeningJudge, opened
+    from ualm_jax.generate.clip import Clip
+
+    wav = SoundScript(1, 0, 16000, 1.0, 1.5)[0].wav
+    clip = Clip(wav, 16000, np.zeros((1, 8), np.int32), prompt="", settings=SamplingParams())
+    sure = opened(trained / "run")("a tone", clip)
+    assert 0 < sure < 1 and sure == ListeningJudge(load(trained / "run"))("a tone", clip)
+
+
 def test_an_encoder_that_does_not_fit_is_refused(trained, capsys, tmp_path):
     command = f"train --config configs/tiny.py --workdir {tmp_path / 'run'} --config.data.directory={trained / 'data'} "
     listening = f"--config.train.encoder={trained / 'encoder'} --config.data.audio_slots=4 "

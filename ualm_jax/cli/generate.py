@@ -73,7 +73,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     best.add_argument(
         "--scorer",
         metavar="NAME",
-        help="says which is best: likelihood (default), soundscript, or your own, module:function or file.py:function",
+        help="says which is best: likelihood (default), soundscript, clap:DIR, judge:DIR, or your own, module:function",
     )
     file = parser.add_argument_group("the file")
     file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), default="wav", help="of --prompts' sounds")

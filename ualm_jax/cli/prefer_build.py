@@ -15,9 +15,9 @@ first. OUT/report shows the scores and lets you hear both sides.
     --chosen-at-least soundscript=0.8 --margin 0.25
 
 A line of the prompts is a text, or a JSON object with "prompt" and, if wanted, "id" and "seed". A scorer is a name
-("likelihood", "soundscript"), module:function or file.py:function, called with (prompt, clip); higher is better. An
-answer for which it fails or gives no finite number is left out and counted. After an interruption the same command
-goes on; with other thresholds it makes other pairs of the same answers.
+("likelihood", "soundscript", "clap:DIR", "judge:DIR"), module:function or file.py:function, called with (prompt, clip);
+higher is better. An answer for which it fails or gives no finite number is left out and counted. After an interruption
+the same command goes on; with other thresholds it makes other pairs of the same answers.
 """
 
 
@@ -41,7 +41,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--samples", type=integer(at_least=2), default=5, help="answers to each prompt (default %(default)s)"
     )
-    parser.add_argument("--seconds", type=number(above=0, at_most=3600), help="exactly so long; default: as it ends")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=number(above=0, at_most=3600), help="exactly so long; default: as it ends")
+    length.add_argument(
+        "--max-seconds", type=number(above=0, at_most=3600), metavar="S", help="it ends by then (default 20)"
+    )
     parser.add_argument("--modality", choices=("audio", "speech", "text"), default="audio", help="default %(default)s")
     parser.add_argument("--seed", type=integer(at_least=0, at_most=2**32 - 1), default=0, help="default %(default)s")
     parser.add_argument("--cfg-scale", type=number(at_least=0, at_most=100), metavar="X", help="guidance; 1 is none")
@@ -87,6 +91,8 @@ def main(argv: list[str]) -> int:
         rejected_at_most=dict(args.rejected_at_most),
     )
     settings = {name: getattr(args, name) for name in ("cfg_scale", "temperature", "top_k")}
+    if args.max_seconds is not None:
+        settings["max_frames"] = max(round(args.max_seconds * pipeline.part("codec").frame_rate), 1)
     sampling = Sampling(
         count=args.samples,
         modality=args.modality,

@@ -29,6 +29,8 @@ Scorer = Callable[[str, Clip | Text], float]
 
 SOUNDSCRIPT = "ualm_jax.evaluate.soundscript.scorer:share_of_right_tracks"
 BUILT_IN = ("likelihood", "soundscript")
+OPENED = {"clap": "ualm_jax.evaluate.clap:Clap", "judge": "ualm_jax.evaluate.listening:opened"}
+"""Scorers that are told where their weights lie, as in clap:DIR."""
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +90,20 @@ class Likelihood:
 
 def load_scorer(name: str, parts: Parts) -> Scorer:
     """A scorer by name: "likelihood" of the model itself; "soundscript", how much of a SoundScript caption a program
-    hears in the clip; or your own as `module:function` or `file.py:function`, found from the current folder too.
+    hears in the clip; "clap:DIR" and "judge:DIR", what a ClapModel or a model that listens finds; or your own as
+    `module:function` or `file.py:function`, found from the current folder too.
 
     Raises UserError where there is none.
     """
     if name == "likelihood":
         return Likelihood(parts)
+    kind, separator, folder = name.partition(":")
+    if separator and kind in OPENED:
+        return load_function(OPENED[kind], "Scorer")(folder)
     if name != "soundscript" and ":" not in name:
         raise UserError(
-            f"There is no scorer {name!r}; give {', '.join(BUILT_IN)}, module:function or file.py:function."
+            f"There is no scorer {name!r}; give {', '.join(BUILT_IN)}, {', '.join(f'{kind}:DIR' for kind in OPENED)}, "
+            "module:function or file.py:function."
         )
     return load_function(SOUNDSCRIPT if name == "soundscript" else name, "Scorer")
 

@@ -64,6 +64,12 @@ class Verdict:
     def right(self) -> bool:
         return all(right is not False for right in self.tracks.values())
 
+    @property
+    def share(self) -> float:
+        """Of the tracks of which something was asked, those that are right."""
+        asked = [right for right in self.tracks.values() if right is not None]
+        return sum(asked) / len(asked)
+
 
 def exact_claims(scene: Scene) -> tuple[Claim, ...]:
     """All that is true of a scene without a backdrop, asked for exactly."""

@@ -8,7 +8,7 @@ from ualm_jax.data.raw.soundscript.rich import plan_of_rich
 from ualm_jax.evaluate.soundscript.benchmark import RATE
 from ualm_jax.evaluate.soundscript.claims import claims_of
 from ualm_jax.evaluate.soundscript.hear import hear
-from ualm_jax.evaluate.soundscript.judge import judge
+from ualm_jax.evaluate.soundscript.judge import Verdict, judge
 from ualm_jax.generate.clip import Clip
 from ualm_jax.tokens.rich_caption import BadRichCaption, parse
 
@@ -18,10 +18,14 @@ def share_of_right_tracks(prompt: str, clip: Clip) -> float:
 
     prompt: a caption of SoundScript's language 2, or a rich caption of one. Raises ValueError for other words.
     """
+    return verdict_of(prompt, clip).share
+
+
+def verdict_of(prompt: str, clip: Clip) -> Verdict:
+    """What is heard in a clip against what its prompt asks for; see `share_of_right_tracks`."""
     plan = _plan_of(prompt)
     wav = clip.samples if clip.rate == RATE else soxr.resample(clip.samples, clip.rate, RATE, quality="HQ")
-    tracks = [right for right in judge(hear(wav), claims_of(plan)).tracks.values() if right is not None]
-    return sum(tracks) / len(tracks)
+    return judge(hear(wav), claims_of(plan))
 
 
 def _plan_of(prompt: str) -> Plan:
