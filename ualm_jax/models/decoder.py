@@ -126,7 +126,7 @@ class Layer(nnx.Module):
         """`attention` turns (q, k, v) into what was attended, and whatever else the caller wants to keep."""
         q, k, v = self.attention.qkv(self._norm(x, self.attention_norm), cos, sin)
         attended, kept = attention(q, k, v)
-        x = x + self.attention.output(checkpoint_name(attended, "attention"))
+        x = x + self.attention.output(attended)
         x = x + self.mlp(self._norm(x, self.mlp_norm))
         return x, kept
 
@@ -168,6 +168,7 @@ class Decoder(nnx.Module):
     ) -> Float[Array, "B T D"]:
         """Training: every position at once."""
         cos, sin = self._rope(positions)
+        attention = attention.with_ranges()
 
         def step(x, layer):
             x = checkpoint_name(x, "layer_input")

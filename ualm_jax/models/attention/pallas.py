@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from ualm_jax.models.attention.spec import AttentionSpec, segment_ranges
+from ualm_jax.models.attention.spec import SAVED, AttentionSpec
 from ualm_jax.parallel.sharding import spec as sharding
 
 _HEADS = (16, 32, 64, 128)  # Triton wants powers of two, and registers hold no more
@@ -78,20 +78,20 @@ def attend(
 ) -> Float[Array, "B T K G H"]:
     """interpret: run the kernels' steps as plain JAX, on any platform; for tests."""
 
-    def local(q, k, v, segment_ids):
-        return _attend(q, k, v, _ranges(segment_ids, spec.causal), interpret)
+    def local(q, k, v, start, end):
+        return _attend(q, k, v, _ranges(start, end, spec.causal), interpret)
 
     queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
-    specs = (sharding(*queries), sharding(*keys), sharding(*keys), sharding("batch", None))
+    specs = (sharding(*queries), sharding(*keys), sharding(*keys), *[sharding("batch", None)] * 2)
     mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
-    return mapped(*map(jax.reshard, (q, k, v, spec.segment_ids), specs))
+    return mapped(*map(jax.reshard, (q, k, v, *spec.with_ranges().ranges), specs))
 
 
-def _ranges(segment_ids: Int[Array, "B T"], causal: bool) -> Ranges:
-    start, end = segment_ranges(segment_ids)
+def _ranges(start: Int[Array, "B T"], end: Int[Array, "B T"], causal: bool) -> Ranges:
+    """Of positions whose segments go from `start` up to but without `end`."""
     if not causal:
         return Ranges(start, end, start, end)
-    index = jnp.broadcast_to(jnp.arange(segment_ids.shape[1], dtype=start.dtype), start.shape)
+    index = jnp.broadcast_to(jnp.arange(start.shape[1], dtype=start.dtype), start.shape)
     return Ranges(start, index + 1, index, end)
 
 
@@ -116,8 +116,7 @@ def _forward(q, k, v, ranges, interpret):
         interpret=interpret,
         name="packed_attention_forward",
     )(q, k, v, ranges.first_key, ranges.end_key)
-    # Under these names remat keeps both, so that the backward pass need not run this again.
-    out, lse = checkpoint_name(out, "attention"), checkpoint_name(lse, "attention")
+    out, lse = checkpoint_name(out, SAVED), checkpoint_name(lse, SAVED)
     return out, (q, k, v, ranges, out, lse)
 
 

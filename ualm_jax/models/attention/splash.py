@@ -6,7 +6,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jaxtyping import Array, Float
 
-from ualm_jax.models.attention.spec import AttentionSpec
+from ualm_jax.models.attention.spec import SAVED, AttentionSpec
 from ualm_jax.parallel.sharding import spec as sharding
 
 _TILE = 128  # the kernel's smallest block
@@ -40,8 +40,7 @@ def attend(
         kernel = kernels.make_splash_mha_single_device(
             masks.MultiHeadMask([masks.CausalMask((T, T)) if spec.causal else masks.FullMask((T, T))] * (K * G)),
             block_sizes=_blocks(T),
-            # The backward pass needs the kernel's output and its log-sum-exp: a policy that keeps one keeps both.
-            residual_checkpoint_name="attention",
+            residual_checkpoint_name=SAVED,  # of its output and its log-sum-exp
             interpret=interpret,
         )
         q = q.transpose(0, 2, 3, 1, 4).reshape(B, K * G, T, H)

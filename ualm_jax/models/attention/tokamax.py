@@ -7,9 +7,10 @@ costs O(T) and lets the kernels skip blocks; that part of tokamax is private, an
 import importlib.util
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from ualm_jax.models.attention.spec import AttentionSpec, segment_ranges
+from ualm_jax.models.attention.spec import SAVED, AttentionSpec
 from ualm_jax.parallel.sharding import spec as sharding
 
 _BLOCK = 128  # of queries, in tokamax's kernel for Hopper
@@ -43,19 +44,19 @@ def attend(
         implementation = "mosaic_gpu" if _hopper_or_newer() else "triton"
     kernel = api.IMPLEMENTATIONS[implementation]
 
-    def local(q, k, v, segment_ids):
+    def local(q, k, v, start, end):
         B, T, K, G, H = q.shape
-        start, end = segment_ranges(segment_ids)
         if spec.causal:
             mask = base.Mask(k_start=start[:, None], is_causal=True)
         else:
             mask = base.Mask(k_start=start[:, None], k_end=end[:, None])
-        return kernel(q.reshape(B, T, K * G, H), k, v, mask=mask).reshape(q.shape)
+        attended = kernel(q.reshape(B, T, K * G, H), k, v, mask=mask).reshape(q.shape)
+        return checkpoint_name(attended, SAVED)
 
     queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
-    specs = (sharding(*queries), sharding(*keys), sharding(*keys), sharding("batch", None))
+    specs = (sharding(*queries), sharding(*keys), sharding(*keys), *[sharding("batch", None)] * 2)
     mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
-    return mapped(*map(jax.reshard, (q, k, v, spec.segment_ids), specs))
+    return mapped(*map(jax.reshard, (q, k, v, *spec.with_ranges().ranges), specs))
 
 
 def _hopper_or_newer() -> bool:

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from ualm_jax.models.attention.spec import AttentionSpec
+from ualm_jax.models.attention.spec import SAVED, AttentionSpec
 
 
 def unable(platform: str, shape: tuple[int, ...], dtype: str) -> str | None:
@@ -24,7 +25,7 @@ def attend(
         mask &= jnp.arange(T)[:, None] >= jnp.arange(T)[None, :]
     logits = jnp.einsum("btkgh,bskh->bktgs", q, k, preferred_element_type=jnp.float32)
     attended = jnp.einsum("bktgs,bskh->bktgh", softmax(logits, mask[:, None, :, None, :], q), v)
-    return attended.swapaxes(1, 2)
+    return checkpoint_name(attended.swapaxes(1, 2), SAVED)
 
 
 def softmax(logits, mask, q):
