@@ -89,7 +89,7 @@ def test_fields_are_listed_as_they_are_set(capsys):
     "arguments, sentence",
     [
         (["--config", "/no/such/tiny.py"], "There is no config file /no/such/tiny.py; the package has configs/"),
-        (["--config", "configs/tiny.py", "--config.train.stepz=1"], "--print-config` lists the fields"),
+        (["--config", "configs/tiny.py", "--config.train.stepz=1"], "'stepz', did you mean \"steps\"; `ualm train"),
     ],
 )
 def test_a_config_that_is_not_there_is_not_another_one(arguments, sentence, tmp_path, capsys):

@@ -52,5 +52,8 @@ def _one_sentence(error: Exception) -> str:
     message = str(error.args[0]) if error.args else type(error).__name__
     if message[:1] in "'\"" and message[-1:] == message[:1]:
         message = ast.literal_eval(message)  # ml-collections wraps one KeyError into another
-    known = "there is no field " if isinstance(error, KeyError | AttributeError) else ""
-    return known + " ".join(message.split()).rstrip(".")
+    message = " ".join(message.split()).rstrip(".")
+    if not isinstance(error, KeyError | AttributeError):
+        return message
+    field, _, near = message.partition(" Did you mean ")
+    return f"there is no field {field}" + (f", did you mean {near.split(' instead of ')[0]}" if near else "")
