@@ -22,7 +22,6 @@ setup(
     install_requires=[
         "absl-py",
         "array-record>=0.8",
-        "clu>=0.0.12",
         "flax>=0.12.8",
         "grain>=0.2.17",
         "jax>=0.10.2",

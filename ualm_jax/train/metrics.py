@@ -3,13 +3,31 @@
 import json
 import os
 import pathlib
+import sys
 import time
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
 from ualm_jax.audio.spectrogram import spectrogram_image
+
+
+def _tensorboard() -> ModuleType:
+    """tensorboardX without PyTorch. Where that is installed it would be imported, seconds of every start, for the name
+    of a type."""
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # importing it fails, as where it is not installed
+    try:
+        import tensorboardX
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return tensorboardX
+
+
+tensorboardX = _tensorboard()
 
 
 class MetricWriter:

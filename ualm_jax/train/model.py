@@ -1,5 +1,6 @@
 """The model of a run: its structure, what of it is trained, and the state that a run begins or goes on with."""
 
+import functools
 import logging
 import pathlib
 from collections.abc import Callable
@@ -7,14 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from clu import parameter_overview
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, build
-from ualm_jax.models.lora import with_lora
+from ualm_jax.models.config import Architecture, Execution
+from ualm_jax.models.lora import LoraConfig, with_lora
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import MESH_AXES, on_host
 from ualm_jax.train.averaging import evaluated_params, optimizer_of
@@ -53,11 +54,17 @@ def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
 
 def maker_of(config: RunConfig) -> Callable[[], UALM]:
     """Of the language model, which no encoder has been set in."""
+    return _maker(config.model, config.execution, config.lora, config.train.seed)
+
+
+@functools.cache
+def _maker(architecture: Architecture, execution: Execution, lora: LoraConfig, seed: int) -> Callable[[], UALM]:
+    """The same function for the same model: JAX then traces it once, for its shapes and for its first values."""
 
     def make() -> UALM:
-        rngs = nnx.Rngs(config.train.seed)
-        model = UALM(config.model, config.execution, rngs)
-        return with_lora(model, config.lora, rngs) if config.lora.rank else model
+        rngs = nnx.Rngs(seed)
+        model = UALM(architecture, execution, rngs)
+        return with_lora(model, lora, rngs) if lora.rank else model
 
     return make
 
@@ -117,7 +124,7 @@ def shapes_of_state(config: RunConfig, encoder: AudioEncoder | None, optimizer: 
 def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh) -> nnx.State:
     """The parameters that a run begins with, those of an encoder that is trained among them."""
     if config.train.init_from is None:
-        params = jax.jit(lambda: nnx.state(maker_of(config)(), nnx.Param))()
+        params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
         path = pathlib.Path(config.train.init_from)
         params = with_adapters(initial_params(path, config.model, config.execution, mesh), config)
@@ -149,7 +156,9 @@ def state_of(
         log.info("resumed from step %d", int(state.step))
         return state
     state = state_from(starting_params(config, encoder, mesh), optimizer)
-    log.info("%s", parameter_overview.get_parameter_overview(nnx.to_pure_dict(state.params), include_stats=False))
+    parts = nnx.to_pure_dict(state.params).items()
+    sizes = [f"{name} {sum(leaf.size for leaf in jax.tree.leaves(part)):,}" for name, part in sorted(parts)]
+    log.info("parameters: %s", ", ".join(sizes))
     return state
 
 
