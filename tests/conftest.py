@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, one mesh of one device by default, and the golden data."""
 
 import atexit
+import gc
 import json
 import os
 import pathlib
@@ -25,12 +26,18 @@ from ualm_jax.parallel.startup import share_threads
 
 compile_quickly()
 share_threads(8)
+# Tracing makes many objects and few cycles: with Python's own thresholds a fifth of it goes to looking for them.
+gc.set_threshold(50_000, 20, 20)
 
 TESTS = pathlib.Path(__file__).parent
 # Programs that tests start find `helpers` too.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 GOLDEN = TESTS / "golden" / "reference_tiny"
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def test_tensorflow_datasets_reads_the_folder(prepared):
 def test_inspecting_shows_counts_examples_sounds_and_packed_rows(prepared, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["data", "inspect", *(str(prepared / form) for form in ("generation", "understanding", "text"))]
-    command += ["--examples", "1", "--batch", "--seq-len", "256"]
+    command += ["--examples", "1", "--batch", "--seq-len", "256", "--batch-size", "2", "--audio-slots", "2"]
     assert run(command) == 0 and list(tmp_path.iterdir()) == []
     without = capsys.readouterr().out
     assert run([*command, "--out", str(tmp_path)]) == 0

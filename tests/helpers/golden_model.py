@@ -1,5 +1,7 @@
 """The golden checkpoint as our model: tests use it, nothing else does."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from flax import nnx
 
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
-from ualm_jax.models.ualm import UALM
+from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 ARCHITECTURE = Architecture(
@@ -66,22 +68,30 @@ def to_ours(tensors: dict[str, np.ndarray]) -> dict:
     }
 
 
+@functools.cache
+def _arrays(golden_dir) -> dict:
+    return to_ours(reference_tensors(golden_dir))
+
+
+@functools.cache
+def _abstract(execution: Execution, mesh: jax.sharding.Mesh) -> tuple[nnx.GraphDef, nnx.State]:
+    """On `mesh`, which is the current one."""
+    return abstract_model(ARCHITECTURE, execution)
+
+
 def load(golden_dir, execution: Execution = EXECUTION) -> UALM:
     """The golden model on the current mesh."""
-    model = jax.jit(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)))()
-    ours = to_ours(reference_tensors(golden_dir))
-    state = nnx.state(model, nnx.Param)
+    mesh = jax.sharding.get_mesh()
 
     def put(path, param):
-        value = ours
+        value = _arrays(golden_dir)
         for key in path:
-            value = value[getattr(key, "key", getattr(key, "name", None))]
+            value = value[getattr(key, "key", None)] if isinstance(value, dict) else value
         assert value.shape == param.shape, path
-        return jax.device_put(jnp.asarray(value), param.sharding)
+        return jax.device_put(np.array(value), jax.NamedSharding(mesh, param.sharding.spec))
 
-    flat, tree = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))
-    nnx.update(model, jax.tree_util.tree_unflatten(tree, [put(path, leaf) for path, leaf in flat]))
-    return model
+    structure, params = _abstract(execution, mesh)
+    return nnx.merge(structure, jax.tree.map_with_path(put, params))
 
 
 def batch_of(golden: dict[str, np.ndarray], name: str):

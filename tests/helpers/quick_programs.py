@@ -5,13 +5,16 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import time
 from collections.abc import Iterator
 
 from jax._src import compiler
 
-# Newer versions have no such flag, and end at one they do not know.
-_FUSION = "xla_cpu_use_fusion_emitters" if importlib.metadata.version("jaxlib").startswith("0.10.") else None
+# Newer versions have no such flags, and end at one they do not know.
+_FLAGS_KNOWN = importlib.metadata.version("jaxlib").startswith("0.10.")
+_FUSION = "xla_cpu_use_fusion_emitters" if _FLAGS_KNOWN else None
 _KEPT = 256
+_LEAST_SECONDS = 0.1  # of compiling, for a program to be kept: the many small ones would drive the others out
 _overrides: list[tuple[str, bool]] = []
 
 
@@ -19,10 +22,10 @@ def compile_quickly() -> None:
     """Here, and in programs that tests start. Before JAX looks for devices.
 
     Tiny programs run for milliseconds and compile for seconds. LLVM's expensive passes take two fifths of that, and the
-    fusion emitters of jax 0.10 two thirds of the rest.
+    fusion emitters of jax 0.10 two thirds of the rest; splitting a program over threads pays where there are many.
     """
     flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-    flags += [f"--{_FUSION}=false"] if _FUSION else []
+    flags += [f"--{_FUSION}=false", "--xla_cpu_parallel_codegen_split_count=1"] if _FLAGS_KNOWN else []
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
     _share_programs()
 
@@ -43,7 +46,7 @@ def _share_programs() -> None:
     """Runs that a test starts one after the other, or several tests, use one executable for the same program.
 
     jit keeps programs by the function that was traced; each run of a verb makes functions of its own. Two programs are
-    the same where their code, compile options and devices are. The last of them are kept, in memory: a program that
+    the same where their code, compile options and devices are. The last costly ones are kept, in memory: a program that
     went through a file gives wrong numbers on several devices, see `ualm_jax.parallel.compilation_cache`. What calls
     back into Python holds an address and is compiled each time. JAX counts a program that is shared as compiled.
     """
@@ -58,11 +61,15 @@ def _share_programs() -> None:
             return compile_anew(*arguments)
         ids, code = tuple(device.id for device in devices.flat), hashlib.sha256(code.encode()).digest()
         key = backend.platform, ids, compile_options.SerializeAsString(), code
-        if key not in kept:
-            kept[key] = compile_anew(*arguments)
-        kept.move_to_end(key)
+        if key in kept:
+            kept.move_to_end(key)
+            return kept[key]
+        begun = time.monotonic()
+        program = compile_anew(*arguments)
+        if time.monotonic() - begun >= _LEAST_SECONDS:
+            kept[key] = program
         if len(kept) > _KEPT:
             kept.popitem(last=False)
-        return kept[key]
+        return program
 
     compiler.compile_or_get_cached = compile_once

@@ -25,18 +25,24 @@ def test_prefill_and_steps_equal_one_pass_over_right_padded_rows(golden_dir):
         head, parts = decoder.prefill(layers, prompt[:, :first], jnp.full(B, first))
         more, parts = decoder.extend(layers, prompt[:, first:], jnp.asarray(lengths - first), parts.with_room(20))
         outputs = []
+
+        def step(cache, x):
+            out, cache = decoder.decode(layers, x[:, None], cache)
+            return cache, out[:, 0]
+
         for cache in (whole.with_room(steps), parts):
-            made = []
-            for step in range(steps):
-                out, cache = decoder.decode(layers, tail[:, step : step + 1], cache)
-                made.append(out[:, 0])
-            outputs.append(jnp.stack(made, axis=1))
+            made = jax.lax.scan(step, cache, jnp.moveaxis(tail, 1, 0))[1]
+            outputs.append(jnp.moveaxis(made, 0, 1))
         return (hidden, jnp.concatenate([head, more], axis=1)), outputs
+
+    @jax.jit
+    def one_pass(x):
+        T = x.shape[1]
+        return decoder(x, jnp.arange(T)[None], AttentionSpec(jnp.ones((1, T), jnp.int32)))[0]
 
     for hidden, tail in zip(*cached(x[:, :P], x[:, P:]), strict=True):
         for row, length in enumerate(lengths):
             together = reshard(jnp.concatenate([x[row, :length], x[row, P:]])[None], "batch", None, None)
-            T = together.shape[1]
-            whole = decoder(together, jnp.arange(T)[None], AttentionSpec(jnp.ones((1, T), jnp.int32)))[0]
+            whole = one_pass(together)
             np.testing.assert_allclose(hidden[row, :length], whole[:length], atol=1e-5)
             np.testing.assert_allclose(tail[row], whole[length:], atol=1e-5)

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.runs import EIGHT, losses, saved
+from helpers.runs import losses, saved
 
 import ualm_jax
 from ualm_jax.cli.main import run
@@ -19,7 +19,10 @@ from ualm_jax.weights.fingerprints import fingerprints, parts_of
 from ualm_jax.weights.opener import open_weights
 
 # A restored state that is laid out in another way than a fresh one could not be donated.
-pytestmark = pytest.mark.filterwarnings("error:Some donated buffers were not usable")
+pytestmark = [
+    pytest.mark.filterwarnings("error:Some donated buffers were not usable"),
+    pytest.mark.usefixtures("as_many_devices_as_the_mesh_has"),
+]
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "random_encoder.py"
 
@@ -30,7 +33,7 @@ def train(folder, name, *arguments) -> list[str]:
     )
     words += f"--config.data.directory={folder / 'data'} --config.data.audio_slots=4 --config.data.seq_len=256 "
     words += "--config.model.feature_width=16 --config.model.vocabulary.codebook_size=64 --config.train.log_every=1 "
-    return [*words.split(), *EIGHT, *arguments]
+    return [*words.split(), *arguments]
 
 
 @pytest.fixture(scope="module")

@@ -40,8 +40,7 @@ def test_advantages_are_rewards_normalised_in_their_group():
 
 @functools.cache
 def model() -> tuple[nnx.GraphDef, nnx.State]:
-    structure, params = nnx.split(UALM(ARCHITECTURE, Execution(compute_dtype="float32"), nnx.Rngs(0)))
-    return structure, params
+    return nnx.split(jax.jit(lambda: UALM(ARCHITECTURE, Execution(compute_dtype="float32"), nnx.Rngs(0)))())
 
 
 def answers() -> Batch:
@@ -64,7 +63,7 @@ def answers() -> Batch:
 
 
 def dense_log_probs(params, batch, row) -> tuple:
-    """Of the next tokens of one answer alone, unpadded, by a softmax of all logits."""
+    """Of the next tokens of one answer alone, unpadded, by a softmax of all logits; and their weights, on the host."""
     net, count = nnx.merge(model()[0], params), int((batch.segment_ids[row] > 0).sum())
     alone = Batch(*(jnp.asarray(x[row : row + 1, :count]) for x in batch[:4]))
     hidden, text, audio, streams = (
@@ -83,7 +82,7 @@ def dense_log_probs(params, batch, row) -> tuple:
             index = jnp.maximum(alone.tokens[0, 1:, 1] - ARCHITECTURE.vocabulary.audio_start, 0)
         logs = jax.nn.log_softmax(logits[:-1], axis=-1)
         found.append(jnp.take_along_axis(logs, index[:, None], axis=1)[:, 0])
-    return jnp.stack(found, axis=-1), alone.loss_weights[0, 1:]
+    return jnp.stack(found, axis=-1), batch.loss_weights[row, 1:count]
 
 
 def gradient(objective, params, experience):
@@ -106,8 +105,9 @@ def compare(found, wanted):
 ADVANTAGE = np.array([1.5, -0.5, -1.0], np.float32)
 
 
+@jax.jit
 def log_probs(params, batch):
-    return targets(nnx.merge(model()[0], params), jax.tree.map(jnp.asarray, batch)).log_probs
+    return targets(nnx.merge(model()[0], params), batch).log_probs
 
 
 def test_the_first_gradient_is_that_of_reinforce():
@@ -122,7 +122,7 @@ def test_the_first_gradient_is_that_of_reinforce():
             total -= ADVANTAGE[row] * jnp.sum(logs * weights)
         return total / (2 + 5 + 8)  # drawn positions
 
-    compare(found, nnx.to_pure_dict(jax.grad(reinforce)(params)))
+    compare(found, nnx.to_pure_dict(jax.jit(jax.grad(reinforce))(params)))
     assert np.abs(found["text_head"]).max() > 1e-3
     assert sums["policy"].count == 15 and sums["clipped"].total == 0
 
@@ -131,18 +131,18 @@ def test_clipping_and_divergence_are_their_formulas():
     stream_weights = (2.0, 0.25)
     batch, params = answers(), model()[1]
     rng = np.random.default_rng(1)
-    old, reference = (log_probs(params, batch) + rng.normal(0, 0.5, (3, LENGTH, 2)) for _ in range(2))
+    old, reference = (np.asarray(log_probs(params, batch)) + rng.normal(0, 0.5, (3, LENGTH, 2)) for _ in range(2))
     config = GrpoConfig(kl_weight=0.3, clip=0.2, stream_weights=stream_weights)
-    experience = Experience(jax.tree.map(jnp.asarray, batch), jnp.array(ADVANTAGE), old, reference)
+    old, reference = old.astype(np.float32), reference.astype(np.float32)
+    experience = Experience(jax.tree.map(jnp.asarray, batch), jnp.array(ADVANTAGE), *map(jnp.asarray, (old, reference)))
     found, sums = gradient(PolicyGradient(config), params, experience)
-    clipped = []
 
     def written_out(params):
-        policy = divergence = 0.0
+        policy, divergence, clipped = 0.0, 0.0, []
         for row in range(3):
             logs, weights = dense_log_probs(params, batch, row)
-            weights = weights * jnp.array(stream_weights)
-            for place, stream in np.argwhere(np.asarray(weights) > 0):
+            weights = weights * np.array(stream_weights)
+            for place, stream in np.argwhere(weights > 0):
                 ratio = jnp.exp(logs[place, stream] - old[row, place, stream])
                 held = jnp.clip(ratio, 0.8, 1.2)
                 gain = jnp.minimum(ratio * ADVANTAGE[row], held * ADVANTAGE[row])
@@ -150,12 +150,11 @@ def test_clipping_and_divergence_are_their_formulas():
                 d = reference[row, place, stream] - logs[place, stream]
                 policy -= weights[place, stream] * gain
                 divergence += weights[place, stream] * (jnp.exp(d) - 1 - d)
-        return policy / 15 + 0.3 * divergence / 15
+        return policy / 15 + 0.3 * divergence / 15, jnp.stack(clipped)
 
-    compare(found, nnx.to_pure_dict(jax.grad(written_out)(params)))
-    clipped.clear()
-    total = written_out(params)
-    share = float(np.mean([bool(one) for one in clipped]))
+    (total, clipped), wanted = jax.jit(jax.value_and_grad(written_out, has_aux=True))(params)
+    compare(found, nnx.to_pure_dict(wanted))
+    share = float(np.mean(clipped))
     assert 0.1 < share < 0.9
     assert sums["clipped"].value() == pytest.approx(share)
     assert sums["policy"].value() + 0.3 * sums["kl"].value() == pytest.approx(float(total), rel=1e-4)
@@ -168,7 +167,7 @@ def test_answers_that_teach_nothing_leave_no_gradient():
         jax.tree.map(jnp.asarray, batch), jnp.zeros(3), log_probs(params, batch), log_probs(params, batch) - 1
     )
     objective = PolicyGradient(GrpoConfig())
-    sums = objective(nnx.merge(*model()), experience)
+    sums = jax.jit(lambda params: objective(nnx.merge(model()[0], params), experience))(params)
     assert sums["policy"].total == sums["kl"].total == 0 and objective.counts(experience)["policy"] == 0
 
 

@@ -13,7 +13,6 @@ from helpers.runs import saved
 
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
-from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.metrics import read_metrics
 from ualm_jax.train.stages import train
@@ -21,12 +20,7 @@ from ualm_jax.train.stages import train
 REWARDS = pathlib.Path(__file__).parents[1] / "helpers" / "rewards.py"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def as_many_devices_as_the_mesh_has():
-    with pytest.MonkeyPatch.context() as patch:
-        few = lambda config: make_mesh(config, jax.devices()[: math.prod(config.sizes())])  # noqa: E731
-        patch.setattr("ualm_jax.train.stages.make_mesh", few)
-        yield
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 
 @pytest.fixture(scope="module")

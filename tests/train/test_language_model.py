@@ -73,6 +73,7 @@ def plain_steps(config: RunConfig):
     return state[1]
 
 
+@pytest.mark.slow  # of its parts: test_loss.py has the loss, test_step.py the step, test_fit.py the loop
 def test_twenty_steps_through_the_loop_are_those_of_a_plain_one_bit_for_bit(config, fused_programs, tmp_path):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     parts = parts_of_run(open_dataset(config.data.directory).directory, None, tmp_path)

@@ -31,7 +31,7 @@ SIZES = {
     "n_window": 100,
     "output_dim": 48,
 }
-EIGHT = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"]
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,7 @@ def trained(tmp_path_factory):
         "--config.train.steps=6 --config.eval.every=3 --config.eval.batches=2 --config.eval.seconds=0.3",
     ]
     for command in commands:
-        words = [*command.split(), *(EIGHT if command.startswith("train") else [])]
-        assert run(words) == 0, command
+        assert run(command.split()) == 0, command
     return folder
 
 
@@ -170,5 +169,5 @@ def test_an_encoder_that_does_not_fit_is_refused(trained, capsys, tmp_path):
         listening: "model.feature_width is None, but the encoder's features are 48",
     }
     for arguments, sentence in cases.items():
-        assert run([*command.split(), *arguments.split(), *EIGHT]) == 1
+        assert run([*command.split(), *arguments.split()]) == 1
         assert sentence in capsys.readouterr().err

@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.runs import EIGHT, command, saved
+from helpers.runs import command, saved
 from safetensors.numpy import load_file
 
 from ualm_jax.cli.main import run
 from ualm_jax.convert_weights.qwen2 import export_peft
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.weights.opener import open_weights
+
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 LORA = [
     "--config.lora.rank=2",
@@ -35,8 +37,8 @@ def changed(*arguments: str) -> list[str]:
 def folders(dataset, tmp_path_factory):
     """`whole` took four steps at once; `resumed` two, then two more; `peft` holds what `whole` exported."""
     folder = tmp_path_factory.mktemp("lora")
-    whole = command(dataset, folder / "whole", "--config.train.steps=4", *EIGHT, *LORA)
-    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *EIGHT, *LORA)
+    whole = command(dataset, folder / "whole", "--config.train.steps=4", *LORA)
+    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *LORA)
     for words in (whole, resumed, [*resumed, "--config.train.steps=4"]):
         assert run(words) == 0
     export_peft(open_weights(folder / "whole"), folder / "peft")
@@ -78,7 +80,7 @@ def test_what_is_opened_and_what_is_exported_have_the_adapters_merged(folders):
 
 def test_adapters_come_back_from_peft_as_they_went(folders, dataset, tmp_path):
     still = changed("--config.optimizer.peak_lr=1e-30", "--config.optimizer.end_lr=0.0")
-    words = command(dataset, tmp_path / "run", "--config.train.steps=1", *EIGHT, *still)
+    words = command(dataset, tmp_path / "run", "--config.train.steps=1", *still)
     assert run([*words, f"--config.train.init_lora={folders / 'peft'}"]) == 0
     begun, whole = saved(tmp_path / "run", 1), saved(folders / "whole", 4)
     names = [name for name in whole if name.startswith("['params']") and "lora_" in name]
@@ -107,6 +109,6 @@ def test_what_is_exported_has_pefts_layout(folders):
     ],
 )
 def test_adapters_that_do_not_fit_are_one_sentence(folders, dataset, tmp_path, capsys, arguments, sentence):
-    words = command(dataset, tmp_path / "run", *EIGHT, *changed(*arguments))
+    words = command(dataset, tmp_path / "run", *changed(*arguments))
     assert run([*words, f"--config.train.init_lora={folders / 'peft'}"]) == 1
     assert sentence in capsys.readouterr().err

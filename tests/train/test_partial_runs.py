@@ -4,11 +4,13 @@ opened and exported of them is the average."""
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.runs import EIGHT, command, saved
+from helpers.runs import command, saved
 
 from ualm_jax.cli.main import run
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.weights.opener import open_weights
+
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 PARTIAL = ["--config.train.trainable=('decoder', 'embed[audio]', 'audio_head')", "--config.optimizer.ema_decay=0.5"]
 
@@ -17,8 +19,8 @@ PARTIAL = ["--config.train.trainable=('decoder', 'embed[audio]', 'audio_head')",
 def folders(dataset, tmp_path_factory):
     """`whole` took four steps at once; `resumed` two, then two more."""
     folder = tmp_path_factory.mktemp("partial")
-    whole = command(dataset, folder / "whole", "--config.train.steps=4", *EIGHT, *PARTIAL)
-    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *EIGHT, *PARTIAL)
+    whole = command(dataset, folder / "whole", "--config.train.steps=4", *PARTIAL)
+    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *PARTIAL)
     for words in (whole, resumed, [*resumed, "--config.train.steps=4"]):
         assert run(words) == 0
     return folder
@@ -51,6 +53,6 @@ def test_the_average_is_what_is_opened_and_exported(folders):
 
 
 def test_what_is_trained_is_part_of_what_a_run_is(folders, dataset, capsys):
-    words = command(dataset, folders / "whole", "--config.train.steps=5", *EIGHT, *PARTIAL)
+    words = command(dataset, folders / "whole", "--config.train.steps=5", *PARTIAL)
     assert run([*words, "--config.train.trainable=('decoder',)"]) == 1
     assert "was made with config.train.trainable = ['decoder', 'embed[audio]', 'audio_head']" in capsys.readouterr().err

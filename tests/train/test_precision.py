@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers.golden_model import ARCHITECTURE
-from helpers.golden_steps import EXECUTION, OPTIMIZER, rows
+from helpers.golden_steps import EXECUTION, OPTIMIZER, fresh_state, rows
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.ualm import UALM, abstract_model
@@ -27,7 +27,7 @@ def train(golden, execution, optimizer_config, *, mesh=None, microbatches=1, ste
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(optimizer_config)
         state, step = (
-            init_state(lambda: UALM(ARCHITECTURE, execution, nnx.Rngs(0)), optimizer),
+            fresh_state(execution, optimizer),
             make_train_step(abstract_model(ARCHITECTURE, execution)[0], next_token, optimizer),
         )
         batch, losses = shard_batch(rows(golden), mesh, microbatches), []

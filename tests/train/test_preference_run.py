@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 
 import jax
 import numpy as np
@@ -16,7 +15,6 @@ from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.dataset.reference import check_key, open_columns
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
-from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train import reference
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.metrics import read_metrics
@@ -24,16 +22,7 @@ from ualm_jax.train.preference import warn_of_drift
 from ualm_jax.train.score import score
 from ualm_jax.train.stages import lower_step, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def as_many_devices_as_the_mesh_has():
-    def few(config):
-        return make_mesh(config, jax.devices()[: math.prod(config.sizes())])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ualm_jax.train.stages.make_mesh", few)
-        patch.setattr("ualm_jax.train.score.make_mesh", few)
-        yield few
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 
 @pytest.fixture(scope="module")

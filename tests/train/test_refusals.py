@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from helpers.fake_sounds import FakeSource, prepare_fake
-from helpers.runs import EIGHT, command
+from helpers.runs import command
 
 from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
@@ -15,6 +15,8 @@ from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.identity import identity_of
 from ualm_jax.train.workdir import claim
+
+pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def other_codec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    assert run(command(dataset, workdir, "--config.train.steps=4", *EIGHT)) == 0
+    assert run(command(dataset, workdir, "--config.train.steps=4")) == 0
     return workdir
 
 
@@ -66,15 +68,15 @@ def refusal(capsys, *words) -> str:
 )
 def test_a_run_that_is_refused_is_as_it_was(arguments, sentence, dataset, trained, capsys):
     before = contents(trained)
-    assert sentence in refusal(capsys, *command(dataset, trained, "--config.train.steps=8", *EIGHT, *arguments))
+    assert sentence in refusal(capsys, *command(dataset, trained, "--config.train.steps=8", *arguments))
     assert contents(trained) == before
 
 
 def test_data_of_another_codec_is_refused(dataset, other_codec, trained, tmp_path, capsys):
     before = contents(trained)
-    message = refusal(capsys, *command(other_codec, trained, "--config.train.steps=8", *EIGHT))
+    message = refusal(capsys, *command(other_codec, trained, "--config.train.steps=8"))
     assert "are different codecs" in message and contents(trained) == before
-    fresh = command(other_codec, tmp_path / "run", "--config.train.steps=2", *EIGHT)
+    fresh = command(other_codec, tmp_path / "run", "--config.train.steps=2")
     assert "different codecs" in refusal(capsys, *fresh, f"--config.train.init_from={trained}")
     assert "different codecs" in refusal(capsys, *fresh, f"--config.eval.directory={dataset}")
     assert not (tmp_path / "run").exists()
@@ -82,7 +84,7 @@ def test_data_of_another_codec_is_refused(dataset, other_codec, trained, tmp_pat
 
 def test_a_new_folder_is_not_made_for_a_run_that_is_refused(dataset, tmp_path, capsys):
     workdir = tmp_path / "runs" / "deep" / "run"
-    refusal(capsys, *command(dataset, workdir, *EIGHT, "--config.data.seq_len=16"))
+    refusal(capsys, *command(dataset, workdir, "--config.data.seq_len=16"))
     assert not (tmp_path / "runs").exists()
 
 
@@ -90,21 +92,21 @@ def test_parts_of_a_run_that_saved_nothing_are_replaced(dataset, other_codec, tr
     workdir = tmp_path / "run"
     workdir.mkdir()
     shutil.copytree(other_codec / "codec", workdir / "codec")
-    assert run(command(dataset, workdir, "--config.train.steps=2", *EIGHT)) == 0
+    assert run(command(dataset, workdir, "--config.train.steps=2")) == 0
     assert contents(workdir / "codec") == contents(dataset / "codec")
 
 
 def test_a_run_has_one_writer(dataset, trained, capsys):
     before = contents(trained)
     with claim(trained):
-        assert "is writing here" in refusal(capsys, *command(dataset, trained, "--config.train.steps=8", *EIGHT))
+        assert "is writing here" in refusal(capsys, *command(dataset, trained, "--config.train.steps=8"))
     assert contents(trained) == before
 
 
 def test_a_finished_run_says_so(dataset, trained, capsys, caplog):
     before = contents(trained)
     with caplog.at_level("INFO"):
-        assert run(command(dataset, trained, "--config.train.steps=4", *EIGHT)) == 0
+        assert run(command(dataset, trained, "--config.train.steps=4")) == 0
     assert "is at step 4 already, which is train.steps: nothing to do" in caplog.text
     assert contents(trained) == before
 

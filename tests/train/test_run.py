@@ -77,7 +77,7 @@ def test_a_checkpoint_goes_on_on_another_mesh(dataset, killed, uninterrupted, tm
         assert loss == pytest.approx(losses(uninterrupted)[name], rel=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_leaves_cleanly(number, dataset, tmp_path):
     process = start(*command(dataset, tmp_path, "--config.train.steps=100000", "--config.train.save_interval=90000"))
     for line in process.stdout:

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers.golden_model import ARCHITECTURE
-from helpers.golden_steps import EXECUTION, OPTIMIZER, rows
+from helpers.golden_steps import EXECUTION, OPTIMIZER, fresh_state, rows
 
-from ualm_jax.models.ualm import UALM, abstract_model
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import learning_rate, make_optimizer
-from ualm_jax.train.step import init_state, make_train_step
+from ualm_jax.train.step import make_train_step
 
 
 def run_steps(golden, mesh, *, microbatches=1, steps=3):
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(OPTIMIZER)
-        state = init_state(lambda: UALM(ARCHITECTURE, EXECUTION, nnx.Rngs(0)), optimizer)
+        state = fresh_state(EXECUTION, optimizer)
         step = make_train_step(abstract_model(ARCHITECTURE, EXECUTION)[0], next_token, optimizer)
         batch = shard_batch(rows(golden), mesh, microbatches)
         metrics = []

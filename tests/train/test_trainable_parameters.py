@@ -7,16 +7,16 @@ import optax
 import pytest
 from flax import nnx
 from helpers.golden_model import ARCHITECTURE
-from helpers.golden_steps import EXECUTION, rows
+from helpers.golden_steps import EXECUTION, fresh_state, rows
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.ualm import UALM, abstract_model
+from ualm_jax.models.ualm import abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.averaging import optimizer_of
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import LrMultiplier, OptimizerConfig
-from ualm_jax.train.step import init_state, make_train_step
+from ualm_jax.train.step import make_train_step
 from ualm_jax.train.trainable import choose, partial
 
 VOCABULARY = ARCHITECTURE.vocabulary
@@ -32,7 +32,7 @@ def one_step(golden, entries, mesh, *, microbatches=1, plain=False):
         structure, params = abstract_model(ARCHITECTURE, EXECUTION)
         trainable = choose(entries, params, VOCABULARY)
         optimizer = partial(optax.sgd(1.0), trainable) if plain else optimizer_of(DECAYED, trainable, params)
-        state = init_state(lambda: UALM(ARCHITECTURE, EXECUTION, nnx.Rngs(0)), optimizer)
+        state = fresh_state(EXECUTION, optimizer)
         before = arrays(state.params)
         state, _ = make_train_step(structure, next_token, optimizer, trainable)(
             state, shard_batch(rows(golden), mesh, microbatches)

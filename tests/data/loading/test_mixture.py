@@ -69,7 +69,7 @@ def test_batches_hold_the_shares_asked_for(dataset, config):
 def test_without_weights_an_epoch_of_one_is_an_epoch_of_all_times_repeat(dataset, texts, config):
     sources = SourceConfig(str(dataset.directory), repeat=2.0), SourceConfig(str(texts.directory))
     config = dataclasses.replace(config, sources=sources)
-    _, (first, second), _ = read(config, dataset.vocabulary, 150)
+    _, (first, second), _ = read(config, dataset.vocabulary, 60)
     assert first.epochs / second.epochs == pytest.approx(2.0, rel=0.05)
 
 
@@ -85,10 +85,10 @@ def test_a_source_can_be_added_to_a_running_mixture(dataset, texts, config):
     alone = dataclasses.replace(config, sources=config.sources[1:])
     vocabulary = dataset.vocabulary
     _, _, state = read(alone, vocabulary, 5)
-    together, progress, _ = read(config, vocabulary, 30, json.loads(json.dumps(state)))
-    order = [n for _, numbers in read(alone, vocabulary, 60)[0] for n in dict.fromkeys(numbers.ravel().tolist())]
+    together, progress, _ = read(config, vocabulary, 12, json.loads(json.dumps(state)))
+    order = [n for _, numbers in read(alone, vocabulary, 10)[0] for n in dict.fromkeys(numbers.ravel().tolist())]
     assert progress[0].tokens > 0 and progress[1].tokens > progress[0].tokens
-    assert set(order) - {-1} == set(range(texts.records)) and len(together) == 30
+    assert set(order) - {-1} == set(range(texts.records)) and len(together) == 12
 
 
 def test_datasets_of_different_tokenizers_or_codecs_are_both_named(dataset, parts, config, tmp_path):
