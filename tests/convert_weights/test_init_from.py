@@ -53,6 +53,18 @@ def test_a_run_can_begin_where_another_ended(trained, tmp_path):
         assert np.array_equal(np.asarray(a), np.asarray(b))
 
 
+def test_a_model_that_could_not_listen_gets_a_fresh_adapter(trained, tmp_path):
+    mesh = jax.sharding.get_mesh()
+    deaf = dataclasses.replace(ARCHITECTURE, feature_width=None)
+    whole = initial_params(trained, ARCHITECTURE, Execution(), mesh)
+    save_run(trained, tmp_path / "deaf", deaf=True)
+    params = initial_params(tmp_path / "deaf", ARCHITECTURE, Execution(), mesh, seed=3)
+    fresh = nnx.state(UALM(ARCHITECTURE, Execution(), nnx.Rngs(3)), nnx.Param)
+    for name, wanted in {**whole, "adapter": fresh["adapter"]}.items():
+        jax.tree.map(np.testing.assert_array_equal, params[name], wanted)
+    assert "adapter" not in initial_params(tmp_path / "deaf", deaf, Execution(), mesh)
+
+
 def test_another_model_is_refused(trained):
     config = dataclasses.replace(ARCHITECTURE, feature_width=None)
     with pytest.raises(UserError, match="init_from=.* has model.feature_width = 48, but this run has None"):

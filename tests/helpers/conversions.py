@@ -1,6 +1,7 @@
 """Folders of weights as others leave them."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 
@@ -50,8 +51,9 @@ class _NoBatches:
         assert state == self.get_state()
 
 
-def save_run(converted, workdir, steps=(7,)):
-    """What training leaves in its --workdir, with the parameters of a converted checkpoint at every step."""
+def save_run(converted, workdir, steps=(7,), deaf=False):
+    """What training leaves in its --workdir, with the parameters of a converted checkpoint at every step; deaf: without
+    its adapter."""
     from helpers.configs_of_runs import run_config
     from ualm_jax.mapping import to_mapping
     from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -64,6 +66,9 @@ def save_run(converted, workdir, steps=(7,)):
     config = run_config(weights.architecture)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     params = initial_params(converted, config.model, config.execution, mesh)
+    if deaf:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, feature_width=None))
+        params = type(params)({name: part for name, part in params.items() if name != "adapter"})
     workdir.mkdir()
     for name, part in weights.parts.items():
         shutil.copytree(part, workdir / name)

@@ -3,29 +3,46 @@
 import dataclasses
 import pathlib
 
+import jax
 from flax import nnx
 from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.lora import adapted_params
+from ualm_jax.models.ualm import UALM
 from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.opener import open_weights
 
 
-def initial_params(path: pathlib.Path, architecture: Architecture, execution: Execution, mesh: Mesh) -> nnx.State:
-    """What lies at `path`, on `mesh`, cast to param_dtype. Raises UserError where it is another architecture."""
+def initial_params(
+    path: pathlib.Path, architecture: Architecture, execution: Execution, mesh: Mesh, seed: int = 0
+) -> nnx.State:
+    """What lies at `path`, on `mesh`, cast to param_dtype; where it could not listen and the run shall, with a fresh
+    adapter. Raises UserError where it is another architecture."""
     weights = open_weights(path)
     if weights.architecture is None:
         raise UserError(f"train.init_from={path} holds no language model, only: {', '.join(weights.parts)}.")
+    learns_to_listen = weights.architecture.feature_width is None and architecture.feature_width is not None
     for field in dataclasses.fields(Architecture):
+        if learns_to_listen and field.name in ("feature_width", "adapter_layers"):
+            continue
         found, wanted = getattr(weights.architecture, field.name), getattr(architecture, field.name)
         if found != wanted:
             raise UserError(
                 f"train.init_from={path} has model.{field.name} = {found!r}, but this run has {wanted!r}; make them "
                 f"equal."
             )
-    return weights.load_params(mesh, execution)
+    params = weights.load_params(mesh, execution)
+    if not learns_to_listen:
+        return params
+
+    @jax.jit
+    def adapter() -> nnx.State:
+        return nnx.state(UALM(architecture, execution, nnx.Rngs(seed)).adapter, nnx.Param)
+
+    with jax.set_mesh(mesh):
+        return nnx.merge_state(params, nnx.State({"adapter": adapter()}))
 
 
 def with_adapters(params: nnx.State, config: RunConfig) -> nnx.State:

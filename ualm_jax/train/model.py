@@ -127,7 +127,8 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
         path = pathlib.Path(config.train.init_from)
-        params = with_adapters(initial_params(path, config.model, config.execution, mesh), config)
+        given = initial_params(path, config.model, config.execution, mesh, config.train.seed)
+        params = with_adapters(given, config)
         log.info("parameters from %s", path)
     if config.train.init_lora is not None:
         put_adapters(pathlib.Path(config.train.init_lora), config.lora, params)
