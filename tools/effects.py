@@ -34,9 +34,9 @@ from ualm_jax.weights.run_folder import saved_steps
 PROMPTS_SEED, HELD_OUT_SEED = 4_000_000, 5_000_000  # of language 2; the model's data is of seeds 0 and 1
 SECONDS = 4.0  # no scene is longer
 GROUP, GROUPS = 8, 4  # answers to a prompt, and prompts of a step, in configs/grpo_soundscript.py
-CANDIDATES = f"--max-seconds {SECONDS} --temperature 1 --cfg-scale 1 --slots 16"
+CANDIDATES = f"--max-seconds {SECONDS} --temperature 1 --cfg-scale 1.5 --slots 16"
 CHOICE = "--scorer soundscript --pairs 2 --margin 0.2 --chosen-at-least soundscript=0.5 --examples 2"
-JUDGED = {"temperature": 0.3, "cfg_scale": 1.0}  # without guidance, as it is learnt and at half the cost
+JUDGED = {"temperature": 0.3, "cfg_scale": 1.5}  # what the model in the box recommends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("--out", type=output_directory, default=pathlib.Path("effects"), help="to work in (effects)")
     parser.add_argument("--results", type=output_directory, help="where JSON and picture go; default: --out")
     parser.add_argument("--seeds", type=integer(at_least=1), default=3, help="repetitions (%(default)s)")
-    parser.add_argument("--parts", type=int, choices=(1, 2, 3), default=1, help="of a caption, at most (%(default)s)")
-    parser.add_argument("--prompts", type=integer(at_least=2), default=40, help="captions to learn from (%(default)s)")
+    parser.add_argument("--parts", type=int, choices=(1, 2, 3), default=2, help="of a caption, at most (%(default)s)")
+    parser.add_argument("--prompts", type=integer(at_least=2), default=48, help="captions to learn from (%(default)s)")
     parser.add_argument("--samples", type=integer(at_least=2), default=8, help="answers to each (%(default)s)")
     parser.add_argument("--captions", type=integer(at_least=2), default=128, help="held-out ones (%(default)s)")
     args = parser.parse_args()
@@ -105,8 +105,7 @@ def effects(args) -> None:
         found = write_report([pathlib.Path(f"seed-{done}") for done in range(seed + 1)], settings, list(ARMS))
         results.mkdir(parents=True, exist_ok=True)
         for path in found:
-            if path.parent.absolute() != results:
-                shutil.copyfile(path, results / path.name)
+            shutil.copyfile(path, results / f"effects-{pathlib.Path(model).name}{path.suffix}")
 
 
 def captions(seed: int, prompts: int, held_out: int, parts: int) -> tuple[list[str], list[str]]:
@@ -141,10 +140,10 @@ def learn(name: str, folder: pathlib.Path, model: str, seed: int, steps: int) ->
     words = f"--config configs/{arm.config}.py --config.data.seed={seed} {arm.words}"
     words += f" --config.data.directory={folder}/prefer/{arm.data}" if arm.data else ""
     words += f" --config.grpo.prompts={folder}/prompts.txt --config.train.steps={steps}" if arm.data is None else ""
-    words += f" --config.preference.reference={folder}/reference-{arm.begin}" if arm.data == "pairs" else ""
+    words += f" --config.preference.reference={folder}/reference-{arm.begin or 'model'}" if arm.data == "pairs" else ""
     given = [f"--config.train.init_from={begin}"]
     if arm.data == "pairs" and not saved_steps(run):
-        timed(folder, f"score {arm.begin}", f"score {words}", given)
+        timed(folder, f"score {arm.begin or 'model'}", f"score {words}", given)
     timed(folder, name, f"train --workdir {run} {words}", given)
     (run / "finished").touch()
 
