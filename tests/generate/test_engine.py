@@ -4,8 +4,10 @@ import dataclasses
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import golden_model
 
 from ualm_jax.errors import UserError
@@ -121,6 +123,23 @@ def test_slots_are_busy_while_requests_wait(engine, prompts):
     assert len(list(engine.run(requests))) == len(lengths)
     steps, slot_steps = engine.steps - before[0], engine.slot_steps - before[1]
     assert slot_steps == sum(lengths + 8) and slot_steps > 0.9 * engine.slots * steps
+
+
+def test_a_text_from_logits_that_are_nan_is_told_and_leaves_the_others_alone(model, requests, alone):
+    """One column of the text's head is damaged, which audio does not read."""
+    damaged = nnx.clone(model)
+    head = damaged.text_head[...]
+    damaged.text_head[...] = jnp.where(jnp.arange(head.shape[1]) == 300, jnp.nan, head)
+    stopped = dataclasses.replace(requests[4], until=lambda ids: None)
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        jobs = {job.request: job for job in Engine(damaged, **SHAPE).run([*requests, stopped])}
+    for request, rows in zip([*requests, stopped], [*alone, None], strict=True):
+        if request.modality == "text":
+            assert len(jobs[request].rows) == 1, "it ends at once"
+            with pytest.raises(UserError, match="the text of this answer came from logits that are NaN or infinite"):
+                jobs[request].result()
+        else:
+            assert jobs[request].rows.tolist() == rows
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_made(engine, prompts):

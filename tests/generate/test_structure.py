@@ -53,12 +53,14 @@ def test_every_delayed_grid_is_allowed():
 
 
 def test_audio_from_logits_that_are_nan_is_refused():
-    """What `draw` gives then is the last column, whatever is allowed there."""
+    """What `draw` gives then is a column that no stream has, also where only one of many logits is NaN."""
     vocabulary = Vocabulary(text_size=3, codebook_size=4, num_codebooks=2)
     ids = column_ids(vocabulary)
-    logits, one = jnp.full((1, *ids.shape), jnp.nan), jnp.ones((1, 2))
-    allowed = jnp.ones_like(logits, bool)
-    column = draw(logits, allowed, one, one.astype(int), jnp.zeros(1, jnp.uint32), jnp.int32(0))[0]
-    rows = np.tile(ids[np.arange(2), column], (6, 1))
-    with pytest.raises(UserError, match="the audio of this answer came from logits that are NaN"):
+    one, seed = jnp.ones((1, 2)), jnp.zeros(1, jnp.uint32)
+    for logits in (jnp.full((1, *ids.shape), jnp.nan), jnp.zeros((1, *ids.shape)).at[:, :, 3].set(jnp.nan)):
+        for top_k, greedy in ((1, False), (3, False), (0, False), (1, True)):
+            allowed, top_k = jnp.ones_like(logits, bool), jnp.full((1, 2), top_k)
+            assert (draw(logits, allowed, one, top_k, seed, jnp.int32(0), greedy=greedy) == ids.shape[1]).all()
+    rows = np.zeros((6, 2), np.int32)
+    with pytest.raises(UserError, match="the audio of this answer came from logits that are NaN or infinite"):
         finish(rows, "audio", vocabulary, reference=False)

@@ -13,7 +13,7 @@ from ualm_jax.generate.request import Generated, Request, finish
 from ualm_jax.generate.seats import Place, Seat
 from ualm_jax.generate.slots import Settings
 from ualm_jax.tokens.types import TokenGrid
-from ualm_jax.tokens.vocabulary import EOS, EOT, SPECIAL_TOKENS, Vocabulary
+from ualm_jax.tokens.vocabulary import EOS, EOT, PAD, SPECIAL_TOKENS, Vocabulary
 
 
 class Reading(NamedTuple):
@@ -59,9 +59,12 @@ class Job:
             if request.slide:
                 least = min(least, 4 * self.vocabulary.num_codebooks)
             if self._length + least > capacity:
+                what, instead = "prompt", "make the prompt or the sound shorter"
+                if request.keep:
+                    what, instead = "conversation", "begin a new one, or load the model with a larger window"
                 raise UserError(
-                    f"The prompt takes {self._length} positions and its answer at least {least}, but there is room for "
-                    f"{capacity}: make the prompt or the sound shorter."
+                    f"The {what} takes {self._length} positions and its answer at least {least}, but there is room for "
+                    f"{capacity}: {instead}."
                 )
         if request.slide and request.begun is not None and len(request.begun) > (capacity - self._length) // 2:
             self.slide(capacity)
@@ -110,7 +113,8 @@ class Job:
         """The next steps."""
         self._rows.append(rows)
         self._logprobs.append(logprobs)
-        if self.modality == "text" and self.request.until is not None:
+        damaged = PAD in rows[:, 0]  # `result` will say so
+        if self.modality == "text" and self.request.until is not None and not damaged:
             tokens, _ = finish(self.rows, "text", self.vocabulary, False)
             self._kept = self.request.until(tokens)
 

@@ -13,7 +13,7 @@ from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.slots import Settings
 from ualm_jax.tokens.delay import undelay
 from ualm_jax.tokens.types import TokenGrid
-from ualm_jax.tokens.vocabulary import EOS, EOT, SPECIAL_TOKENS, Vocabulary
+from ualm_jax.tokens.vocabulary import EOS, EOT, PAD, SPECIAL_TOKENS, Vocabulary
 
 MODALITIES = ("audio", "text", "speech")
 REFERENCE_MODALITIES = ("audio", "text", "image", "video", "toolcall")
@@ -145,8 +145,11 @@ def finish(
 ) -> tuple[np.ndarray, str | None]:
     """Tokens (see `Generated`) and end of a segment of these sampled positions, which ends with eos, eot or nowhere.
 
-    Raises UserError where audio has no delay structure, which only logits that are NaN lead to: see `draw`.
+    Raises UserError for what only logits that are NaN or infinite lead to: a PAD in stream 0 (see `step.Sampled`), and
+    audio without its delay structure.
     """
+    if PAD in rows[:, 0]:
+        raise _damaged(modality)
     ends = np.flatnonzero(np.isin(rows[:, 0], (EOS, EOT)))
     end = SPECIAL_TOKENS[rows[ends[0], 0]] if ends.size else None
     rows = rows[: ends[0]] if ends.size else rows
@@ -157,7 +160,12 @@ def finish(
     try:
         return undelay(rows, vocabulary), end
     except ValueError:
-        raise UserError(
-            f"the {modality} of this answer came from logits that are NaN: the weights are damaged, "
-            "or sampling.cfg_scale is too large for them; lower it, or use another checkpoint."
-        ) from None
+        raise _damaged(modality) from None
+
+
+def _damaged(modality: str) -> UserError:
+    guidance = ";" if modality == "text" else ", or sampling.cfg_scale is too large for them; lower it, or"
+    return UserError(
+        f"the {modality} of this answer came from logits that are NaN or infinite: the weights are damaged{guidance} "
+        "use another checkpoint."
+    )

@@ -121,21 +121,23 @@ def draw(  # noqa: PLR0913  one array for each setting of a row
     top_p: Float[Array, "B S"] | None = None,
     min_p: Float[Array, "B S"] | None = None,
 ) -> Int[Array, "B S"]:
-    """One allowed column per row and stream, in float32.
+    """One allowed column per row and stream, in float32; C, which is none, where the largest of the
+    logits is NaN or infinite.
 
     A row's draw depends on its own logits, settings, seed and step, not on the rows beside it. greedy: no temperature
     is above 0, which saves the noise for a whole text vocabulary and the search for its k-th largest. Filters come in
     the order of Hugging Face transformers: temperature, top-k, top-p of what top-k left, min-p.
     """
-    logits = jnp.where(allowed, logits, -jnp.inf)
-    if greedy:
-        return first_largest(logits)
-    # Or the searches below would compute the logits anew for every bit of their answer.
-    logits = jax.lax.optimization_barrier(logits)
     width = logits.shape[-1]
+    logits = jnp.where(allowed, logits, -jnp.inf)
+    # Or the searches below would compute the logits anew for every bit of their answer.
+    logits = logits if greedy else jax.lax.optimization_barrier(logits)
+    top = jnp.max(logits, axis=-1)
+    if greedy:
+        return jnp.where(jnp.isfinite(top), first_largest(logits), width)
     kept = kth_largest(logits, jnp.where(top_k == 0, width, jnp.minimum(top_k, width)))
     # From the largest one down: however small the temperature, that one stays finite.
-    below = logits - jnp.max(logits, axis=-1, keepdims=True)
+    below = logits - top[..., None]
     scaled = below / jnp.where(temperature > 0, temperature, 1)[..., None]
     scaled = jnp.where(logits >= kept[..., None], scaled, -jnp.inf)
     if top_p is not None:
@@ -143,7 +145,8 @@ def draw(  # noqa: PLR0913  one array for each setting of a row
     if min_p is not None:
         scaled = jnp.where(scaled >= jnp.log(min_p)[..., None], scaled, -jnp.inf)
     noise = jax.vmap(lambda seed, step: _gumbel(seed, step, logits.shape[1:]))(seed, jnp.broadcast_to(step, seed.shape))
-    return first_largest(jnp.where(temperature[..., None] > 0, scaled + noise, logits))
+    found = first_largest(jnp.where(temperature[..., None] > 0, scaled + noise, logits))
+    return jnp.where(jnp.isfinite(top), found, width)
 
 
 def first_largest(x: Float[Array, "*rows C"]) -> Int[Array, "*rows"]:

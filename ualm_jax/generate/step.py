@@ -6,14 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ualm_jax.generate import structure
 from ualm_jax.generate.sampling import draw, guide, penalize
 from ualm_jax.generate.slots import Settings, Slots, on_each_device
 from ualm_jax.generate.weights import Weights
 from ualm_jax.parallel.sharding import reshard, spec
-from ualm_jax.tokens.vocabulary import EOS, EOT, NUM_SPECIAL, Vocabulary
+from ualm_jax.tokens.vocabulary import EOS, EOT, NUM_SPECIAL, PAD, Vocabulary
 
 
 class Work(NamedTuple):
@@ -31,13 +31,17 @@ class Work(NamedTuple):
     scored: bool
 
 
-EVERYTHING = Work(audio=True, text=True, guided=True, sampled=True, filtered=True, scored=True)
 PLAIN_AUDIO = Work(audio=True, text=False, guided=True, sampled=True, filtered=False, scored=False)
+PLAIN = PLAIN_AUDIO._replace(text=True)
+EVERYTHING = PLAIN._replace(filtered=True, scored=True)
 
 
 class Sampled(NamedTuple):
-    """What a step made. logprobs: of the model, without guidance or temperature; 0 where they are not wanted, and where
-    there is no token. frames: see `Slots`."""
+    """What a step made.
+
+    tokens: PAD in stream 0 where its logits are NaN or infinite, and nowhere else. logprobs: of the model, without
+    guidance or temperature; 0 where they are not wanted, and where there is no token. frames: see `Slots`.
+    """
 
     tokens: Int[Array, "B S"]
     logprobs: Float[Array, "B S"]
@@ -56,7 +60,7 @@ class _Logits(NamedTuple):
 def advance(weights: Weights, slots: Slots, work: Work | None) -> tuple[Slots, Sampled]:
     """The slots one step on, and what they sampled; what slots that are not live sample means nothing.
 
-    work: what the slots need; None to ask them at every step which of two programs it is.
+    work: what the slots need; None to ask them at every step which of three programs it is.
     """
     model = weights.model
     spread = spec("batch", None, None), spec("batch")
@@ -64,13 +68,13 @@ def advance(weights: Weights, slots: Slots, work: Work | None) -> tuple[Slots, S
     hidden, cache = model.decoder.decode(weights.layers, model.embed_tokens(fed), slots.cache)
     choose = functools.partial(_choose, weights, hidden[:, 0], slots._replace(cache=None))
     if work is None:
-        plain = ~jnp.any(slots.live & _unusual(slots.settings))
-        sampled = jax.lax.cond(plain, lambda: choose(PLAIN_AUDIO), lambda: choose(EVERYTHING))
+        programs = [functools.partial(choose, each) for each in (PLAIN_AUDIO, PLAIN, EVERYTHING)]
+        sampled = jax.lax.switch(jnp.max(jnp.where(slots.live, _needed(slots.settings), 0)), programs)
     else:
         sampled = choose(work)
 
     live, first = slots.live, sampled.tokens[:, 0]
-    ended = (first == EOS) | (first == EOT) | (slots.step + 1 >= slots.settings.limit)
+    ended = (first == EOS) | (first == EOT) | (first == PAD) | (slots.step + 1 >= slots.settings.limit)
     said = jnp.where(live & slots.settings.text, first - NUM_SPECIAL, -1)
     slots = slots._replace(
         cache=cache._replace(length=jnp.where(moves, cache.length, slots.cache.length)),
@@ -94,10 +98,10 @@ def _with(seen, said):
     return seen.at[jnp.arange(len(seen)), jnp.where(said < 0, V, said)].set(True, mode="drop")
 
 
-def _unusual(settings: Settings) -> Bool[Array, " B"]:
-    """Slots for which `PLAIN_AUDIO` is not enough."""
+def _needed(settings: Settings) -> Int[Array, " B"]:
+    """What a slot needs: 0 for `PLAIN_AUDIO`, 1 for `PLAIN`, 2 for `EVERYTHING`."""
     filtered = jnp.any((settings.top_p < 1) | (settings.min_p > 0), axis=-1)
-    return settings.text | filtered | settings.scored
+    return jnp.where(filtered | settings.scored, 2, settings.text)
 
 
 def _choose(weights: Weights, hidden: Float[Array, "R D"], slots: Slots, work: Work) -> Sampled:
@@ -159,7 +163,7 @@ def _choose_audio(vocabulary, work, slots, own):
     column = _draw(work, slots, logits, allowed)
     stops = (column[:, 0] == 0) & (frames == structure.OPEN)
     ids = jnp.asarray(structure.column_ids(vocabulary))
-    tokens = ids[jnp.arange(len(ids)), column]
+    tokens = ids.at[jnp.arange(len(ids)), column].get(mode="fill", fill_value=PAD)  # of logits that are not finite
     known = _given(settings, step)
     return jnp.where(known != 0, known, tokens), jnp.where(stops, step, frames)
 
@@ -183,6 +187,7 @@ def _choose_text(vocabulary, work, slots, logits):
     specials = jnp.pad(slots.seen, ((0, 0), (NUM_SPECIAL, 0)))
     logits = penalize(logits, specials, settings.penalty)[:, None]
     chosen = _draw(work, slots._replace(settings=first), logits, jnp.broadcast_to(allowed, logits.shape))
+    chosen = jnp.where(chosen == logits.shape[-1], PAD, chosen)  # of logits that are not finite
     return jnp.pad(chosen, ((0, 0), (0, vocabulary.num_streams - 1)))
 
 
