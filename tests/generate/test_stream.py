@@ -31,7 +31,7 @@ def clip(pipeline):
 def test_chunks_are_the_sound_that_the_codec_makes_of_all_of_it(pipeline, clip):
     stream = pipeline.stream("rain", seconds=2, seed=3)
     chunks = list(stream)
-    assert [len(chunk) // 320 for chunk in chunks] == [2, 25, 25, 25, 23]
+    assert [len(chunk) // 320 for chunk in chunks] == [2, 4, 8, 16, 25, 25, 20]
     np.testing.assert_allclose(np.concatenate(chunks), clip.samples, atol=1e-3)
     np.testing.assert_array_equal(stream.answer.codes, clip.codes)
     assert stream.seconds_to_first > 0 and stream.underruns >= 0
@@ -61,9 +61,9 @@ def test_half_the_context_is_not_enough(pipeline, clip):
 def test_underruns_are_chunks_that_came_too_late(pipeline, monkeypatch):
     from ualm_jax.generate import stream as module
 
-    now = iter([0.0, 1.0, 1.04, 1.5, 2.6, 2.9])  # of the start and of each chunk: 0.04 s, then 0.5 s each
+    now = iter([0.0, 1.0, 1.04, 1.5, 2.6, 2.9])  # of the start and of each chunk: all of 0.5 s
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(now))
-    stream = pipeline.stream("rain", seconds=2, seed=3)
+    stream = pipeline.stream("rain", seconds=2.5, seed=3, first_chunk_frames=25)
     assert len(list(stream)) == 5
     assert stream.seconds_to_first == 1.0 and stream.underruns == 1
 

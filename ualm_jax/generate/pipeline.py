@@ -83,7 +83,8 @@ class Pipeline(Parts):
     ) -> Stream:
         """One answer while it is made: `for samples in model.stream("rain"): play(samples)`.
 
-        first_chunk_frames: of the first chunk of sound; chunk_frames: of the others. All else is as in `generate`.
+        first_chunk_frames, chunk_frames: of the first chunk of sound, and of the largest (`Stream`). All else is as in
+        `generate`.
         """
         asked = self.prompt(prompt, seconds=seconds, seed=seed, modality=modality, **settings)
         return self.stream_of(asked, first_chunk_frames=first_chunk_frames, chunk_frames=chunk_frames)

@@ -21,7 +21,8 @@ class Stream:
     it, the receptive field of the codec's decoder, so that a chunk is decoded with so many frames around it, and waits
     for those that follow it; the delay structure adds a frame for each codebook but one.
 
-    first_chunk_frames, chunk_frames: of the first chunk of sound, and of the others.
+    first_chunk_frames: of the first chunk of sound. Each of the next has twice as many, until they have chunk_frames:
+        it is to be there when the one before has been played.
     answer: all of it, once the last chunk has come. seconds_to_first: from the start to the first chunk, None before.
     underruns: chunks that came when all before them had been played, if playing began with the first.
     """
@@ -86,7 +87,7 @@ class Stream:
             start = max(sent - context, 0)
             codes = _codes(job, start, min(wanted, made))
             yield codec.decode(codes)[(sent - start) * hop : (end - start) * hop]
-            sent, size = end, self._frames[1]
+            sent, size = end, min(2 * size, self._frames[1])
 
     def _texts(self) -> Iterator[str]:
         job, tokenizer = self._job, self._parts.part("tokenizer")
