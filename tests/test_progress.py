@@ -47,6 +47,12 @@ def test_elsewhere_there_are_plain_lines(monkeypatch):
     assert shown(io.StringIO(), monkeypatch, interval=None) == ["a line of the log", "clips: 4 of 4 in 1 s"]
 
 
+def test_what_is_live_is_asked_for_without_an_update(monkeypatch):
+    asked = []
+    lines = shown(Terminal(), monkeypatch, interval=None, live=lambda: asked.append(1) or f"asked {len(asked)} times")
+    assert "asked 1 times" in "".join(lines) and len(asked) > 1
+
+
 def test_a_console_may_be_another_stream(monkeypatch):
     other = io.StringIO()
     assert shown(io.StringIO(), monkeypatch, console=Console(file=other)) == ["a line of the log"]

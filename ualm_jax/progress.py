@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Bar:
@@ -14,7 +15,7 @@ class Bar:
 
     what: the job. count: (done, total) to words, such as "3 of 8 clips". done: what an earlier run of the job has done.
     console: None is stdout. interval: seconds between plain lines where there is no terminal; None for a job that has
-    lines of its own.
+    lines of its own. live: what stands beside the bar on a terminal, such as a rate; asked for whenever that is drawn.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Bar:
         done: int = 0,
         console: Console | None = None,
         interval: float | None = 10.0,
+        live: Callable[[], str] | None = None,
     ):
         self._console = Console() if console is None else console
         self._what, self._count, self._total, self._done = what, count, total, done
@@ -37,6 +39,7 @@ class Bar:
             TextColumn("{task.fields[words]}", markup=False),
             TimeRemainingColumn(),
         )
+        columns += () if live is None else (_Live(live),)
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task(what, total=total, completed=done, words=count(done, total))
         self._moved: list[tuple[logging.StreamHandler, object]] = []
@@ -78,3 +81,14 @@ class Bar:
     def _print(self, words: str) -> None:
         # Not wrapped: a log line is one line.
         self._console.print(f"{self._what}: {words}", soft_wrap=True, markup=False)
+
+
+class _Live(ProgressColumn):
+    """Words that change without an update."""
+
+    def __init__(self, words: Callable[[], str]):
+        super().__init__()
+        self._words = words
+
+    def render(self, task: Task) -> Text:
+        return Text(self._words())

@@ -1,9 +1,13 @@
-"""How far generation is, and how fast: a bar on a terminal, and a line in the end."""
+"""How far generation is, and how fast: a bar on a terminal, plain lines elsewhere, and a line in the end."""
 
 import contextlib
-import sys
+import itertools
 import time
 from collections.abc import Callable, Iterator
+
+from rich.console import Console
+
+from ualm_jax.progress import Bar
 
 
 class Speed:
@@ -24,17 +28,6 @@ class Speed:
 @contextlib.contextmanager
 def progress(what: str, total: int, speed: Speed) -> Iterator[Callable[[], None]]:
     """Gives what to call when one of `total` is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
-    from rich.text import Text
-
-    class _Speed(ProgressColumn):
-        def render(self, task) -> Text:
-            return Text(str(speed))
-
-    columns = [SpinnerColumn(), TextColumn("{task.description}")]
-    columns += [BarColumn(), MofNCompleteColumn()] if total > 1 else []
-    console = Console(stderr=True)
-    with Progress(*columns, _Speed(), console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+    done = itertools.count(1)
+    with Bar(what, "{} of {}".format, total, console=Console(stderr=True), live=speed.__str__) as bar:
+        yield lambda: bar.update(next(done))
