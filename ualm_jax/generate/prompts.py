@@ -101,10 +101,10 @@ def place(arrays: Any) -> Any:
     """Host arrays [B, ...] on the mesh, split by their first axis."""
     mesh = jax.sharding.get_mesh()
 
-    def put(array):
-        return jax.device_put(array, jax.NamedSharding(mesh, spec("batch", *[None] * (array.ndim - 1))))
+    def sharding(array) -> jax.NamedSharding:
+        return jax.NamedSharding(mesh, spec("batch", *[None] * (array.ndim - 1)))
 
-    return jax.tree.map(put, arrays)
+    return jax.device_put(arrays, jax.tree.map(sharding, arrays))  # all in one call
 
 
 def _features(heard: Heard, width: int) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
