@@ -35,7 +35,7 @@ class Bar:
         self._first: tuple[float, int] | None = None  # time and `done` at the first update
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=40 if live is None else 15),  # on a line of 80 there is room for both
             TextColumn("{task.fields[words]}", markup=False),
             TimeRemainingColumn(),
         )
