@@ -265,7 +265,7 @@ def test_a_folder_that_is_no_session_or_cannot_be_written_is_left_alone(pipeline
 
 def test_a_conversation_that_outgrows_the_window_says_so(pipeline):
     session = pipeline.session().say("word " * 200)
-    with pytest.raises(UserError, match="but there is room for 256"):
+    with pytest.raises(UserError, match="conversation takes 10.* but there is room for 256: begin a new one, or load"):
         next(session.reply("text"))
     assert len(session.said) == 1
 

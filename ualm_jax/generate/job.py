@@ -97,7 +97,7 @@ class Job:
         """Whether its slot has ended for want of room alone."""
         rows = self.rows
         ended = len(rows) - self._forgotten >= self.request.steps(self.modality, self.vocabulary)
-        return self.request.slide and self.modality != "text" and not ended and rows[-1, 0] not in (EOS, EOT)
+        return self.request.slide and self.modality != "text" and not ended and rows[-1, 0] not in (EOS, EOT, PAD)
 
     def slide(self, capacity: int) -> None:
         """Forgets positions of the audio, so that the others fill half the room beside the prompt."""
