@@ -71,6 +71,7 @@ class _Chat:
         self.model, self._args = model, args
         self._session = model.session(system=args.system, seed=args.seed)
         self._modality, self._seconds = "auto" if model.codec else "text", None
+        self._drawn_with = self._session.seed
 
     def take(self, line: str) -> bool:
         """One line of the user. False: it is over."""
@@ -94,10 +95,12 @@ class _Chat:
                 print(f"[{rest}]")
             case "/open":
                 self._session = self.model.open_session(_named(rest, command))
+                self._drawn_with = self._session.seed
                 print(f"[{len(self._session.messages)} messages]")
             case "/retry":
                 self._session.undo()
-                self._session.seed = (self._session.seed + 1) % 2**32
+                if self._session.seed == self._drawn_with:  # or /seed has said which one
+                    self._session.seed = (self._session.seed + 1) % 2**32
                 self._reply()
             case "/listen":
                 self._say(self._session.listen)
@@ -125,7 +128,7 @@ class _Chat:
             raise
 
     def _reply(self) -> None:
-        how = settings(self._args)
+        how, self._drawn_with = settings(self._args), self._session.seed
         for segment in self._session.reply(self._modality, seconds=self._seconds, **how):
             if segment.modality == "text":
                 print(segment.text)

@@ -146,13 +146,14 @@ def _one(args: argparse.Namespace) -> int:
             if isinstance(answer, UserError):
                 raise answer
             ranked, more = None, {}
+        how_fast = str(speed)  # without what writing the file takes
     if answer.modality == "text":
         print(answer.text)
         return 0
     file = dict(depth=args.depth, loudness=args.loudness, plot=args.plot)
     gain = save_sound(args.out, *answer.sound, answer.record(), more=more, **file)
     turned = "" if gain == 1 else f", {'turned down' if gain < 1 else 'turned up'} to {gain:.3f}"
-    print(f"{args.out}: {answer.seconds:.2f} s from step {model.step}, seed {answer.seed}{turned} ({speed})")
+    print(f"{args.out}: {answer.seconds:.2f} s from step {model.step}, seed {answer.seed}{turned} ({how_fast})")
     for place, each in enumerate(ranked or [], start=1):
         print(f"  {place}. seed {each.clip.seed}: {each.score.problem or format(each.score.value, '.4f')}")
     return 0
