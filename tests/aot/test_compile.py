@@ -104,15 +104,12 @@ def test_every_stage_fits_one_machine_of_8(tmp_path, config, topology):
     assert report["memory"]["arguments"] <= 1.2 * copies * 4 * report["params"] / 8
 
 
-@needs_cuda
-@pytest.mark.slow
-def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
-    """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
-    program = """
+DECODING = """
 import dataclasses, jax
 from flax import nnx
 from ualm_jax.aot.topology import describe
 from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.config import QWEN2_5, Architecture, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -127,7 +124,7 @@ def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = jax.eval_shape(lambda: UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0)))
+    model = jax.eval_shape(lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0))))
     batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
     one, real = array(1), array(1, dtype="float32")
     settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
@@ -135,11 +132,54 @@ with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
     flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
     print(decode_segment.lower(model, batch, settings, None, **flags).compile().as_text())
 """
-    done = execute(program)
+"""Prints the program of a 1.5B of two layers on an H100; LAYERS is what becomes of the model."""
+
+needs_plugin = pytest.mark.skipif(
+    not _installed("jax_plugins", "jax_plugins.xla_cuda13"), reason="JAX's GPU plugin is not installed"
+)
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
+    """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
+    done = execute(DECODING.replace("LAYERS", ""))
     assert done.returncode == 0, done.stderr[-2000:]
     shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
     # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
     assert {max(map(int, shape.split(","))) for shape in shapes} == {1536, 2048, 17920}
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kernel():
+    """What makes them integers no longer is part of the product that reads them."""
+    done = execute(DECODING.replace("LAYERS", "with_int8_layers"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    kernels = r"= (bf16|f32)\[(1536,8960|8960,1536|1536,17920|1536,1536|1536,2048)\]\S* (\w+)\("
+    made, inside = [], ""
+    for line in done.stdout.splitlines():
+        if line.endswith("{") and not line.startswith(" "):
+            inside = line.removeprefix("ENTRY ").lstrip("%").split(" ")[0]
+        found = re.search(kernels, line)
+        if found and "while/body" in line and not inside.startswith("gemm_fusion"):
+            made.append(line.strip()[:120])
+    assert not made
+    assert re.search(r"%gemm_fusion\S* = \S+ fusion\(", done.stdout) and "s8[1536,17920]" in done.stdout
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_what_our_attention_kernels_keep_for_their_backward_pass_is_kept_once(tmp_path):
+    done, report = run(
+        tmp_path,
+        "pretrain_1_5b",
+        "h100:1",
+        *["--config.data.batch_size=4", "--config.mesh.fsdp=1", "--config.execution.attention=pallas"],
+        "--config.execution.remat=save_attention",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report["memory"]["peak"] <= 30.5 * GIB  # a second copy of what was attended is 1.3 GiB
 
 
 @needs_libtpu

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import DecoderConfig
-from ualm_jax.models.linear import linear
+from ualm_jax.models.linear import apply_kernel
 from ualm_jax.models.norm import rms_norm
 from ualm_jax.parallel.sharding import reshard, spec
 
@@ -82,16 +82,13 @@ class Attention(nnx.Module):
 
     def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
         heads = jnp.reshape(attended, (*attended.shape[:2], -1), out_sharding=spec("batch", None, "kv_heads"))
-        kernel = self.o_kernel.astype(attended.dtype)
-        kernel = jnp.reshape(kernel, (-1, kernel.shape[-1]), out_sharding=spec("kv_heads", "embed"))
-        return linear(heads, kernel, ("kv_heads", "embed"))
+        return apply_kernel(heads, self.o_kernel, ("kv_heads", "embed"), inputs=3)
 
 
 def _project(x: Float[Array, "B T D"], kernel, bias) -> Float[Array, "B T *heads"]:
-    """x @ kernel [D, *heads] + bias [*heads], with the heads as one axis: XLA turns kernels that have several."""
-    kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
-    flat = jnp.reshape(kernel, (kernel.shape[0], -1), out_sharding=spec("embed", "kv_heads"))
-    heads = linear(x, flat, ("embed", "kv_heads"))
+    """x @ kernel [D, *heads] + bias [*heads]."""
+    bias = bias.astype(x.dtype)
+    heads = apply_kernel(x, kernel, ("embed", "kv_heads"))
     split = spec("batch", None, "kv_heads", *[None] * (bias.ndim - 1))
     return jnp.reshape(heads, (*x.shape[:2], *bias.shape), out_sharding=split) + bias
 
@@ -107,9 +104,9 @@ class MLP(nnx.Module):
         self.down = params.normal(rngs, (F, D), ("mlp", "embed"), **normal)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        gate = linear(x, self.gate.astype(x.dtype), ("embed", "mlp"))
-        up = linear(x, self.up.astype(x.dtype), ("embed", "mlp"))
-        return linear(jax.nn.silu(gate) * up, self.down.astype(x.dtype), ("mlp", "embed"))
+        gate = apply_kernel(x, self.gate, ("embed", "mlp"))
+        up = apply_kernel(x, self.up, ("embed", "mlp"))
+        return apply_kernel(jax.nn.silu(gate) * up, self.down, ("mlp", "embed"))
 
 
 class Layer(nnx.Module):

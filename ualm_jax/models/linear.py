@@ -1,11 +1,13 @@
 """Products with kernels that are split over fsdp: gathered where they are used, their gradients scattered."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from ualm_jax.parallel.sharding import RULES, reshard, spec
 
@@ -20,6 +22,48 @@ def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[st
     to turn where a kernel widens. Rematerialisation sees no product in here, so what comes out has a name.
     """
     return checkpoint_name(_product(x, kernel, axes), "product")
+
+
+class Int8Kernel(nnx.Module):
+    """A kernel as integers from -127 to 127 and one float32 scale per layer and output; stands where a Param stood.
+
+    inputs: the axes of the kernel that products sum over.
+    """
+
+    def __init__(self, kernel: Float[Array, "L ..."], inputs: tuple[int, ...]):
+        kernel = kernel.astype(jnp.float32)
+        largest = jnp.max(jnp.abs(kernel), axis=inputs, keepdims=True)
+        scale = jnp.where(largest > 0, largest, 1) / 127
+        self.values = nnx.Param(jnp.round(kernel / scale).astype(jnp.int8))
+        self.scale = nnx.Param(scale)
+
+    def astype(self, dtype) -> Array:
+        """The kernel again, each weight off by at most half a step."""
+        return (self.values.astype(jnp.float32) * self.scale[...]).astype(dtype)
+
+
+def apply_kernel(
+    x: Float[Array, "B T I"], kernel: nnx.Variable | nnx.Module, axes: tuple[str, str], inputs: int = 1
+) -> Float[Array, "B T O"]:
+    """x @ kernel, in the dtype of x, with the kernel's first `inputs` axes as one and the others as one.
+
+    kernel: a parameter or what stands for one (`Int8Kernel`, `LoraKernel`).
+    """
+    if not isinstance(kernel, Int8Kernel):
+        return linear(x, _matrix(kernel.astype(x.dtype), axes, inputs), axes)
+    # Scaled behind the product, which on a GPU then reads integers from memory; scaled before it, a kernel of x's dtype
+    # would be written and read once more. Sums are float32 until they are scaled.
+    values = _gathered(_matrix(kernel.values[...], axes, inputs), axes).astype(x.dtype)
+    scale = jnp.reshape(kernel.scale[...], (-1,), out_sharding=spec(axes[1]))
+    scale = reshard(scale, None if axes[1] == "embed" else axes[1])
+    out = dict(preferred_element_type=jnp.float32, out_sharding=_activations(axes[1]))
+    return checkpoint_name((jnp.einsum("bti,io->bto", x, values, **out) * scale).astype(x.dtype), "product")
+
+
+def _matrix(kernel: Array, axes: tuple[str, str], inputs: int) -> Num[Array, "I O"]:
+    """Several axes of heads as one: XLA turns kernels that have several."""
+    size = math.prod(kernel.shape[:inputs])
+    return jnp.reshape(kernel, (size, -1), out_sharding=spec(*axes))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Natural, Positive, check_fields
 from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.int8 import INPUTS, Int8Kernel
+from ualm_jax.models.int8 import INPUTS
+from ualm_jax.models.linear import Int8Kernel
 from ualm_jax.models.paths import matches
 from ualm_jax.models.ualm import UALM, abstract_model
 
