@@ -30,7 +30,8 @@ share_threads(8)
 gc.set_threshold(50_000, 20, 20)
 
 TESTS = pathlib.Path(__file__).parent
-# Programs that tests start find `helpers` too.
+# Programs that tests start find `helpers` too, and the package compiled by the first of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 GOLDEN = TESTS / "golden" / "reference_tiny"

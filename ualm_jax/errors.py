@@ -1,4 +1,4 @@
-"""The one exception meant for people."""
+"""The one exception meant for people, and what it says of others."""
 
 
 class UserError(Exception):
@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one sentence: which file, record or config field, what was expected,
     what was found and what to do. The command line prints it without a traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough for a sentence."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(" [source locations")[0].rstrip(".")[:200]

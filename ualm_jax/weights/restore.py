@@ -7,8 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ualm_jax.errors import UserError
-from ualm_jax.weights.tensor_files import first_line
+from ualm_jax.errors import UserError, first_line
 
 
 def restore_arrays(directory: pathlib.Path, abstract: Any, mesh: Mesh) -> Any:

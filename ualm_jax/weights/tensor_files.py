@@ -9,16 +9,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 import safetensors
 from jaxtyping import Shaped
 
-from ualm_jax.errors import UserError
-
-WEIGHTS = {"F32": np.dtype(np.float32), "BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16)}
-# Counters and flags, which codecs carry along.
-DTYPES = WEIGHTS | {"I64": np.dtype(np.int64), "I32": np.dtype(np.int32), "BOOL": np.dtype(np.bool_)}
+from ualm_jax.errors import UserError, first_line
+from ualm_jax.weights.dtypes import DTYPES, WEIGHTS
+from ualm_jax.weights.torch_file import TorchFile
 
 
 class Info(NamedTuple):
@@ -92,7 +89,7 @@ class TensorFiles:
     def _file(self, path: pathlib.Path):
         if self._open_path != path:
             self._opened = None  # before the next is opened: two shards need not fit
-            self._opened = _open_torch(path) if path.suffix in (".bin", ".pt") else _SafetensorsFile(path)
+            self._opened = TorchFile(path) if path.suffix in (".bin", ".pt") else _SafetensorsFile(path)
             self._open_path = path
         return self._opened
 
@@ -104,12 +101,6 @@ def is_finite(value: Shaped[np.ndarray, "..."]) -> bool:
     # Without the sign, exponents of all ones are the largest 16-bit patterns: much faster than ufuncs of ml_dtypes.
     infinity = np.asarray(np.inf, value.dtype).view(np.uint16) << 1
     return value.size == 0 or bool((value.view(np.uint16) << 1).max() < infinity)
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough for a sentence."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return line.partition(" [source locations")[0].rstrip(".")[:200]
 
 
 class _SafetensorsFile:
@@ -125,12 +116,6 @@ class _SafetensorsFile:
 
     def read(self, name: str, rows: slice) -> np.ndarray:
         return self._file.get_tensor(name) if rows == slice(None) else self._file.get_slice(name)[rows]
-
-
-def _open_torch(path: pathlib.Path):
-    from ualm_jax.weights.torch_file import TorchFile  # torch is needed for such files only
-
-    return TorchFile(path)
 
 
 def _damage(path: pathlib.Path) -> str:

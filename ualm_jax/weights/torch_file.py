@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 
-from ualm_jax.errors import UserError
-from ualm_jax.weights.tensor_files import DTYPES, first_line
+from ualm_jax.errors import UserError, first_line
+from ualm_jax.weights.dtypes import DTYPES
 
 
 class TorchFile:
