@@ -159,10 +159,11 @@ def test_a_pickle_that_wants_to_run_code(tmp_path, golden_dir):
     assert "\n" not in str(caught.value) and not (tmp_path / "owned").exists()
 
 
-def test_a_pickle_cut_short(tmp_path, golden_dir):
+@pytest.mark.parametrize("junk", [b"", b"junk"])
+def test_a_pickle_cut_short(junk, tmp_path, golden_dir):
     file = tmp_path / "source" / STATES
     file.parent.mkdir()
-    file.write_bytes(find_states(golden_dir / "checkpoints").read_bytes()[:5000])
+    file.write_bytes(junk or find_states(golden_dir / "checkpoints").read_bytes()[:5000])
     with pytest.raises(UserError, match=f"{STATES}: torch cannot read it"):
         import_reference(file, tmp_path / "out", base=golden_dir / "qwen2")
 

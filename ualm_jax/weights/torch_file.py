@@ -3,12 +3,16 @@
 import pathlib
 import pickle
 import re
+import struct
 import zipfile
 
 import numpy as np
 
 from ualm_jax.errors import UserError, first_line
 from ualm_jax.weights.dtypes import DTYPES
+
+# What torch's readers raise for bytes that are no file of theirs.
+_UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, struct.error)
 
 
 class TorchFile:
@@ -35,7 +39,7 @@ class TorchFile:
                 f"{path}: holds more than tensors and was not loaded, because reading it could run code "
                 f"(it asks for {found.group(1)}); ask its maker for safetensors."
             ) from None
-        except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
+        except _UNREADABLE as error:
             raise UserError(f"{path}: {_damaged(error)}") from None
         state = content.get("module", content) if isinstance(content, dict) else None
         if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
