@@ -4,13 +4,16 @@ import pathlib
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.runs import losses, saved
+from safetensors import safe_open
 
 import ualm_jax
 from ualm_jax.cli.main import run
 from ualm_jax.configs import tiny
+from ualm_jax.convert_weights.ours import export_ours
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.models.audio_encoder import from_directory
@@ -85,6 +88,17 @@ def test_what_was_trained_is_a_folder_of_its_own_that_everything_opens(folder):
     assert np.isfinite(open_weights(folder / "whole").arrays().read("adapter.kernel")).all()
     answer = opened.ask(np.zeros(16000, np.float32), "What is it?", max_tokens=3, temperature=0.0)
     assert isinstance(answer, str)
+
+
+def test_what_is_given_to_others_has_it_in_as_few_bits_as_the_rest(folder):
+    out = folder / "given"
+    export_ours(open_weights(folder / "whole"), out, dtype="bfloat16")
+    with safe_open(out / "encoder" / "model.safetensors", framework="numpy") as stored:
+        assert {stored.get_tensor(name).dtype.name for name in stored.keys()} == {"bfloat16"}  # noqa: SIM118
+    trained = from_directory(folder / "whole" / "checkpoints" / "4" / "encoder").layers.up.kernel[...]
+    np.testing.assert_array_equal(
+        ualm_jax.load(out).encoder.layers.up.kernel[...], np.asarray(trained).astype(jnp.bfloat16).astype(np.float32)
+    )
 
 
 def test_a_later_run_keeps_it_frozen_and_takes_no_other(folder, capsys):

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from ualm_jax.convert_weights.card import write_card, written_whole
 from ualm_jax.convert_weights.progress import Progress, silent
@@ -22,7 +24,8 @@ def export_ours(weights: Weights, out: pathlib.Path, *, dtype: str | None = None
     """A converted checkpoint from a run (of which a moving average stands for the parameters, and adapters are merged)
     or from another one. Tokenizer, codec and encoder beside it are copied. Returns the bytes written.
 
-    dtype: "bfloat16" or "float32", to which all arrays are rounded; by default each keeps its own.
+    dtype: "bfloat16" or "float32", to which all arrays are rounded, those of the encoder's safetensors too, but not the
+        codec's, whose codes would change; by default each keeps its own.
     """
     assert dtype in (None, *DTYPES), dtype
     architecture, store = weights.architecture, weights.arrays()
@@ -38,6 +41,9 @@ def export_ours(weights: Weights, out: pathlib.Path, *, dtype: str | None = None
     with written_whole(out) as partial:
         for name, folder in weights.parts.items():
             shutil.copytree(folder, partial / name)
+        if dtype is not None:
+            for file in sorted((partial / "encoder").glob("*.safetensors")):
+                _round(file, dtype)
         write_arrays(partial / "params", infos, pieces, progress)
         write_card(
             partial,
@@ -50,6 +56,13 @@ def export_ours(weights: Weights, out: pathlib.Path, *, dtype: str | None = None
             notes={**weights.notes, "step": weights.step},
         )
     return sum(math.prod(info.shape) * info.dtype.itemsize for info in infos.values())
+
+
+def _round(file: pathlib.Path, dtype: str) -> None:
+    with safe_open(file, framework="numpy") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata = stored.metadata()
+    save_file({name: tensor.astype(np.dtype(dtype)) for name, tensor in tensors.items()}, file, metadata)
 
 
 def _chunks(info: ArrayInfo) -> Iterator[Index]:
