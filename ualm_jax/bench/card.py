@@ -61,7 +61,7 @@ def _full() -> list[Part]:
             "train-7b", f"train {rows.replace('1.5b', '7b')} --documents 8 --remat full --params bfloat16 --steps 5", 90
         ),
         _part("train-0.5b", f"train {rows.replace('1.5b', '0.5b')} --documents 8 --remat dots --steps 10", 60),
-        _part("serve", f"serve {model} --concurrency 1 16 --requests 8 --prompts 64", 90),
+        _part("serve", f"serve {model} --concurrency 1 16 --requests 4 --prompts 32", 90),
         _part("torch-train", f"train {rows} --documents 8 --remat save_attention --steps 5 --against torch", 120),
         _part("torch-decode", f"decode {model} --steps 200 --repeats 2 --against torch", 150),
         _part("torch-attention", f"attention {rows} --documents 8 --against torch", 80),
