@@ -53,12 +53,7 @@ class Online(NamedTuple):
 
 
 def online_parts(config: RunConfig, parts: Parts, model: Frozen, mesh: Mesh) -> Online:
-    """Raises UserError for prompts and scorers that are not there, for a prompt that has no room, and for a run of many
-    processes, of which each would have to see the answers of all."""
-    if jax.process_count() > 1:
-        raise UserError(
-            "train.objective = 'grpo' runs in one process, which may have many devices; start it without --distributed."
-        )
+    """Raises UserError for prompts and scorers that are not there, and for a prompt that has no room."""
     items = read_prompts(config)
     answering = Answering(
         mesh=mesh,
@@ -105,8 +100,10 @@ class OnlineStep:
         return state._replace(step=after), metrics | {name: np.float32(value) for name, value in made.metrics.items()}
 
     def experience(self, params: nnx.State, made: Rollout) -> Experience:
-        """Of microbatches [A, B, ...]. params: that the answers were drawn with."""
-        rows = made.batch, made.advantages.values.reshape(-1)
+        """Of microbatches [A, B, ...]. params: that the answers were drawn with. Every process has all answers, and
+        puts its share of the rows on its devices."""
+        count, index = jax.process_count(), jax.process_index()
+        rows = jax.tree.map(lambda x: np.split(x, count)[index], (made.batch, made.advantages.values.reshape(-1)))
         batch, advantage = shard_batch(rows, self._mesh, self._config.train.grad_accum_steps)
         structure, constants, _ = self._model
         reference = self._reference

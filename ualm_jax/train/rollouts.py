@@ -9,7 +9,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Float64, Int, UInt32
 
 from ualm_jax.errors import UserError
@@ -89,7 +91,8 @@ class Rollout(NamedTuple):
 
 
 class Rollouts:
-    """Makes answers in one engine, whose weights are those of each step. A mesh must be set.
+    """Makes answers in one engine, whose weights are those of each step. A mesh must be set. All processes of a run
+    make all answers together, and have them all.
 
     parts: the model's architecture, the tokenizer, and the codec of audio. rows: answers of a step. length: of a row.
     Raises UserError for a prompt that has no room in a row.
@@ -153,10 +156,15 @@ class Rollouts:
         return jobs
 
     def _rewards(self, texts: Sequence[str], answers: Sequence[Clip | Text]) -> tuple[Float64[np.ndarray, " R"], str]:
-        """NaN where there is none, and the first reason why."""
-        scores = score_all(self._scorer, texts, answers)
-        rewards = np.array([np.nan if score.value is None else score.value for score in scores], np.float64)
-        return rewards, next((score.problem for score in scores if score.problem), "")
+        """NaN where there is none, and the first reason why, which process 0 alone knows: it is the one that scores."""
+        rewards, problem = np.zeros(len(answers)), "process 0 says why"
+        if jax.process_index() == 0:
+            scores = score_all(self._scorer, texts, answers)
+            rewards = np.array([np.nan if score.value is None else score.value for score in scores], np.float64)
+            problem = next((score.problem for score in scores if score.problem), "")
+        if jax.process_count() > 1:  # as bits, because JAX would make float32 of them
+            rewards = multihost_utils.broadcast_one_to_all(rewards.view(np.uint32)).view(np.float64)
+        return rewards, problem
 
     def _grid(self, message: Message, job: Job) -> TokenGrid:
         """The conversation, with loss weights for what the model has drawn alone: not for its role, for what the delay
