@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 
 import jax
@@ -261,6 +262,20 @@ def test_a_folder_that_is_no_session_or_cannot_be_written_is_left_alone(pipeline
     (folder / "session.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
         pipeline.open_session(folder)
+
+
+def test_a_sound_that_the_disk_has_no_room_for_leaves_nothing(pipeline, sound, tmp_path):
+    session = pipeline.session().say(sound)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="talk: the session can not be saved .File too large"):
+            session.save(tmp_path / "talk")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    session.save(tmp_path / "talk")
+    np.testing.assert_array_equal(pipeline.open_session(tmp_path / "talk").said[0].samples, session.said[0].samples)
 
 
 def test_a_conversation_that_outgrows_the_window_says_so(pipeline):

@@ -5,6 +5,7 @@ may edit it; whatever does not fit is named in one sentence when it is opened.
 """
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -112,7 +113,9 @@ def _entry(parts: Parts, said: Said, name: str, folder: Path) -> dict[str, Any]:
 def _write_exactly(path: Path, samples: np.ndarray) -> None:
     import soundfile
 
-    soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    path.write_bytes(content.getbuffer())  # libsndfile does not say that a disk is full
 
 
 def _read(parts: Parts, file: Path, index: int, entry: Any) -> Said:
