@@ -29,6 +29,7 @@ class Report:
     mesh: dict[str, int]
     rows: int
     length: int
+    documents: int
     grad_accum_steps: int
     remat: str
     params: int
@@ -54,17 +55,21 @@ class Report:
         return mapping
 
 
-def compile_step(config: RunConfig, topology: Topology) -> Report:
-    """Compiles the step for `topology`. Raises UserError where the mesh does not fit; too little memory is reported."""
+def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> Report:
+    """Compiles the step for `topology`. Raises UserError where the mesh does not fit; too little memory is reported.
+
+    documents: of one length, in each row; how many operations the step is counted for follows from that.
+    """
     mesh = make_mesh(config.mesh, topology.devices)
     virtual = topology.devices[0].platform == "cpu"  # of which nothing but bytes can be said
     peak = None if virtual else peak_of(topology.devices[0].device_kind)
-    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
+    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len, documents)
     report = Report(
         topology=topology.name,
         mesh=dict(mesh.shape),
         rows=config.data.batch_size,
         length=config.data.seq_len,
+        documents=documents,
         grad_accum_steps=config.train.grad_accum_steps,
         remat=config.execution.remat,
         params=config.model.num_params(),

@@ -41,10 +41,10 @@ def candidates(config: RunConfig, num_devices: int) -> Iterator[RunConfig]:
                     yield candidate
 
 
-def predicted_seconds(config: RunConfig, topology: Topology, trained: int) -> float:
+def predicted_seconds(config: RunConfig, topology: Topology, trained: int, documents: int) -> float:
     """The serial roofline with all bytes by formula."""
     mesh = dict(zip(("data", "fsdp", "tensor"), config.mesh.sizes(), strict=True))
-    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len)
+    work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len, documents)
     return train_roofline(
         work,
         peak_of(topology.devices[0].device_kind),
@@ -64,13 +64,13 @@ def state_bytes(config: RunConfig, trained: int) -> float:
     return whole / config.mesh.fsdp / config.mesh.tensor
 
 
-def sweep(config: RunConfig, topology: Topology, keep: int) -> Iterator[Report]:
+def sweep(config: RunConfig, topology: Topology, keep: int, documents: int = 1) -> Iterator[Report]:
     """Compiles candidates, the one predicted fastest first, until `keep` of them fit; yields every report."""
     memory = peak_of(topology.devices[0].device_kind).memory
     trained = trained_params(config)  # whatever the mesh
     possible = [one for one in candidates(config, len(topology.devices)) if state_bytes(one, trained) < memory]
-    for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology, trained)):
-        report = compile_step(candidate, topology)
+    for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology, trained, documents)):
+        report = compile_step(candidate, topology, documents)
         yield report
         keep -= report.problem is None
         if not keep:

@@ -34,7 +34,7 @@ def report_table(report: Report) -> Table:
         )
         table.add_row("MFU at that bound", f"{roof.mfu(roof.bound):.1%} ({roof.mfu(roof.serial):.1%})")
     table.add_row("compiled in", f"{report.compile_seconds:.1f} s")
-    table.caption = FORMULA
+    table.caption = f"{FORMULA}; documents in a row: {report.documents}"
     return table
 
 

@@ -50,6 +50,12 @@ def _full() -> list[Part]:
         _part("machine", "machine", 60),
         _part("attention", f"attention {rows} --documents 1 8 32 mixture", 100, traced=True),
         _part("train-1.5b-save_attention", f"train {rows} --documents 8 --remat save_attention --steps 10", 80, True),
+        _part(
+            "train-1.5b-pallas",
+            f"train {rows} --documents 8 --remat save_attention --attention pallas --steps 10",
+            80,
+            True,
+        ),
         _part("decode-1.5b-1", f"decode {model} --steps 500", 60, True),
         _part("train-1.5b-dots", f"train {rows} --documents 8 --remat dots --steps 10", 80, True),
         _part("decode-1.5b-8-64", f"decode {model} --batch 8 64 --steps 500", 80, True),

@@ -28,6 +28,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--topology", required=True, metavar="NAME", help="such as v5e:4x4 or h100:8")
     parser.add_argument("--json", type=output_file(), metavar="FILE", help="write everything that was found")
     parser.add_argument(
+        "--documents",
+        type=integer(at_least=1),
+        default=1,
+        metavar="N",
+        help="of one length in a row: MFU counts attention inside of them (default 1)",
+    )
+    parser.add_argument(
         "--sweep",
         type=integer(at_least=1),
         metavar="N",
@@ -55,11 +62,11 @@ def main(argv: list[str]) -> int:
     topology = describe(args.topology)
     console = Console()
     if args.sweep is None:
-        reports = [compile_step(config, topology)]
+        reports = [compile_step(config, topology, args.documents)]
         console.print(report_table(reports[0]))
     else:
         reports = []
-        for report in sweep(config, topology, args.sweep):
+        for report in sweep(config, topology, args.sweep, args.documents):
             reports.append(report)
             state = "fits" if report.problem is None else "does not fit"
             console.print(f"mesh {tuple(report.mesh.values())} x{report.grad_accum_steps} {report.remat}: {state}")
