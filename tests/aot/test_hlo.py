@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ualm_jax.aot import hlo
+from ualm_jax.aot import compile, hlo
+from ualm_jax.aot.topology import Topology
+from ualm_jax.cli.config_file import load_config
+from ualm_jax.mapping import from_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.train.config import RunConfig
 
 
 def compiled(f, *shapes):
@@ -68,3 +72,14 @@ def test_a_group_across_machines_is_seen():
     line = "ENTRY %main (x: f32[4]) -> f32[4] {\n  ROOT %r = f32[4]{0} all-reduce(%x), replica_groups={{0,4},{1,5}}\n}"
     assert hlo.collectives(line, 8, devices_per_machine=4)[0].across
     assert not hlo.collectives(line, 8, devices_per_machine=8)[0].across
+
+
+def test_a_step_is_counted_inside_of_the_documents_it_is_told_of(monkeypatch):
+    """Of a step that is not compiled here: what is counted follows from the config alone."""
+    monkeypatch.setattr(compile, "lower_step", lambda config, mesh: jax.jit(lambda: jnp.zeros(())).lower())
+    values = load_config("configs/tiny.py", ["--config.data.batch_size=2", "--config.data.seq_len=64"]).to_dict()
+    values["data"]["directory"] = "none is read"
+    config, topology = from_mapping(RunConfig, values), Topology("cpu:1", jax.devices()[:1], None)
+    one, eight = (compile.compile_step(config, topology, documents) for documents in (1, 8))
+    assert eight.flops["attention"] * 65 == one.flops["attention"] * 9  # n + 1 keys, twice on average
+    assert eight.flops["layers"] == one.flops["layers"] and eight.to_mapping()["documents"] == 8
