@@ -9,7 +9,7 @@ PYTHON_NEWEST ?= $(shell for python in $(PYTHONS); do if $$python $(WORKS); then
 BIN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo box test test-slow test-newest bench-card lint clean
+.PHONY: demo box proof test test-slow test-newest bench-card lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ demo: $(VENV)/installed
 # What `--model soundscript` opens, made again: four hours on two cores, by estimate.
 box: $(VENV)/installed
 	$(BIN)/python tools/box.py --out box
+
+# The paper's ablations on models of the box's size: minutes on a GPU, days on two cores.
+proof: $(VENV)/installed
+	$(BIN)/python tools/proof.py --out proof --results docs/results
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
