@@ -11,7 +11,7 @@ from ualm_jax.configs import soundscript
 
 
 def get_config() -> ConfigDict:
-    config = soundscript.get_config()
+    config = soundscript.get_deaf_config()
     # Four captions a step, eight answers to each; no sound is longer than 4 s, which are 200 positions.
     config.data.update(sources=(), seq_len=256, batch_size=32, cfg_dropout=0.0)
     config.optimizer.update(schedule="constant", peak_lr=1e-4, warmup_steps=2)

@@ -1,7 +1,9 @@
-"""The small UALM that comes with the package: SoundScript's captions and plans to sound, and texts about them.
+"""The small UALM that comes with the package: SoundScript's sounds from captions and plans, and what it hears in them.
 
-`make box` prepares its data, trains codec and model, and puts both where `--model soundscript` finds them.
+`make box` prepares its data, trains codec and model, and puts both where `--model soundscript` finds them. Its audio
+encoder begins with random weights and is trained with it.
 
+python tools/random_encoder.py --out weights/soundscript --layers 3 --width 128 --mlp-dim 384 --max-seconds 5
 ualm train --config configs/soundscript.py --workdir runs/soundscript
 """
 
@@ -10,23 +12,41 @@ from ml_collections import ConfigDict
 from ualm_jax.mapping import config_dict
 from ualm_jax.train.config import RunConfig
 
-SOURCES = (
-    {"directory": "data/soundscript/caption", "weight": 0.7},
-    {"directory": "data/soundscript/enrich", "weight": 0.1},
-    {"directory": "data/soundscript/dialogue", "weight": 0.05},
-    {"directory": "data/soundscript/imagine", "weight": 0.05},
-    {"directory": "data/soundscript/text", "weight": 0.1},
-)
+SHARES = {
+    "caption": 0.42,
+    "enrich": 0.07,
+    "dialogue": 0.03,
+    "imagine": 0.02,
+    "text": 0.04,
+    "describe": 0.08,
+    "question": 0.10,
+    "listen": 0.07,
+    "reflect": 0.12,
+    "critique": 0.05,
+}
 
 
 def get_config() -> ConfigDict:
     config = config_dict(RunConfig)
     config.model.decoder.update(num_layers=4, width=192, num_heads=6, num_kv_heads=3, mlp_dim=576)
     config.model.vocabulary.update(text_size=261, codebook_size=128)
+    config.model.feature_width = 128
     config.execution.update(compute_dtype="float32", loss_chunk=4096, norm_gradient="bounded")
-    config.data.update(sources=SOURCES, seq_len=384, batch_size=3, cfg_dropout=0.1, skip_long=True)
-    config.optimizer.update(schedule="wsd", peak_lr=2e-3, warmup_steps=100, decay_steps=20_000, cooldown_steps=4000)
-    config.optimizer.weight_decay = 0.01
+    sources = ({"directory": f"data/soundscript/{name}", "weight": share} for name, share in SHARES.items())
+    config.data.update(sources=tuple(sources), seq_len=576, batch_size=2, cfg_dropout=0.1, skip_long=True)
+    config.data.update(audio_slots=3, stream_weights=(4.0, 1.6, 0.8, 0.5, 0.3, 0.3, 0.25, 0.25))
+    config.optimizer.update(kind="muon", schedule="wsd", peak_lr=2e-3, weight_decay=0.01)
+    config.optimizer.update(warmup_steps=100, decay_steps=20_000, cooldown_steps=10_000)
     config.train.update(steps=20_000, save_interval=500, log_every=50)
+    config.train.update(encoder="weights/soundscript", trainable=("*", "encoder"))
     config.eval.update(every=5000, prompts=("two claps, then a low tone",), seconds=2.0)
+    return config
+
+
+def get_deaf_config() -> ConfigDict:
+    """Of stages that learn from what was made: by AdamW, without the encoder, and every stream as it is."""
+    config = get_config()
+    config.data.update(seq_len=384, batch_size=3, audio_slots=0, stream_weights=())
+    config.optimizer.kind = "adamw"
+    config.train.update(encoder=None, trainable=("*",))
     return config

@@ -6,18 +6,21 @@ Codec, data, model, figures, and then the folder that is shipped, out of the com
 cores by estimate; run again, it keeps what is finished and goes on from there.
 """
 
+import collections
 import json
 import os
 import pathlib
 import shutil
 import sys
 
-from demo import claim, say, ualm
+from demo import claim, run, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.weights.shipped import FOLDER
+
+TOOLS = pathlib.Path(__file__).resolve().parent
 
 DATA = {  # folder: task of SoundScript's second language, conversations
     "caption": ("caption_to_audio", 40_000),
@@ -25,13 +28,20 @@ DATA = {  # folder: task of SoundScript's second language, conversations
     "dialogue": ("dialogue", 8_000),
     "imagine": ("imagine", 5_000),
     "text": ("text", 30_000),
+    "describe": ("describe", 16_000),
+    "question": ("question", 20_000),
+    "listen": ("listen", 10_000),
+    "reflect": ("reflect", 6_000),
+    "critique": ("critique", 6_000),
 }
+ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5"
 CODEC = "--config.data.batch_size=16 --config.data.frames=18"  # as two cores like it
 CARD = """\
 # The small UALM of SoundScript
 
-Makes the sounds that docs/soundscript.md describes from captions of them, plans them in words first if asked, and
-answers questions about captions. It does not listen. {parameters:,} parameters in bfloat16; the codec has 1,760,511.
+Makes the sounds that docs/soundscript.md describes from captions of them, plans them in words first if asked, listens,
+describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
+611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float32.
 
 Made by `make box` (tools/box.py) from configs/codec_small.py and configs/soundscript.py, all seeds 0: codec {codec},
 model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
@@ -46,7 +56,15 @@ Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guida
 | parts of a caption | captions | right | class | count |
 |---|---|---|---|---|
 {parts}
+
+Answers (`ualm eval answers`), {asked} of each kind about scenes that training never saw, and about combinations that
+it never saw:
+
+| task | new scenes | held-out combinations |
+|---|---|---|
+{answers}
 """
+ANSWERS = ("describe", "question", "listen", "critique", "text", "enrich")  # tasks
 SAMPLING = {"cfg_scale": 1.5, "temperature": 0.3}  # no worse than four others, 48 captions each
 TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness")
 
@@ -73,6 +91,8 @@ def box(out: pathlib.Path, limit: int) -> None:
         if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
             words = f"--source soundscript --language 2 --task {task} --count {count} --codec codec/codec"
             ualm(f"data prepare {words} --out data/soundscript/{name}")
+    if not pathlib.Path("weights/soundscript").exists():
+        run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
     say("Model")
     ualm("train --config configs/soundscript.py --workdir model")
     give(pathlib.Path("model"), pathlib.Path("codec"), limit)
@@ -90,6 +110,8 @@ def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
     say("Figures")
     how = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SAMPLING.items())
     ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
+    asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
+    ualm(f"eval answers {asked} --json answers.json --model", shipped)
     (shipped / "README.md").write_text(written(model, codec, card))
     shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
     shutil.copytree(shipped, FOLDER / "soundscript")
@@ -117,6 +139,12 @@ def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
         + " |"
         for count, found in sorted(by_parts.items())
     ]
+    found = collections.defaultdict(list)
+    for item in json.loads(pathlib.Path("answers.json").read_text())["items"]:
+        task, split, _ = item["id"].rsplit("-", 2)
+        found[task, split].append(item["right"])
+    shares = {key: f"{sum(each) / len(each):.0%}" for key, each in found.items()}
+    answers = [f"| {task} | {shares[task, 'train']} | {shares[task, 'combination']} |" for task in ANSWERS]
     return CARD.format(
         parameters=card["parameters"],
         codec=f"{theirs['train']['steps']} steps",
@@ -126,6 +154,8 @@ def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
         temperature=made["temperature"],
         rows="\n".join(rows),
         parts="\n".join(parts),
+        asked=len(found[ANSWERS[0], "train"]),
+        answers="\n".join(answers),
     )
 
 

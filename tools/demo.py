@@ -58,7 +58,11 @@ def demo(out: pathlib.Path) -> None:
     train += [[f"--config.data.directory={out / 'data'}"], f"--config.train.steps={STEPS} --config.train.log_every=10"]
     train += ["--config.data.seq_len=256 --config.data.batch_size=8 --config.mesh.data=2 --config.mesh.fsdp=4"]
     train += ["--config.optimizer.schedule=constant --config.optimizer.warmup_steps=5 --config.optimizer.peak_lr=1e-3"]
-    train += ["--config.eval.prompts=()"]
+    train += [
+        "--config.eval.prompts=()",
+        [f"--config.train.encoder={box / 'encoder'}", "--config.train.trainable=('*',)"],
+    ]
+    train += ["--config.data.audio_slots=1"]
     if not any((out / "run" / "checkpoints").glob("[0-9]*")):
         say("3/4  It learns the word on a virtual mesh of 8 devices (data 2 x fsdp 4), stopped half way by Ctrl-C")
         ualm(*train, interrupt_after=f"step {STOP_AT}/")
@@ -92,12 +96,17 @@ def say(text: str) -> None:
 
 
 def ualm(*words, interrupt_after: str | None = None) -> None:
-    """Runs `ualm`, shows what it prints, and sends Ctrl-C when a line starts with `interrupt_after`."""
+    """Runs `ualm`; a string is many arguments, a list as many as it has."""
     arguments = []
     for word in words:
         arguments += word if isinstance(word, list) else word.split() if isinstance(word, str) else [str(word)]
-    command = [sys.executable, "-m", "ualm_jax.cli.main", *arguments]
     print("$ ualm", shlex.join(arguments), flush=True)
+    run("-m", "ualm_jax.cli.main", *arguments, interrupt_after=interrupt_after)
+
+
+def run(*arguments, interrupt_after: str | None = None) -> None:
+    """Runs Python, shows what it prints, and sends Ctrl-C when a line starts with `interrupt_after`."""
+    command = [sys.executable, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         for line in process.stdout:
             print(line, end="", flush=True)

@@ -5,6 +5,7 @@ import pathlib
 
 from ualm_jax.mapping import from_mapping
 from ualm_jax.train.config import RunConfig
+from ualm_jax.weights.shipped import located
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -16,5 +17,7 @@ def load(name: str, **mesh) -> RunConfig:
     values = module.get_config()
     if not values.data.sources and values.train.objective != "grpo":
         values.data.directory = "data/some"
+    if any(entry.startswith("encoder") for entry in values.train.trainable):
+        values.train.encoder = str(located("soundscript") / "encoder")  # one that is there, and of that size
     values.mesh.update(mesh)
     return from_mapping(RunConfig, values.to_dict())
