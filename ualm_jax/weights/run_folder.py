@@ -94,11 +94,13 @@ def read_lora(workdir: pathlib.Path, step: int) -> LoraConfig | None:
 def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
     """What an export needs beside the weights: as it came with those that the run began with.
 
-    A run that began with random weights has seen no positions beyond its sequences.
+    Positions that the weights have seen are those of its sequences, and of what it began with where that saw more.
     """
-    if (workdir / _NOTES).is_file():
-        return read_json(workdir / _NOTES)
-    return {"config": {"max_position_embeddings": read_json(workdir / "config.json")["data"]["seq_len"]}}
+    length = "max_position_embeddings"
+    notes = read_json(workdir / _NOTES) if (workdir / _NOTES).is_file() else {}
+    before = notes.get("config", {})
+    seen = max(before.get(length, 0), read_json(workdir / "config.json")["data"]["seq_len"])
+    return notes | {"config": before | {length: seen}}
 
 
 def write_notes(workdir: pathlib.Path, notes: dict[str, Any] | None) -> None:
