@@ -59,8 +59,9 @@ def test_a_judge_says_how_sure_it_is_of_yes(parts):
 
 
 def test_a_judge_that_can_not_listen_is_refused(parts, golden_dir):
-    with pytest.raises(UserError, match="judge:soundscript has no encoder; name a model that listens"):
-        load_scorer("judge:soundscript", parts)
+    deaf = golden_dir / "qwen2"
+    with pytest.raises(UserError, match=f"judge:{deaf} has no encoder; name a model that listens"):
+        load_scorer(f"judge:{deaf}", parts)
     with pytest.raises(UserError, match="holds no encoder"):
         ListeningJudge(dataclasses.replace(parts, encoder=None))
 

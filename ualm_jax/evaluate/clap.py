@@ -27,7 +27,7 @@ class Clap:
         try:
             import torch
         except ModuleNotFoundError:
-            raise UserError("clap needs PyTorch: pip install 'ualm-jax[torch]'.") from None
+            raise UserError("clap needs PyTorch: pip install '.[torch]'.") from None
         from transformers import ClapModel, ClapProcessor
 
         try:

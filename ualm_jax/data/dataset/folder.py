@@ -153,7 +153,7 @@ def open_records(info: DatasetInfo) -> "grain.MapDataset":
     return grain.MapDataset.source(record_bytes(info)).map(parse)
 
 
-def record_bytes(info: Any) -> Sequence[bytes]:
+def record_bytes(info: Any) -> Sequence:
     """The records of a DatasetInfo or `prepare.SoundsInfo` as they are stored, by index. Raises UserError as above."""
     return _Shards(info)
 
