@@ -93,6 +93,7 @@ def test_what_was_trained_is_a_folder_of_its_own_that_everything_opens(folder):
 def test_what_is_given_to_others_has_it_in_as_few_bits_as_the_rest(folder):
     out = folder / "given"
     export_ours(open_weights(folder / "whole"), out, dtype="bfloat16")
+    assert {path.name for path in (out / "encoder").iterdir()} == {"config.json", "settings.json", "model.safetensors"}
     with safe_open(out / "encoder" / "model.safetensors", framework="numpy") as stored:
         assert {stored.get_tensor(name).dtype.name for name in stored.keys()} == {"bfloat16"}  # noqa: SIM118
     trained = from_directory(folder / "whole" / "checkpoints" / "4" / "encoder").layers.up.kernel[...]

@@ -40,7 +40,8 @@ def export_ours(weights: Weights, out: pathlib.Path, *, dtype: str | None = None
     ]
     with written_whole(out) as partial:
         for name, folder in weights.parts.items():
-            shutil.copytree(folder, partial / name)
+            # A checkpoint's mark that it is whole names the folder of the run.
+            shutil.copytree(folder, partial / name, ignore=shutil.ignore_patterns("commit_success.txt"))
         if dtype is not None:
             for file in sorted((partial / "encoder").glob("*.safetensors")):
                 _round(file, dtype)
