@@ -2,8 +2,8 @@
 
 make box        or        python tools/box.py --out box
 
-Codec, data, model, figures, and then the folder that is shipped, out of the committed configs. Four hours on two
-cores by estimate; run again, it keeps what is finished and goes on from there.
+Codec, data, model, figures, and then the folder that is shipped, out of the committed configs. Some six hours on
+two cores by estimate; run again, it keeps what is finished and goes on from there.
 """
 
 import collections

@@ -86,7 +86,7 @@ def effects(args) -> None:
     claim(args.out)
     os.chdir(args.out)
     settings = {name: getattr(args, name) for name in ("model", "parts", "prompts", "samples", "captions")}
-    _settle(pathlib.Path("settings.json"), settings)
+    settle(pathlib.Path("settings.json"), settings)
     for seed in range(args.seeds):
         folder = pathlib.Path(f"seed-{seed}")
         folder.mkdir(exist_ok=True)
@@ -191,7 +191,8 @@ def add_time(folder: pathlib.Path, name: str, seconds: float) -> None:
     write_whole({path: (json.dumps(known, indent=1) + "\n").encode()})
 
 
-def _settle(path: pathlib.Path, settings: dict) -> None:
+def settle(path: pathlib.Path, settings: dict) -> None:
+    """Keeps the settings of a folder. Raises UserError where it was begun with others."""
     if path.exists() and (before := json.loads(path.read_text())) != settings:
         raise UserError(f"{path.parent.absolute()} was begun with {before}; choose another --out.")
     path.write_text(json.dumps(settings) + "\n")

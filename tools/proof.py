@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from box import DATA, ENCODER, TOOLS
 from demo import claim, run, say, ualm
+from effects import settle
 from proof_report import write_report
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
@@ -71,10 +72,7 @@ def proof(args) -> None:
     settings = Settings(model, args.seeds, args.steps, args.scenes, args.captions, args.questions)
     claim(args.out)
     os.chdir(args.out)
-    begun, wanted = pathlib.Path("settings.json"), dataclasses.asdict(settings) | {"seeds": None}
-    if begun.exists() and json.loads(begun.read_text()) != wanted:
-        raise UserError(f"{args.out} was begun with {begun.read_text().strip()}; choose another --out.")
-    begun.write_text(json.dumps(wanted) + "\n")
+    settle(pathlib.Path("settings.json"), {k: v for k, v in dataclasses.asdict(settings).items() if k != "seeds"})
     for name in args.only:
         for seed in range(args.seeds):
             EXPERIMENTS[name](settings, seed)
