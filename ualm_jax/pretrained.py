@@ -37,12 +37,13 @@ class Pretrained(Pipeline):
     """What a path held, and what can be made with it; parts that it lacks are None. Arrays lie on `mesh`.
 
     step: optimiser steps behind the weights of a run, 0 for others. language: what kind of captions a shipped model
-    knows, such as "soundscript-2".
+    knows, such as "soundscript-2". speech: whether it was trained on any, None where that is not known.
     """
 
     path: pathlib.Path
     step: int = 0
     language: str | None = None
+    speech: bool | None = None
 
     @property
     def architecture(self) -> Architecture | None:
@@ -157,6 +158,7 @@ def load(
         mesh=mesh,
         step=weights.step,
         language=language(weights.path),
+        speech=weights.notes.get("speech"),
         audio_defaults=weights.notes.get("sampling", {}),
         model=model,
         codec=codec,

@@ -98,6 +98,20 @@ def test_a_model_of_a_small_language_says_once_which_words_it_never_saw(capsys, 
     assert "never saw" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("speech", [False, True, None])
+def test_a_model_that_was_trained_without_speech_says_so_when_it_is_asked_for_it(speech, folder, capsys, monkeypatch):
+    load = pretrained.load
+    monkeypatch.setattr(pretrained, "load", lambda *a, **k: dataclasses.replace(load(*a, **k), speech=speech))
+    (folder / "lines").write_text('beep\n{"prompt": "beep", "modality": "speech"}\n')
+    short = "--max-tokens 1 --seconds 0.1"
+    for line in (f"--prompt beep --out a.wav --modality speech {short}", f"--prompts lines --out many {short}"):
+        assert run(words(f"generate --model run {line}")) == 0
+        said = "run was trained without speech: what it makes when asked for it means nothing."
+        assert (said in capsys.readouterr().err) == (speech is False)
+    assert run(words(f"generate --model run --prompt beep --out b.wav {short}")) == 0
+    assert "speech" not in capsys.readouterr().err
+
+
 def test_a_sound_is_enhanced_to_stereo_and_replayed_with_the_same_enhancer(folder, capsys):
     enhancer = tiny_enhancer()
     for name, scale in (("enhancer", 1), ("other", 2)):

@@ -77,7 +77,7 @@ def plain_steps(config: RunConfig):
 def test_twenty_steps_through_the_loop_are_those_of_a_plain_one_bit_for_bit(config, fused_programs, tmp_path):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     parts = parts_of_run(open_dataset(config.data.directory).directory, None, tmp_path)
-    write_workdir(config, parts, tmp_path, resumed=False)
+    write_workdir(config, parts, tmp_path, sources=[], resumed=False)
     with jax.set_mesh(mesh):
         run = language_model(config, parts, tmp_path, mesh)
         last = {}

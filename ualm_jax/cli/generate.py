@@ -16,7 +16,14 @@ from ualm_jax.cli.arguments import (
     output_file,
     text,
 )
-from ualm_jax.cli.generation_arguments import add_guidance, add_model, add_sampling, open_model, settings
+from ualm_jax.cli.generation_arguments import (
+    add_guidance,
+    add_model,
+    add_sampling,
+    open_model,
+    settings,
+    tell_of_speech,
+)
 from ualm_jax.cli.generation_progress import Speed, progress
 from ualm_jax.errors import UserError
 
@@ -136,6 +143,8 @@ def _one(args: argparse.Namespace) -> int:
         how["seconds"] = None
     _tell_of_length(model, args.seconds)
     _tell_of_words(model, [args.prompt])
+    if args.modality == "speech":
+        tell_of_speech(model)
     speed = Speed(model.engine, _frame_rate(model))
     with progress(f"{args.candidates} candidates" if args.candidates > 1 else "generating", 1, speed):
         if args.candidates > 1:
@@ -179,6 +188,8 @@ def _many(args: argparse.Namespace) -> int:
     scorer = None if args.scorer is None else load_scorer(args.scorer, model)
     _tell_of_length(model, args.seconds)
     _tell_of_words(model, [item.prompt for item in items])
+    if "speech" in {item.modality or args.modality for item in items}:
+        tell_of_speech(model)
     speed = Speed(model.engine, _frame_rate(model))
     try:
         with progress(str(args.prompts), len(items), speed) as advance:

@@ -1,6 +1,7 @@
 """Options that `ualm generate`, `ask` and `chat` share."""
 
 import argparse
+import sys
 from typing import Any
 
 from ualm_jax.cli.arguments import Parser, integer, model_directory, number, text
@@ -51,6 +52,15 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Those of the options above that were given, by the names of `SamplingParams`."""
     given = {name: getattr(args, name, None) for name in _SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def tell_of_speech(model) -> None:
+    """For those who ask for speech: that the model knows none, where that is known."""
+    if model.speech is False:
+        print(
+            f"{model.path.name} was trained without speech: what it makes when asked for it means nothing.",
+            file=sys.stderr,
+        )
 
 
 def open_model(args: argparse.Namespace, **how: Any):

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from ualm_jax.cli.arguments import Parser, input_file, integer, number, output_directory
+from ualm_jax.cli.generation_arguments import tell_of_speech
 
 _DESCRIPTION = """\
 Lets a model answer each prompt several times, scores the answers, and writes two datasets: OUT/pairs, a better and a
@@ -81,6 +82,8 @@ def main(argv: list[str]) -> int:
 
     items = read_items(args.prompts.read_text().splitlines(), str(args.prompts))
     pipeline = load(args.workdir, step=args.step, slots=args.slots)
+    if args.modality == "speech":
+        tell_of_speech(pipeline)
     scorers = {name: load_scorer(name, pipeline) for name in args.scorers}
     selection = Selection(
         combine=args.combine,

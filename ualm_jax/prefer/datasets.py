@@ -99,6 +99,7 @@ class Writer:
                 clips=heard,
                 hash=None,
                 pair=record.pair is not None,
+                speech=sum(len(message.content) for message in said if message.is_speech) * self.codec.hop,
             )
 
 

@@ -41,6 +41,10 @@ class Message:
         if self.learn is None:
             object.__setattr__(self, "learn", self.role == Role.ASSISTANT)
 
+    @property
+    def is_speech(self) -> bool:
+        return self.modality == Modality.AUDIO and self.audio_tag == "speech"
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:

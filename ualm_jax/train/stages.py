@@ -69,7 +69,8 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
         run = language_model(config, parts, workdir, mesh)
         first = int(run.state.step)
         if jax.process_index() == 0:
-            write_workdir(config, parts, workdir, resumed=run.checkpoints.latest_step() is not None)
+            sources = [] if config.online else open_sources(config.data)
+            write_workdir(config, parts, workdir, sources=sources, resumed=run.checkpoints.latest_step() is not None)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("workdir")
         step = fit(run)

@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.audio_encoder import read_settings
@@ -55,9 +57,12 @@ def parts_of_run(source: pathlib.Path, encoder: str | None, workdir: pathlib.Pat
     return parts
 
 
-def write_workdir(config: RunConfig, parts: Parts, workdir: pathlib.Path, *, resumed: bool) -> None:
+def write_workdir(
+    config: RunConfig, parts: Parts, workdir: pathlib.Path, *, sources: Sequence[DatasetInfo], resumed: bool
+) -> None:
     """What must lie beside the checkpoints to use them. Called when every check has passed.
 
+    sources: what the run learns from; none where it learns from its own answers.
     resumed: the parts belong to checkpoints that are there, and were compared; otherwise they are replaced.
     """
     for name, source in parts.items():
@@ -69,14 +74,21 @@ def write_workdir(config: RunConfig, parts: Parts, workdir: pathlib.Path, *, res
         shutil.copytree(source, beside)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(beside, target)
-    if not resumed:
-        begun_with = config.train.init_from
-        write_notes(workdir, None if begun_with is None else notes_of(begun_with))
+    begun_with = workdir if resumed else config.train.init_from
+    notes = None if begun_with is None else notes_of(begun_with)
+    write_notes(workdir, (notes or {}) | {"speech": _has_seen_speech(notes, sources)})
     _keep_settings(workdir / "encoder")
     (workdir / "checkpoints").mkdir(exist_ok=True)
     beside = workdir / ".config.json.partial"
     beside.write_text(json.dumps(to_mapping(config), indent=2) + "\n")
     os.replace(beside, workdir / "config.json")
+
+
+def _has_seen_speech(notes: Mapping[str, Any] | None, sources: Sequence[DatasetInfo]) -> bool | None:
+    """Whether the assistant speaks in `sources`, or spoke in what came before (its `notes`); None: not known."""
+    known = [] if notes is None else [notes.get("speech")]
+    known += [None if info.speech_hours is None else info.speech_hours > 0 for info in sources]
+    return True if True in known else None if None in known else False
 
 
 def _keep_settings(encoder: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 DIR/config.json                       how it is trained: what the last start asked for
 DIR/tokenizer/, codec/, encoder/      what its weights were trained with; the encoder as the run began
-DIR/source.json                       where it began with other weights: what an export of these needs
+DIR/source.json                       what an export of the weights that it began with needs; whether it has seen speech
 DIR/checkpoints/STEP/state/           parameters and optimiser, as Orbax stores them
 DIR/checkpoints/STEP/data/, identity/ where the data stands; the architecture, and what else may not change
 DIR/checkpoints/STEP/encoder/         of a run that trains its encoder: the encoder at this step, as such a folder
@@ -103,12 +103,9 @@ def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
     return notes | {"config": before | {length: seen}}
 
 
-def write_notes(workdir: pathlib.Path, notes: dict[str, Any] | None) -> None:
-    """Keeps the notes of the weights that a run begins with; None for random ones."""
-    if notes is None:
-        (workdir / _NOTES).unlink(missing_ok=True)
-    else:
-        write_json(workdir / _NOTES, notes)
+def write_notes(workdir: pathlib.Path, notes: dict[str, Any]) -> None:
+    """Keeps what `read_notes` gives: the notes of the weights that a run begins with, and what it adds to them."""
+    write_json(workdir / _NOTES, notes)
 
 
 def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:

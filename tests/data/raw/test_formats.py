@@ -216,4 +216,5 @@ def test_all_formats_become_records(parts, folder, tmp_path):
     assert [message.modality for message in first.messages] == [m.split()[1] for m in EXPECTED["dialogue"]]
     clip = next(message for message in first.messages if message.modality == "continuous_audio")
     assert abs(clip.content - 16000 * 16000 / 44100) <= 1 and len(first.clips) == 1
+    assert info.audio_hours == pytest.approx(2 * info.speech_hours) and info.speech_hours > 0
     assert second.clips == () and info.heard_hours == pytest.approx(clip.content / 16000 / 3600)

@@ -47,7 +47,8 @@ class DatasetInfo:
     vocabulary: the smallest one that holds all ids.
     records, quarantined: conversations stored, and left out. filters: how many each filter found (filters.py).
     unused: members, files, columns and fields of the source of which nothing was made.
-    audio_hours, heard_hours: target audio behind the stored codes, and audio input.
+    audio_hours, heard_hours: target audio behind the stored codes, and audio input. speech_hours: how much of the
+    target audio is speech, None in datasets of versions that did not count it.
     pairs: how many records are pairs, none or all; counts and lengths are then of both conversations of each.
     text_tokens: ids of all texts. positions: of all conversations' token grids, encoder frames not counted.
     longest: positions of the longest conversation. sample_rate, frame_rate: of the codec.
@@ -74,6 +75,7 @@ class DatasetInfo:
     versions: dict[str, str]
     unused: int = 0
     pairs: int = 0
+    speech_hours: float | None = None
 
     @property
     def name(self) -> str:

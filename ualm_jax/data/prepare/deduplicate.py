@@ -23,9 +23,9 @@ class Tally:
     """The sums over a dataset's shards.
 
     lengths: positions of each record. clips: 16 kHz samples of all clips, one after the other. clips_of: how many
-    each record has. totals: "samples" behind the codes, "text_tokens", "bytes", "pairs". shards: "name", "records" and
-    "sha256" of each. filters: how many records each found. rejected: in the order of the source. unused: what else of
-    the source nothing is made of.
+    each record has. totals: "samples" behind the codes, "speech" among these, "text_tokens", "bytes", "pairs".
+    shards: "name", "records" and "sha256" of each. filters: how many records each found. rejected: in the order of the
+    source. unused: what else of the source nothing is made of.
     """
 
     lengths: Int32[np.ndarray, "R"]
@@ -66,7 +66,7 @@ def deduplicate(work: PartialDataset, filter: str, filters: Filters) -> Tally:
         clips.append(np.array([samples for record in columns["clips"] for samples in record], np.int32))
         clips_of.append(np.array([len(record) for record in columns["clips"]], np.int64))
         totals.update(samples=sum(columns["samples"]), text_tokens=sum(columns["text_tokens"]), bytes=size)
-        totals.update(pairs=sum(columns["pair"]))
+        totals.update(pairs=sum(columns["pair"]), speech=sum(columns["speech"]))
         shards.append({"name": work.shard_name(report.shard), "records": int(keep.sum()), "sha256": sha256})
     return Tally(
         np.concatenate(lengths),

@@ -43,6 +43,7 @@ def write_description(
             "unused": sum(each.count for each in tally.unused),
             "filters": {name: tally.filters.get(name, 0) for name in FILTERS},
             "audio_hours": tally.totals["samples"] / audio["sample_rate"] / 3600,
+            "speech_hours": tally.totals["speech"] / audio["sample_rate"] / 3600,
             "heard_hours": int(tally.clips.sum(dtype=np.int64)) / SAMPLE_RATE / 3600,
             "text_tokens": tally.totals["text_tokens"],
             "positions": int(tally.lengths.sum(dtype=np.int64)),

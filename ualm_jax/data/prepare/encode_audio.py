@@ -235,4 +235,5 @@ def _stored(index: int, record: Record, codes: list[np.ndarray], codec: Codec, p
         clips=[message.content for message in said if message.modality == Modality.CLIP],
         hash=audio_hash(codes) if codes else None,
         pair=record.pair is not None,
+        speech=sum(len(message.content) for message in said if message.is_speech) * codec.hop,
     )

@@ -33,10 +33,10 @@ class Filtered:
 class Stored:
     """A record as it is stored, and what the finished dataset needs to know about it.
 
-    index: in the source. length: positions without encoder frames. samples: behind its codes. text_tokens: ids of all
-    texts. clips: 16 kHz samples of each. pair: whether it is one; all that is counted then is of both conversations.
-    hash: by which duplicates are found, None without target audio. unused: fields
-    of the raw record of which nothing is made. measures: for filters, None where they have been applied already.
+    index: in the source. length: positions without encoder frames. samples: behind its codes; speech: how many of them
+    are speech. text_tokens: ids of all texts. clips: 16 kHz samples of each. pair: whether it is one; all that is
+    counted then is of both conversations. hash: by which duplicates are found, None without target audio. unused:
+    fields of the raw record of which nothing is made. measures: for filters, None where they have been applied already.
     """
 
     data: bytes
@@ -49,9 +49,10 @@ class Stored:
     unused: tuple[str, ...] = ()
     measures: Measures | None = None
     pair: bool = False
+    speech: int = 0
 
 
-COLUMNS = ("index", "length", "samples", "text_tokens", "clips", "hash", "measures", "pair")  # of Stored
+COLUMNS = ("index", "length", "samples", "text_tokens", "clips", "hash", "measures", "pair", "speech")  # of Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,7 @@ class ShardReport:
     def from_json(cls, content: dict[str, Any]) -> "ShardReport":
         columns = content["columns"] | {"measures": [_measures(each) for each in content["columns"]["measures"]]}
         columns.setdefault("pair", [False] * len(columns["index"]))  # written by a version that knew none
+        columns.setdefault("speech", columns["samples"])  # by one that did not tell: all of it may be
         filtered = [Filtered(**each | {"measures": _measures(each["measures"])}) for each in content["filtered"]]
         return cls(
             **content | {"columns": columns, "filtered": filtered, "bad": [Rejected(**e) for e in content["bad"]]}

@@ -95,6 +95,7 @@ class ShardJob:
             unused=ready.raw.unused,
             measures=measures,
             pair=record.pair is not None,
+            speech=sum(message.content for message in said if message.is_speech),
         )
 
 
