@@ -117,7 +117,7 @@ class _Chat:
         return True
 
     def _say(self, *what) -> None:
-        """Says all of it, or nothing where some of it cannot be said, and shows the reply."""
+        """Says all of it and shows the reply; where a part cannot be said, none of it is."""
         before = list(self._session.said)
         try:
             for each in what:

@@ -32,7 +32,7 @@ webdataset (tar files). Conversations as they are: text, understanding, generati
 one prompt (docs/data.md shows each form).
 """
 
-PARTS = "members, files, columns or fields of the source"  # of which nothing is made
+PARTS = "members, files, columns or fields of the source"  # that were not used
 _CAPTIONED = ("soundscript", "manifest", "hf", "webdataset")
 _CONVERSATIONS = ("text", "understanding", "generation", "dialogue", "pair")
 
@@ -115,7 +115,7 @@ def _parser() -> Parser:
         nargs="+",
         default=(),
         metavar="FIELD",
-        help="fields or columns of which nothing is made although they may name a part of a sound",
+        help="fields or columns to pass over, although they may name a part of a sound",
     )
     parser.add_argument(
         "--tokenizer",

@@ -1,4 +1,4 @@
-"""What ends a verb, as one sentence and an exit status. An error that is not here is our fault: its traceback tells."""
+"""What ends a verb, as one sentence and an exit status. Any other error is a bug, and shows its traceback."""
 
 import errno
 import re

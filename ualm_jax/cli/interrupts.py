@@ -1,4 +1,4 @@
-"""Ctrl-C ends a verb at once, worker processes and work that Python can not interrupt included."""
+"""Ctrl-C ends a verb at once, its worker processes too, and work that Python cannot interrupt."""
 
 import multiprocessing
 import os

@@ -197,5 +197,5 @@ def specs(tree: Any) -> Any:
 
 
 def on_each_device(function, out_specs: Any, *arguments: Any) -> Any:
-    """`function` of each device's part of the arguments, each split as it is."""
+    """`function` applied on each device to its own part of the arguments."""
     return jax.shard_map(function, in_specs=specs(arguments), out_specs=out_specs, check_vma=False)(*arguments)

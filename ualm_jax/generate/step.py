@@ -17,7 +17,7 @@ from ualm_jax.tokens.vocabulary import EOS, EOT, NUM_SPECIAL, PAD, Vocabulary
 
 
 class Work(NamedTuple):
-    """What a step computes, known when it is compiled, so that what no slot needs is left out.
+    """What a step computes. It is known when the step is compiled, so that what no slot needs is left out.
 
     audio, text: segments of that kind. guided: slots with two sequences. sampled: temperatures above 0. filtered:
     top-p and min-p. scored: log-probabilities.

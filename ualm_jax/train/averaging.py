@@ -1,4 +1,4 @@
-"""The optimiser of a run: of what is trained alone, and with a moving average of it where one is kept."""
+"""The optimiser of a run: of those parameters alone that are trained, with their moving average if one is kept."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""AdamW or Muon with clipping, and how the learning rate goes."""
+"""AdamW or Muon with clipping, and the schedule of the learning rate."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -153,7 +153,7 @@ def _write_dataset(reading: _Reading, score: Any, partial: pathlib.Path) -> None
 
 
 def _column(path: pathlib.Path, shape: tuple[int, ...], begun: bool) -> Float32[np.ndarray, "R C S"]:
-    """The file of process 0; the other processes keep what they know to themselves."""
+    """The columns as process 0 writes them to a file; the other processes hold theirs in memory."""
     if jax.process_index() > 0:
         return np.array(np.load(path)) if begun else np.full(shape, np.nan, np.float32)
     if not begun:

@@ -1,4 +1,4 @@
-"""What a loop says of its steps, read one step late: metrics, lines, and a bar where there is a terminal."""
+"""What a loop reports of its steps, one step late: metrics, lines, and a progress bar where there is a terminal."""
 
 import collections
 import logging

@@ -172,7 +172,7 @@ def test_columns_that_are_not_used_are_named_and_those_of_time_are_not_ignored(t
     more = {"duration": [0.1, 0.1, 9.0], "begin_time": [None, None, 3.0], "speaker": ["x", "y", "z"]}
     parquet(tmp_path / "set" / "train.parquet", "a", "b", "c", **more, meta=[{"offset": 1}, {"offset": None}, None])
     assert passed_over(tmp_path / "set") == {
-        f"train.parquet column {name!r}": "nothing is made of this column" for name in ("begin_time", "speaker", "meta")
+        f"train.parquet column {name!r}": "this column is not used" for name in ("begin_time", "speaker", "meta")
     }
     sounds = HubSounds(tmp_path / "set", 16000)
     assert sounds[1].caption == "b"

@@ -46,7 +46,7 @@ class DatasetInfo:
     key: 16 hexadecimal digits that differ between datasets of different content, wherever they lie.
     vocabulary: the smallest one that holds all ids.
     records, quarantined: conversations stored, and left out. filters: how many each filter found (filters.py).
-    unused: members, files, columns and fields of the source of which nothing was made.
+    unused: members, files, columns and fields of the source that were not used.
     audio_hours, heard_hours: target audio behind the stored codes, and audio input. speech_hours: how much of the
     target audio is speech, None in datasets of versions that did not count it.
     pairs: how many records are pairs, none or all; counts and lengths are then of both conversations of each.

@@ -48,7 +48,7 @@ class Lengths:
         return Size(length, windows)
 
     def check_sums(self, records: int, positions: int) -> None:
-        """Raise UserError unless they are as many as dataset.json says: positions without encoder frames."""
+        """Raise UserError unless records, and positions without encoder frames, are as many as dataset.json says."""
         found = sum(int(self._lengths[i : i + _BLOCK].sum(dtype=np.int64)) for i in range(0, len(self), _BLOCK))
         names = ", ".join(path.name for path in length_files(self._directory))
         if (len(self), found) != (records, positions):

@@ -41,8 +41,8 @@ class DataConfig:
     packing_bins: rows that are filled at the same time; more leave less padding.
     num_workers: processes that make rows, 0 for a thread. prefetch: batches made ahead.
     audio_slots: mel windows W of a row, 0 for a model that does not listen.
-    stream_weights: what the loss weights of audio tokens, 1/S each, are multiplied with, for each of the S streams; ()
-        for 1. The first codebooks say what sounds, the last ones mostly how noise goes.
+    stream_weights: what the loss weights of audio tokens, 1/S each, are multiplied by, for each of the S streams; ()
+        for 1. What is heard depends mostly on the first codebooks.
     skip_long: pass over conversations that do not fit a row or the audio encoder, instead of refusing the dataset.
     """
 

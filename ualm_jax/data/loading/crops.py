@@ -101,7 +101,7 @@ class Crops:
 
 
 class FinishedCrops(Crops):
-    """`Crops` of which `finish(number, crops)` makes what learns, for each batch by its number; in the threads, too."""
+    """`Crops` whose batches are what `finish(number, crops)` makes of them, in the same threads."""
 
     def __init__(self, finish: Callable[[int, Float32[np.ndarray, "B N C"]], Any], clips: Clips, **settings: Any):
         self._finish = finish

@@ -170,7 +170,7 @@ class Planner:
         return found
 
     def _places(self, state: dict[str, Any]) -> list[int]:
-        """Which of our sources each source of a state is."""
+        """For each source of a saved state, its index among our sources."""
         places = {supply.key: index for index, supply in enumerate(self._supplies)}
         names = {supply.name for supply in self._supplies if supply.name}
         for key, *_, name in ([*source, ""][:5] for source in state["sources"]):  # the name is missing in old states

@@ -18,8 +18,9 @@ _QUIETEST = 1e-4  # RMS that noise is measured by at least
 
 @dataclasses.dataclass(frozen=True)
 class DegradationConfig:
-    """codec: folder of an X-codec that a share `codec_share` of the crops passes, as what a model makes has.
+    """How 16 kHz sounds are made worse, so that an enhancer learns to mend them.
 
+    codec: folder of an X-codec that encodes and decodes a share `codec_share` of the crops, as what models make.
     equaliser_share: of the crops that are coloured, by up to equaliser_db at any frequency.
     noise_share: of the crops that get noise, white to brown, by noise_db (lowest, highest) louder than the crop.
     """

@@ -1,4 +1,4 @@
-"""One packed batch row from its plan: read, laid out, heard."""
+"""One packed batch row from its plan: records are read, laid out as tokens, and their sounds made mel windows."""
 
 import functools
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ class RowBuilder:
         return row
 
     def _grids(self, record: Record, item: Item) -> list[TokenGrid]:
-        """Of the conversation, its condition dropped now and then; of a pair both, as they are."""
+        """The grid of a conversation, its condition dropped at random; of a pair both grids, nothing dropped."""
         conversations = [with_frames(each.messages, self._front_end) for each in conversations_of(record)]
         if self._pairs:
             return [build_grid(messages, self._vocabulary) for messages in conversations]
@@ -126,14 +126,14 @@ class RowBuilder:
         return [drop_condition(messages, self._vocabulary, probability=dropout, rng=self._rng(item))]
 
     def _weighted(self, weights: Float32[np.ndarray, "T S"]) -> Float32[np.ndarray, "T S"]:
-        """As the configuration weighs the streams of audio, which is where streams behind the first have a weight."""
+        """Loss weights times `stream_weights` at positions of audio, where streams behind the first have weights."""
         if not self._config.stream_weights:
             return weights
         factors = np.array(self._config.stream_weights, np.float32)
         return np.where(weights[:, 1:].any(axis=1, keepdims=True), weights * factors, weights)
 
     def _said(self, record: Record, item: Item, grids: Sequence[TokenGrid]) -> Float32[np.ndarray, "2 S"]:
-        """What the reference says of a pair."""
+        """The log-probabilities of a pair under the reference model, from its columns. Raises UserError for others."""
         columns = self._columns[item.source]
         totals, counts = columns.totals[item.index], columns.counts[item.index]
         learnt = np.array([(grid.loss_weights[1:] != 0).sum(axis=0) for grid in grids])

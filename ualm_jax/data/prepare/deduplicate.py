@@ -25,7 +25,7 @@ class Tally:
     lengths: positions of each record. clips: 16 kHz samples of all clips, one after the other. clips_of: how many
     each record has. totals: "samples" behind the codes, "speech" among these, "text_tokens", "bytes", "pairs".
     shards: "name", "records" and "sha256" of each. filters: how many records each found. rejected: in the order of the
-    source. unused: what else of the source nothing is made of.
+    source. unused: what else of the source was not used.
     """
 
     lengths: Int32[np.ndarray, "R"]
@@ -76,7 +76,7 @@ def deduplicate(work: PartialDataset, filter: str, filters: Filters) -> Tally:
         shards,
         dict(flagged),
         sorted(rejected, key=lambda each: each.index),
-        [LeftOut(f"field {name!r}", "nothing is made of this field", count) for name, count in sorted(unused.items())],
+        [LeftOut(f"field {name!r}", "this field is not used", count) for name, count in sorted(unused.items())],
     )
 
 

@@ -168,7 +168,7 @@ class PartialDataset:
         write_file(self.progress, self.partial / name, content)
 
     def write_quarantine(self, rejected: Iterable[Rejected], unused: Iterable[LeftOut] = ()) -> Path:
-        """One line of JSON each: records with their index, then what is no record with how many there are."""
+        """One line of JSON each: records with their index, then what else was not used, with how many there are."""
         lines = [json.dumps(dataclasses.asdict(each)) + "\n" for each in (*rejected, *unused)]
         self.write("quarantine.jsonl", "".join(lines).encode())
         return self.partial / "quarantine.jsonl"

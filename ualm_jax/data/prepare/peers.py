@@ -16,7 +16,7 @@ _LOOK_EVERY = 0.5  # seconds between looks at what other processes have done
 
 
 class Peers:
-    """One of `count` processes that see the same `folder`. A context manager; what ends it, the others are told.
+    """One of `count` processes that see the same `folder`. A context manager; the others are told what ended it.
 
     run: the same for all processes of a run, and different from that of other runs.
     """

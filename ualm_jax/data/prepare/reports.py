@@ -36,7 +36,7 @@ class Stored:
     index: in the source. length: positions without encoder frames. samples: behind its codes; speech: how many of them
     are speech. text_tokens: ids of all texts. clips: 16 kHz samples of each. pair: whether it is one; all that is
     counted then is of both conversations. hash: by which duplicates are found, None without target audio. unused:
-    fields of the raw record of which nothing is made. measures: for filters, None where they have been applied already.
+    fields of the raw record that are not used. measures: for filters, None where they have been applied already.
     """
 
     data: bytes

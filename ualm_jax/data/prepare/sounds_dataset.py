@@ -22,7 +22,7 @@ from ualm_jax.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class SoundsInfo:
     """As DatasetInfo. shape: of the codec that will encode the sounds. rejected: the records left out so far.
-    not_used: what else of the source nothing is made of."""
+    not_used: what else of the source was not used."""
 
     directory: Path
     key: str

@@ -48,8 +48,8 @@ class RawMessage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RawConversation:
-    """id: unique within the source. caption, scene: see records.Record. unused: fields of the raw record of which
-    nothing is made. pair: two answers to one prompt, see records.Record."""
+    """id: unique within the source. caption, scene: see records.Record. unused: fields of the raw record that are not
+    used. pair: two answers to one prompt, see records.Record."""
 
     id: str
     messages: tuple[RawMessage, ...]

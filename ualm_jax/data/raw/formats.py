@@ -197,8 +197,8 @@ FORMATS: dict[str, tuple[type[Fields], Callable[[Any, _Place], Iterable[RawMessa
 class JsonConversations:
     """The conversations of a JSON or JSONL file in one of FORMATS. Implements ConversationSource.
 
-    `root` replaces the file's folder as the place that relative sound paths start from and stay in. ignore: fields of
-    which nothing shall be made, whatever they seem to say. Raises UserError for a file that is missing or empty; on
+    `root` replaces the file's folder as the place that relative sound paths start from and stay in. ignore: fields to
+    pass over, whatever they seem to say. Raises UserError for a file that is missing or empty; on
     access, BadRecord for what is wrong with one record.
     """
 

@@ -27,8 +27,8 @@ class HubSounds:
 
     path, split: see hf_files.find_files; of Parquet, path may be a URL.
     audio: the column with the sound, a struct of `bytes` (a sound file) and `path`, or a text with a path;
-    caption: the column with the text. id: the column that names a row, None for "file:row". ignore: columns of which
-    nothing shall be made, whatever they seem to say. A column `duration` must agree with the sounds; another one that
+    caption: the column with the text. id: the column that names a row, None for "file:row". ignore: columns to
+    pass over, whatever they seem to say. A column `duration` must agree with the sounds; another one that
     may say which part of a sound is meant makes bad records, since sounds are used whole. Memory holds the row groups
     last read. Raises UserError for a folder without such files, one of several splits where none is named, or a missing
     column.
@@ -75,7 +75,7 @@ class HubSounds:
                 ends.append(total)
                 self._groups.append((number, group))
         self.left_out = passed_over + [
-            LeftOut(f"{file} column {column!r}", "nothing is made of this column") for column, file in unused.items()
+            LeftOut(f"{file} column {column!r}", "this column is not used") for column, file in unused.items()
         ]
         self._ends = np.array(ends, np.int64)
         self._open()

@@ -23,10 +23,10 @@ class BadRecord(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class LeftOut:
-    """Something in the raw data that is not a record and of which nothing is made: a member of a tar file, a file of
+    """Something in the raw data that is not a record and is not used: a member of a tar file, a file of
     a folder, a column.
 
-    name: of it, or of the first of `count` that have the same reason. reason: why nothing is made of it.
+    name: of it, or of the first of `count` that have the same reason. reason: why it is not used.
     """
 
     name: str
@@ -40,7 +40,7 @@ class CaptionedSound:
 
     wav: [N] float32, full scale is 1, at `sample_rate` Hz; [N, C] where a source has more than one channel.
     scene: what was generated, as a JSON-able dict (soundscript.Scene.to_dict); None for recorded sound.
-    unused: fields of its record of which nothing is made.
+    unused: fields of its record that are not used.
     """
 
     id: str

@@ -50,7 +50,7 @@ class WebDatasetSounds:
     """The samples of one or several tar files in order. Implements SoundSource.
 
     pattern: a tar file, or a pattern of several (files.matching); it may be a URL. caption: the field of `key.json`
-    that holds the text. ignore: fields of it of which nothing shall be made, whatever they seem to say.
+    that holds the text. ignore: fields of it to pass over, whatever they seem to say.
 
     Members whose names agree up to the first dot of their last part have a key in common. Sound and text belong
     together if they stand in one run of members with the same key and have the same name but for the last suffix. That
@@ -146,7 +146,7 @@ class WebDatasetSounds:
 
 
 class _PassedOver:
-    """Members of which nothing is made: of each reason the first one, and how many."""
+    """Members that are not used: for each reason the first of them, and how many there are."""
 
     def __init__(self):
         self._first: dict[str, str] = {}
