@@ -57,6 +57,7 @@ def trained(tmp_path_factory):
         f"--config.data.directory={folder / 'data'} --config.eval.directory={folder / 'data'} "
         "--config.data.audio_slots=4 --config.model.feature_width=48 "
         "--config.data.seq_len=320 --config.data.batch_size=4 --config.model.decoder.num_layers=2 "
+        "--config.model.decoder.width=64 --config.model.decoder.mlp_dim=128 --config.data.packing_bins=8 "
         "--config.train.steps=6 --config.eval.every=3 --config.eval.batches=2 --config.eval.seconds=0.3",
     ]
     for command in commands:
@@ -135,7 +136,7 @@ def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     from ualm_jax.data.raw.soundscript import SoundScript
 
     write_sound(tmp_path / "heard.wav", SoundScript(1, 0, 16000, 1.0, 1.5)[0].wav, 16000)
-    ask = ["generate", "--workdir", str(trained / "run"), "--prompt", "What is it?"]
+    ask = ["generate", "--workdir", str(trained / "run"), "--prompt", "What is it?", "--max-tokens", "20"]
     capsys.readouterr()
     assert run([*ask, "--listen", str(tmp_path / "heard.wav")]) == 0
     first = capsys.readouterr().out
@@ -146,7 +147,8 @@ def test_a_trained_run_answers_about_a_sound(trained, capsys, tmp_path):
     with pytest.raises(SystemExit):
         run([*ask, "--listen", str(tmp_path / "none.wav")])
     assert f"there is no {tmp_path / 'none.wav'}" in capsys.readouterr().err
-    assert run(["ask", "--model", str(trained / "run"), "--audio", str(tmp_path / "heard.wav"), "What is it?"]) == 0
+    asked = ["--audio", str(tmp_path / "heard.wav"), "What is it?", "--max-tokens", "20"]
+    assert run(["ask", "--model", str(trained / "run"), *asked]) == 0
     assert capsys.readouterr().out == first
 
 

@@ -45,6 +45,8 @@ def test_four_clips_are_learnt_and_given_back():
     placed = shard_batch(batch, jax.sharding.get_mesh(), 1)
     for _ in range(400):
         state, metrics = step(state, placed)
+        if float(metrics["loss"]) < 0.01:  # some 100 steps
+            break
     assert float(metrics["loss"]) < 0.05
 
     model = nnx.merge(structure, state.params)
