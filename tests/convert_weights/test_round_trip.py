@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import shutil
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +13,7 @@ from helpers import golden_model, random_qwen2
 from helpers.conversions import save_omni, save_run
 
 from ualm_jax.convert_weights.codec_and_encoder import export_xcodec, import_encoder, import_xcodec
+from ualm_jax.convert_weights.ours import export_ours
 from ualm_jax.convert_weights.qwen2 import export_hf, import_qwen2
 from ualm_jax.convert_weights.ualm_reference import STATES, export_reference, find_states, import_reference
 from ualm_jax.weights.audio_tower import read_encoder_config
@@ -31,6 +34,19 @@ def test_qwen2_comes_back(tied, dtype, tmp_path, assert_same_tensors):
     assert_same_tensors(open_directory(source), open_directory(tmp_path / "back"))
     config = json.loads((tmp_path / "back" / "config.json").read_text())
     assert config["tie_word_embeddings"] == tied and config["dtype"] == dtype
+
+
+def test_a_path_may_lead_up_and_down_again(base, tmp_path, monkeypatch, assert_same_tensors):
+    """Of what is read and of what is written, of converted checkpoints and of runs."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    up = pathlib.Path("..")
+    save_run(base, up / "run")
+    shutil.copytree(base, up / "copied")
+    for name in ("run", "copied"):
+        export_ours(open_weights(up / name), up / "ours" / ".." / f"{name}.ours")
+        export_hf(open_weights(up / f"{name}.ours"), up / f"{name}.hf")
+    assert_same_tensors(open_directory(tmp_path / "run.hf"), open_directory(tmp_path / "copied.hf"))
 
 
 def test_shards_and_pickles_are_read_as_one_file_is(tmp_path, assert_same_tensors):

@@ -58,7 +58,7 @@ def write_arrays(
 def _create(path: pathlib.Path, info: ArrayInfo):
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{path}/"},
+        "kvstore": {"driver": "file", "path": f"{path.resolve()}/"},  # it takes no ".."
         "metadata": {
             "shape": info.shape,
             "data_type": info.dtype.name,

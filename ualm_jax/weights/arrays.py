@@ -73,15 +73,16 @@ class ArrayStore:
 
     def _store(self, path: str):
         if self._opened[path] is None:
+            directory = self._directory.resolve()  # tensorstore takes no ".."
             if self._run:
-                base = self._directory.absolute().as_uri() + "/"
+                base = directory.as_uri() + "/"
                 group = "opt_state.average" if path in self._averaged else "params"
                 store = {
                     "driver": "zarr",
                     "kvstore": {"driver": "ocdbt", "base": base, "path": f"{group}.{path}.value/"},
                 }
             else:
-                store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self._directory / path}/"}}
+                store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{directory / path}/"}}
             try:
                 self._opened[path] = ts.open(store | {"fill_missing_data_reads": False}, read=True).result()
             except ValueError as error:
