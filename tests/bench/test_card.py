@@ -124,6 +124,13 @@ def test_a_part_that_is_not_there_is_one_sentence(tmp_path):
     assert not (tmp_path / "card").exists()
 
 
+def test_named_parts_run_in_the_order_they_are_named_in(tmp_path, monkeypatch):
+    run = []
+    monkeypatch.setattr(card, "run", lambda parts, *_, **__: run.extend(part.name for part in parts) or [])
+    assert bench_card.main(["--size", "tiny", "--out", str(tmp_path), "--parts", "loss", "machine"]) == 0
+    assert run == ["loss", "machine"]
+
+
 @pytest.mark.slow
 def test_the_tiny_card_runs_here_from_end_to_end(tmp_path):
     assert bench_card.main(["--size", "tiny", "--out", str(tmp_path), "--minutes", "20"]) == 0

@@ -191,6 +191,25 @@ def test_backends_that_are_not_for_this_device_are_named():
         run("attention", "--rows", "8", "--attention", "splash")
 
 
+def test_a_backend_that_can_not_be_compiled_hides_no_other(monkeypatch):
+    from ualm_jax.bench import attention
+
+    true = attention.attend
+
+    def attend(q, k, v, spec, backend):
+        if backend == "tokamax":
+            raise ModuleNotFoundError("No module named 'xprof'\nand more")
+        return true(q, k, v, spec, backend)
+
+    monkeypatch.setattr(attention, "attend", attend)
+    words = ("--rows", "8", "--length", "64", "--documents", "2", "--repeats", "1")
+    result = run("attention", *words)
+    assert {row["backend"] for row in result.rows} == {"xla"}
+    assert "tokamax could not be compiled: ModuleNotFoundError: No module named 'xprof'" in result.notes
+    with pytest.raises(ModuleNotFoundError):
+        run("attention", *words, "--attention", "tokamax")
+
+
 def test_decoding_is_reported_with_its_floor():
     (row,) = run("decode", "--batch", "4", "--steps", "10", "--repeats", "1", "--mesh", "data=4,tensor=2").rows
     assert row["step"].keys() == row["prompt"].keys() == TIMING

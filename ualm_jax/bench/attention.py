@@ -36,8 +36,8 @@ _MIXTURE = (
 def run(args: argparse.Namespace) -> BenchResult:
     """Two rows for each backend and number of documents; `--attention` picks a backend, auto takes all.
 
-    A backend that can not run here is a note. Raises ValueError where two of them attend differently, or have different
-    gradients.
+    A backend that can not run here, or not be compiled, is a note, unless it was picked. Raises ValueError where two of
+    them attend differently, or have different gradients.
     """
     config = model_config(args)
     mesh = open_mesh(args, config, args.rows)
@@ -59,6 +59,13 @@ def run(args: argparse.Namespace) -> BenchResult:
                     programs[name, work] = compile_program(jax.jit(function), *some)
             except UserError as error:
                 notes.append(str(error))
+            except Exception as error:  # kernels of others fail in ways of their own; the other backends can be timed
+                if len(names) == 1:
+                    raise
+                notes.append(
+                    f"{name} could not be compiled: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                )
+                programs.pop((name, _WORK[0]), None)
     if not programs:
         raise UserError(notes[-1])
     if args.against == "torch":

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--minutes", type=number(above=0), default=8.0, metavar="N", help="for everything (default %(default)g)"
     )
-    parser.add_argument("--parts", nargs="+", metavar="NAME", help="these alone; default all that there is time for")
+    parser.add_argument("--parts", nargs="+", metavar="NAME", help="these, in turn; default all that there is time for")
     args = parser.parse_args(argv)
 
     from ualm_jax.bench import card
@@ -32,11 +32,11 @@ def main(argv: list[str]) -> int:
 
     parts = card.plan(args.size)
     if args.parts is not None:
-        names = [part.name for part in parts]
-        unknown = sorted(set(args.parts) - set(names))
+        named = {part.name: part for part in parts}
+        unknown = sorted(set(args.parts) - set(named))
         if unknown:
-            raise UserError(f"--parts: there is no {', '.join(unknown)}; --size {args.size} has {', '.join(names)}.")
-        parts = [part for part in parts if part.name in args.parts]
+            raise UserError(f"--parts: there is no {', '.join(unknown)}; --size {args.size} has {', '.join(named)}.")
+        parts = [named[name] for name in args.parts]
     args.out.mkdir(parents=True, exist_ok=True)
     found = card.run(parts, args.out, 60 * args.minutes, say=lambda line: print(line, flush=True))
     print(
