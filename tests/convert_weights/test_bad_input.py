@@ -239,7 +239,7 @@ def test_what_a_killed_conversion_left_is_replaced(source, tmp_path):
         (["--codebook-size", "0"], "--codebook-size: expected a whole number of at least 1, got 0"),
         (["--num-codebooks", "-1"], "--num-codebooks: expected a whole number of at least 1, got -1"),
         (["--seed", "-1"], "--seed: expected a whole number of at least 0, got -1"),
-        (["--std", "nan"], "--std: expected a number at least 0, got 'nan'"),
+        (["--std", "nan"], "--std: expected a number of at least 0, got 'nan'"),
         (["--out", "gs://bucket/x"], "--out: expected a path on this machine, got the URL gs://bucket/x"),
         (["--out", "s3://bucket/x"], "--out: expected a path on this machine, got the URL s3://bucket/x"),
         (["--out", "/proc/x"], "--out: /proc can not be written"),

@@ -171,7 +171,7 @@ def test_a_file_of_prompts_goes_on_where_it_stopped(folder, capsys, monkeypatch)
     ualm("generate --model run --prompts - --out piped --seconds 0.2", capsys)
     assert len(read_audio("piped/00001.wav", sample_rate=16000)) == 3200
     assert run(words(line.replace("0.2", "0.3"))) == 1
-    assert "out: holds results of another job (seconds differ)" in capsys.readouterr().err
+    assert "out: holds results of a job with other settings (seconds)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_conversation_of_texts_and_sounds(folder, capsys, monkeypatch):
     )
     assert "[said/chat-001.wav: 0.20 s]" in said and said[-1] == "[talk]"
     assert [line for line in said if line.startswith("!")] == [
-        "! /seconds: expected a number at least 0 and at most 3600, got '-1'"
+        "! /seconds: expected a number of at least 0 and at most 3600, got '-1'"
     ]
     sounds = len(list((folder / "said").glob("*.wav")))
     again = chat("/open talk", "/retry", "/seed x", "/hear", "/hear none.wav", "/fly", "/help", "/quit", "not said")

@@ -78,20 +78,21 @@ def test_each_is_what_it_would_be_alone(pipeline, done):
     assert results[9]["text"] == alone.text
 
 
-def test_done_again_it_makes_nothing_but_tries_what_failed(pipeline, lines, done, monkeypatch):
+def test_done_again_it_makes_what_is_lost_and_tries_what_failed_and_nothing_else(pipeline, lines, done, monkeypatch):
     out, results = done
     text = {"text": "a line\u2028another\x85and another"}  # which some take for ends of lines
     results = [result | text if result["index"] == 9 else result for result in results]
     content = "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
     (out / "results.jsonl").write_text(content, errors="backslashreplace")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "drum.wav").unlink()
     asked = []
     request = type(pipeline).request
     monkeypatch.setattr(
         type(pipeline), "request", lambda self, prompt: asked.append(prompt.text) or request(self, prompt)
     )
     assert run_job(pipeline, read_items(lines, "prompts"), JOB, out) == results
-    assert asked == ["What do you hear?", ("word " * 300).strip()]  # the others fail before
+    assert asked == ["a drum", "What do you hear?", ("word " * 300).strip()]  # the others fail before
     assert {name for name in before if before[name] != (out / name).read_bytes()} <= {"lock"}
 
 
@@ -139,7 +140,7 @@ def test_a_full_disk_stops_the_job_and_nothing_is_lost(pipeline, tmp_path):
 
 def test_changed_lines_are_made_again_and_other_jobs_refused(pipeline, lines, done):
     out, results = done
-    with pytest.raises(UserError, match=r"another job \(seconds, seed differ\); choose another folder"):
+    with pytest.raises(UserError, match=r"a job with other settings \(seconds, seed\); choose another folder"):
         run_job(pipeline, read_items(lines, "p"), dataclasses.replace(JOB, seed=4, seconds=0.3), out)
     changed = [*lines[:10], json.dumps({"prompt": "a drum", "seed": 78}), *lines[11:]]
     again = run_job(pipeline, read_items(changed, "prompts"), JOB, out)

@@ -79,7 +79,7 @@ def test_what_is_done_is_not_made_again_but_what_failed_is(tmp_path):
     model = ScriptedModel(SCRIPT)
     assert run(tmp_path, model=model)[0]["best"] == "v2"
     assert {key for key, _ in model.calls} == {"Plan first: First."}
-    with pytest.raises(UserError, match="rounds differ"):
+    with pytest.raises(UserError, match=r"other settings \(rounds\)"):
         run(tmp_path, thinking=Thinking(How(rounds=1), seed=3))
 
 

@@ -117,7 +117,7 @@ def test_other_bounds_make_other_pairs_of_the_same_traces(golden_dir, tmp_path):
     with pytest.raises(UserError, match="nothing is left to learn from.*closer than the margin"):
         builder(model, golden_dir, margin=2.0).pairs(tmp_path)
     assert model.calls == []
-    with pytest.raises(UserError, match="config differ"):
+    with pytest.raises(UserError, match=r"other settings \(config\)"):
         builder(model, golden_dir, seed=5).pairs(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_round_1_becomes_a_dataset_with_a_quarantine(golden_dir, tmp_path):
     ] * 2
     assert records[0].scene == {"from": "pool-1", "writer": "templates", "rich_caption": pool[0].caption.write()}
     assert build_conversations(pool, Templates(), config, tmp_path / "out", folders).key == info.key
-    with pytest.raises(UserError, match="writer differ"):
+    with pytest.raises(UserError, match=r"other settings \(writer\)"):
         build_conversations(pool, Moody(), config, tmp_path / "out", folders)
     shutil.rmtree(tmp_path / "out" / "dataset")
     again = build_conversations(pool, Templates(), config, tmp_path / "out", folders)

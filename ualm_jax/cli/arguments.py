@@ -106,7 +106,7 @@ def number(
     """Type of a finite number within bounds. above: exclusive; at_least, at_most: inclusive."""
     bounds = [("above", above), ("at least", at_least), ("at most", at_most)]
     wanted = " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
-    wanted = f"a number {wanted}" if wanted else "a finite number"
+    wanted = f"a number {'' if above is not None else 'of '}{wanted}" if wanted else "a finite number"
 
     def parse(value: str) -> float:
         try:

@@ -81,7 +81,8 @@ def sampling(
         own = f"text_{name}" if name in _TEXT_TOO and (modality == "text" or name == "repetition_penalty") else name
         if own not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            raise UserError(f"There is no setting {name}; {f'did you mean {near[0]}?' if near else sorted(names)}")
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(names))}."
+            raise UserError(f"There is no setting {name}; {hint}")
         values[own] = tuple(value) if isinstance(value, list) else value
         for entry in value if isinstance(value, list | tuple) else (value,):
             whole = own in _WHOLE

@@ -36,7 +36,9 @@ def settle(out: pathlib.Path, made_with: Mapping[str, Any]) -> None:
     before = json.loads(record.read_text())
     other = sorted(name for name in made.keys() | before.keys() if made.get(name) != before.get(name))
     if other:
-        raise UserError(f"{out}: holds results of another job ({', '.join(other)} differ); choose another folder.")
+        raise UserError(
+            f"{out}: holds results of a job with other settings ({', '.join(other)}); choose another folder."
+        )
 
 
 def complete(
@@ -75,7 +77,8 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
 
 
 def _read_done(results: pathlib.Path, items: Sequence[Keyed]) -> dict[int, dict[str, Any]]:
-    """Lines of items that are done, by index; what failed is tried again. A line that a kill left unfinished goes."""
+    """Lines of items that are done, by index. What failed, or lost its `file`, is made again; a line that a kill left
+    unfinished goes."""
     if not results.is_file():
         return {}
     content = results.read_bytes()
@@ -86,6 +89,7 @@ def _read_done(results: pathlib.Path, items: Sequence[Keyed]) -> dict[int, dict[
     done = {}
     for line in map(json.loads, whole.splitlines()):  # of bytes, for texts may hold what ends a line elsewhere
         index, key = places.get(line["id"], (None, None))
-        if key == line["key"] and "error" not in line:
+        there = "file" not in line or (results.parent / line["file"]).is_file()
+        if key == line["key"] and "error" not in line and there:
             done[index] = line | {"index": index}
     return done

@@ -26,6 +26,11 @@ from ualm_jax.tokens.types import Message, Modality, Role
 FILE = "session.json"
 _FORMAT = 1
 _LARGEST = 64 << 20  # bytes of session.json
+_FIELDS = {
+    "text": {"role", "text", "ids"},
+    "sound": {"role", "sound"},
+    "codes": {"role", "codes", "kind", "to_listen"},
+}
 
 
 def save(session: Session, folder: str | os.PathLike) -> None:
@@ -71,6 +76,8 @@ def open_session(parts: Parts, folder: str | os.PathLike) -> Session:
         raise UserError(
             f"{file}: was made with the vocabulary {content.get('vocabulary')}, the model has {vocabulary}."
         )
+    if unknown := content.keys() - {"format", "model", "vocabulary", "seed", "messages"}:
+        raise UserError(f"{file}: a session has no field {min(unknown)!r}; remove it.")
     seed, entries = content.get("seed"), content.get("messages")
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise UserError(f"{file}: seed must be a whole number from 0 to 2**32 - 1, found {seed!r}.")
@@ -131,6 +138,8 @@ def _read(parts: Parts, file: Path, index: int, entry: Any) -> Said:
     kinds = [name for name in ("text", "sound", "codes") if name in entry]
     if len(kinds) != 1:
         raise wrong(f"must hold one of text, sound and codes, found {' and '.join(kinds) or 'none'}")
+    if unknown := entry.keys() - _FIELDS[kinds[0]]:
+        raise wrong(f"has a field {min(unknown)!r}, which means nothing beside {kinds[0]}; remove it")
     value = entry[kinds[0]]
     if kinds == ["text"]:
         return Said(_read_text(parts, role, value, entry.get("ids"), wrong))
@@ -151,6 +160,8 @@ def _read(parts: Parts, file: Path, index: int, entry: Any) -> Said:
 def _read_text(parts: Parts, role: Role, text: Any, ids: Any, wrong) -> Message:
     if not isinstance(text, str):
         raise wrong(f"must have a text, found {type(text).__name__}")
+    if role != Role.ASSISTANT and not text.strip():
+        raise wrong("has an empty text")
     if ids is None:
         return parts.text_message(text, role)
     size = parts.part("model").architecture.vocabulary.text_size
