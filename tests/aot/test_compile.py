@@ -148,6 +148,7 @@ def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
     shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
     # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
     assert {max(map(int, shape.split(","))) for shape in shapes} == {1536, 2048, 17920}
+    assert done.stdout.count('/kth_largest/pallas_call"') == 1  # top-k, in one kernel
 
 
 @needs_plugin

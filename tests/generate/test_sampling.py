@@ -1,5 +1,7 @@
 """The draw of one token, and settings that check themselves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ualm_jax.errors import UserError
-from ualm_jax.generate.sampling import SamplingParams, draw, guide, kth_largest, penalize
+from ualm_jax.generate.kth_largest import in_one_kernel, kth_largest
+from ualm_jax.generate.sampling import SamplingParams, draw, guide, penalize
 
 
 @jax.jit
@@ -43,6 +46,21 @@ def test_the_kth_largest_is_what_sorting_finds(values, k):
     x = jnp.array([values], jnp.float32)
     wanted = np.sort(np.asarray(x[0]))[-k]
     np.testing.assert_array_equal(jax.jit(kth_largest)(x, jnp.array([k]))[0], wanted)
+
+
+def test_the_kernel_for_gpus_finds_what_sorting_finds():
+    """By its own steps. Rows of codes, with ties, zeros of both signs, and columns that may not be drawn."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 8, 1027), np.float32).round(1)
+    x[0, :, 5:900] = -np.inf
+    x[1, 0, ::2], x[1, 1] = -0.0, np.float32(-1e-45)
+    x[2, 0, 3] = np.inf
+    k = rng.integers(1, 1028, (3, 8)).astype(np.int32)
+    k[:, 0], k[:, 1] = 1, 1027
+    kernel = functools.partial(in_one_kernel, interpret=True)
+    found = jax.jit(jax.shard_map(kernel, in_specs=(jax.P(), jax.P()), out_specs=jax.P(), check_vma=False))(x, k)
+    np.testing.assert_array_equal(found, np.take_along_axis(np.sort(x), 1027 - k[..., None], axis=-1)[..., 0])
+    np.testing.assert_array_equal(found, jax.jit(kth_largest)(x, k))
 
 
 def test_guidance_of_scale_1_is_exactly_the_condition():

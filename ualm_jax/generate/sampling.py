@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.errors import UserError
+from ualm_jax.generate.kth_largest import kth_largest, largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,39 +157,15 @@ def first_largest(x: Float[Array, "*rows C"]) -> Int[Array, "*rows"]:
     return jnp.min(found, axis=-1)
 
 
-def kth_largest(x: Float[Array, "*rows C"], k: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """The k-th largest of each row, 1 <= k <= C, in float32: what at least k entries reach."""
-    return _largest(x, lambda reached: jnp.sum(reached, axis=-1) >= k[..., None])
-
-
 def nucleus_floor(x: Float[Array, "*rows C"], p: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
     """The least logit of the likeliest columns that have a share of p of the probability; -inf where p is 1."""
     share = jax.nn.softmax(x, axis=-1)
     # Of what the shares add up to, which rounding may leave below 1.
     wanted = p * jnp.sum(share, axis=-1)
-    found = _largest(
+    found = largest(
         x, lambda reached: jnp.sum(jnp.where(reached, share[..., None, :], 0), axis=-1) >= wanted[..., None]
     )
     return jnp.where(p < 1, found, -jnp.inf)
-
-
-def _largest(x: Float[Array, "*rows C"], enough) -> Float[Array, "*rows"]:
-    """The largest float t of each row for which `enough` holds of the entries x >= t, given as [*rows, candidates, C].
-
-    Two bits of the answer at a time: a row of a vocabulary is not sorted for the sake of one of its entries, and what
-    is enough need not be known when this is compiled.
-    """
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    sign = jnp.uint32(1 << 31)
-    ordered = jnp.where(bits >= sign, ~bits, bits | sign)  # as unsigned integers, in the order of the floats
-    found = jnp.zeros(x.shape[:-1], jnp.uint32)
-    for shift in range(30, -1, -2):
-        candidates = found[..., None] | (jnp.arange(1, 4, dtype=jnp.uint32) << shift)
-        holds = enough(ordered[..., None, :] >= candidates[..., None])
-        # It holds the less the larger the candidate, so the number for which it does is the digit.
-        digit = jnp.sum(holds, axis=-1).astype(jnp.uint32)
-        found = found | (digit << shift)
-    return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
 def _gumbel(seed, step, shape):
