@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     B, T, H = args.rows, args.length, config.architecture.decoder.head_dim
     K, G = config.architecture.decoder.num_kv_heads, config.architecture.decoder.queries_per_kv_head
     rng = np.random.default_rng(0)
-    packed = {documents: np.stack([_lengths(documents, T, rng) for _ in range(B)]) for documents in args.documents}
+    packed = {documents: np.stack([segment_ids(documents, T, rng) for _ in range(B)]) for documents in args.documents}
     host = [rng.standard_normal(shape, np.float32) for shape in ((B, T, K, G, H), (B, T, K, H), (B, T, K, H))]
     names = [name for name in ATTENTION if name != "auto"] if args.attention == "auto" else [args.attention]
     programs: dict[tuple[str, str], Program] = {}
@@ -134,7 +134,7 @@ def _finish(call: Callable[..., Any], *arrays: Array) -> Any:
     return jax.block_until_ready(call(*arrays))
 
 
-def _lengths(documents: str, T: int, rng: np.random.Generator) -> np.ndarray:
+def segment_ids(documents: str, T: int, rng: np.random.Generator) -> np.ndarray:
     """Segment ids [T] of a row of so many documents of one length, or of a mixture; see _MIXTURE."""
     if documents != "mixture":
         ends = np.linspace(0, T, int(documents) + 1).astype(int)
