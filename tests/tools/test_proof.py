@@ -55,12 +55,17 @@ def proved(proof, monkeypatch, folder, right):
         monkeypatch.setattr(module, "ualm", fake)
     monkeypatch.setattr(proof, "run", lambda *words: pathlib.Path("weights/soundscript").mkdir(parents=True))
     monkeypatch.chdir(folder)
+    report = importlib.import_module("proof_report")
+    draw, last = report._draw, []
+    # Every experiment draws the whole picture again, a second each: here the last one is drawn.
+    monkeypatch.setattr(report, "_draw", lambda *words: last.append(words))
     calls = []
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["proof.py", "--out", str(folder / "out"), "--seeds", "2", "--steps", "80"])
         proof.main()
         calls.append(list(fake.called))
         fake.called.clear()
+    draw(*last[-1])
     return json.loads((folder / "out" / "proof.json").read_text())["experiments"], *calls
 
 
