@@ -47,7 +47,8 @@ def agrees(folder, out):
     import_qwen2(folder, out, extension=SMALL)
     weights = open_weights(out)
     expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    found = {name: read_hf(QWEN2, weights.architecture, weights.arrays(), name) for name in expected}
+    arrays = weights.arrays()
+    found = {name: read_hf(QWEN2, weights.architecture, arrays, name) for name in expected}
     report = verify(folder, out, run=False)
     return report.passed and all(
         np.array_equal(found[name].astype(np.float32), expected[name].numpy()) for name in expected
