@@ -11,10 +11,12 @@ from ualm_jax.aot import hlo
 from ualm_jax.aot.roofline import Roofline, memory_bytes, remat_flops, train_roofline
 from ualm_jax.aot.topology import Topology
 from ualm_jax.models import flops
+from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.model import trained_params
+from ualm_jax.train.remat import LEAST_WORK_FIRST, peak_bytes, with_remat
 from ualm_jax.train.stages import lower_step
 
 
@@ -58,8 +60,15 @@ class Report:
 def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> Report:
     """Compiles the step for `topology`. Raises UserError where the mesh does not fit; too little memory is reported.
 
-    documents: of one length, in each row; how many operations the step is counted for follows from that.
+    documents: of one length, in each row; how many operations the step is counted for follows from that. Remat "auto":
+    the first policy that fits, or else the last.
     """
+    if config.execution.remat == AUTO_REMAT:
+        for policy in LEAST_WORK_FIRST:
+            report = compile_step(with_remat(config, policy), topology, documents)
+            if report.problem is None:
+                break
+        return report
     mesh = make_mesh(config.mesh, topology.devices)
     virtual = topology.devices[0].platform == "cpu"  # of which nothing but bytes can be said
     peak = None if virtual else peak_of(topology.devices[0].device_kind)
@@ -121,17 +130,13 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
 
 def _memory(compiled: jax.stages.Compiled, virtual: bool) -> dict[str, int]:
     analysis = compiled.memory_analysis()
-    peak = analysis.peak_memory_in_bytes
-    if virtual:  # the CPU's compiler does not count temporaries
-        results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        peak = analysis.argument_size_in_bytes + results + analysis.temp_size_in_bytes
     return {
         "arguments": analysis.argument_size_in_bytes,
         "outputs": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         "temporaries": analysis.temp_size_in_bytes,
         "program": analysis.generated_code_size_in_bytes,
         "on the host": analysis.host_temp_size_in_bytes,
-        "peak": peak,
+        "peak": peak_bytes(compiled, virtual),
     }
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
-from ualm_jax.models.config import DecoderConfig
+from ualm_jax.models.config import AUTO_REMAT, DecoderConfig
 from ualm_jax.models.linear import apply_kernel
 from ualm_jax.models.norm import rms_norm
 from ualm_jax.parallel.sharding import reshard, spec
@@ -171,7 +171,7 @@ class Decoder(nnx.Module):
             x = checkpoint_name(x, "layer_input")
             return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), None))
 
-        if remat != "none":
+        if remat not in ("none", AUTO_REMAT):  # where "auto" is still there, nothing is trained
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
             step = jax.checkpoint(step, policy=_REMAT[remat], prevent_cse=False)
         x, _ = jax.lax.scan(step, x, self.layers)

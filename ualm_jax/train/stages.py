@@ -42,6 +42,7 @@ from ualm_jax.train.optimizer import learning_rate
 from ualm_jax.train.preference import check_kind, objective_of, warn_of_drift, with_places_for_pairs
 from ualm_jax.train.rates import language_model_rates
 from ualm_jax.train.reference import reference_key
+from ualm_jax.train.remat import chosen
 from ualm_jax.train.report import Metrics, Reporter
 from ualm_jax.train.step import TrainState, make_eval_step, make_train_step
 from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
@@ -83,6 +84,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 
 def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """Training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
+    config = chosen(config, functools.partial(lower_step, mesh=mesh))
     encoder = encoder_of(config, parts)
     optimizer, trainable = optimizer_for(config, encoder)
     model = model_of(config, encoder)
