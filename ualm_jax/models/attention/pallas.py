@@ -18,8 +18,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
+from ualm_jax.models.attention.sharded import on_each_device
 from ualm_jax.models.attention.spec import SAVED, AttentionSpec
-from ualm_jax.parallel.sharding import spec as sharding
 
 _HEADS = (16, 32, 64, 128)  # Triton wants powers of two, and registers hold no more
 _LOWEST = -1e30  # of a logit that is masked; finite, so that differences of two are numbers
@@ -81,10 +81,7 @@ def attend(
     def local(q, k, v, start, end):
         return _attend(q, k, v, _ranges(start, end, spec.causal), interpret)
 
-    queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
-    specs = (sharding(*queries), sharding(*keys), sharding(*keys), *[sharding("batch", None)] * 2)
-    mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
-    return mapped(*map(jax.reshard, (q, k, v, *spec.with_ranges().ranges), specs))
+    return on_each_device(local, q, k, v, *spec.with_ranges().ranges)
 
 
 def _ranges(start: Int[Array, "B T"], end: Int[Array, "B T"], causal: bool) -> Ranges:

@@ -6,8 +6,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jaxtyping import Array, Float
 
+from ualm_jax.models.attention.sharded import on_each_device
 from ualm_jax.models.attention.spec import SAVED, AttentionSpec
-from ualm_jax.parallel.sharding import spec as sharding
 
 _TILE = 128  # the kernel's smallest block
 _LARGEST_BLOCK = 1024
@@ -48,10 +48,7 @@ def attend(
         out = jax.vmap(lambda q, k, v, ids: kernel(q, k, v, kernels.SegmentIds(ids, ids)))(q, k, v, segment_ids)
         return out.reshape(B, K, G, T, H).transpose(0, 3, 1, 2, 4)
 
-    queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
-    specs = (sharding(*queries), sharding(*keys), sharding(*keys), sharding("batch", None))
-    mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
-    return mapped(*map(jax.reshard, (q, k, v, spec.segment_ids), specs))
+    return on_each_device(local, q, k, v, spec.segment_ids)
 
 
 def _blocks(T: int) -> kernels.BlockSizes:

@@ -10,8 +10,8 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from ualm_jax.models.attention.sharded import on_each_device
 from ualm_jax.models.attention.spec import SAVED, AttentionSpec
-from ualm_jax.parallel.sharding import spec as sharding
 
 _BLOCK = 128  # of queries, in tokamax's kernel for Hopper
 
@@ -53,10 +53,7 @@ def attend(
         attended = kernel(q.reshape(B, T, K * G, H), k, v, mask=mask).reshape(q.shape)
         return checkpoint_name(attended, SAVED)
 
-    queries, keys = ("batch", None, "kv_heads", None, None), ("batch", None, "kv_heads", None)
-    specs = (sharding(*queries), sharding(*keys), sharding(*keys), *[sharding("batch", None)] * 2)
-    mapped = jax.shard_map(local, in_specs=specs, out_specs=specs[0], check_vma=False)
-    return mapped(*map(jax.reshard, (q, k, v, *spec.with_ranges().ranges), specs))
+    return on_each_device(local, q, k, v, *spec.with_ranges().ranges)
 
 
 def _hopper_or_newer() -> bool:
