@@ -18,7 +18,7 @@ from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES, spec
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import trained_params
+from ualm_jax.train.model import trained_part
 
 OTHERS = ("codec_", "enhance_", "reason_data_")  # that configure no language model
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py") if not path.stem.startswith(OTHERS))
@@ -59,9 +59,21 @@ def test_trained_parameters_are_those_that_the_filter_names():
     """Of align_7b the adapter and the audio rows of both tables, of ualm_7b everything."""
     config = load("align_7b")
     width, audio = config.model.decoder.width, 8 * 1025
-    assert trained_params(config) == (1280 + 1) * width + 2 * audio * width
+    assert trained_part(config).params == (1280 + 1) * width + 2 * audio * width
     everything = dataclasses.replace(config.train, trainable=("*",))
-    assert trained_params(dataclasses.replace(config, train=everything)) == config.model.num_params()
+    assert trained_part(dataclasses.replace(config, train=everything)).params == config.model.num_params()
+
+
+def test_what_the_optimiser_keeps_is_two_moments_but_for_matrices_of_layers_under_muon():
+    config = load("pretrain_1_5b")
+    adam = trained_part(config)
+    muon = trained_part(dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, kind="muon")))
+    # Norms are L D twice, biases L (N + 2 K) H.
+    decoder = config.model.decoder
+    heads = (decoder.num_heads + 2 * decoder.num_kv_heads) * decoder.head_dim
+    matrices = decoder.num_params() - decoder.width - decoder.num_layers * (2 * decoder.width + heads)
+    assert adam.state_bytes == pytest.approx(8 * adam.params, abs=100)  # and counts of steps
+    assert adam.params == muon.params and adam.state_bytes - muon.state_bytes == pytest.approx(4 * matrices, abs=100)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -15,7 +15,7 @@ from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import trained_params
+from ualm_jax.train.model import trained_part
 from ualm_jax.train.remat import LEAST_WORK_FIRST, peak_bytes, with_remat
 from ualm_jax.train.stages import lower_step
 
@@ -121,7 +121,7 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
             peak,
             devices=mesh.size,
             remat_flops=remat_flops(work, config.execution.remat),
-            memory_bytes=memory_bytes(config, mesh.shape, trained_params(config)),
+            memory_bytes=memory_bytes(config, mesh.shape, trained_part(config)),
             network_bytes=sum(one.sent for one in found if not one.across),
             host_network_bytes=sum(one.sent for one in found if one.across),
         ),

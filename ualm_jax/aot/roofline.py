@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ualm_jax.models.flops import StepFlops, layer_params
 from ualm_jax.parallel.hardware import Peak
 from ualm_jax.train.config import RunConfig
+from ualm_jax.train.model import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +83,13 @@ def remat_flops(flops: StepFlops, policy: str) -> float:
     return (again[policy] + flops.heads) / 3
 
 
-def memory_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> float:
+def memory_bytes(config: RunConfig, mesh: Mapping[str, int], trained: Trained) -> float:
     """Bytes that one device reads and writes in a step, by formula; what a fusion keeps on the chip is not counted.
 
     Per microbatch: the gathered weights, read by the forward and the backward pass (three matrix products a weight,
     one more where it is recomputed) in the compute dtype, and the activations of every position: each product's input
-    and output, written once and read twice. Per step: of the `trained` parameters, these, their moments and their
-    float32 gradients, read and written.
+    and output, written once and read twice. Per step: of the trained parameters, these, what the optimiser keeps and
+    their float32 gradients, read and written.
     """
     model, execution, decoder = config.model, config.execution, config.model.decoder
     width = {"float32": 4, "bfloat16": 2}
@@ -106,15 +107,14 @@ def memory_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> fl
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     split = ((2 * N + 2 * K) * H + 3 * F) / mesh["tensor"]
     activations = positions * decoder.num_layers * (4 * D + split) * compute * passes
-    moments = 2 * width[config.optimizer.state_dtype]
-    state = trained / mesh["fsdp"] / mesh["tensor"] * ((param + moments) * 2 + 4 * 2)
+    state = 2 * (trained.params * (param + 4) + trained.state_bytes) / mesh["fsdp"] / mesh["tensor"]
     return config.train.grad_accum_steps * weights + activations + state
 
 
-def network_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> float:
+def network_bytes(config: RunConfig, mesh: Mapping[str, int], trained: Trained) -> float:
     """Bytes that one device sends in a step, by formula: for choosing what to compile, not instead of it.
 
-    fsdp: every weight is gathered for the forward and the backward pass, and the gradients of the `trained` ones are
+    fsdp: every weight is gathered for the forward and the backward pass, and the gradients of the trained ones are
     reduced, per microbatch. data: these gradients are reduced in float32. tensor: two sums of activations per layer and
     pass.
     """
@@ -122,9 +122,9 @@ def network_bytes(config: RunConfig, mesh: Mapping[str, int], trained: int) -> f
     compute = {"float32": 4, "bfloat16": 2}[execution.compute_dtype]
     part = {axis: (size - 1) / size for axis, size in mesh.items()}
     weights = (layer_params(model) + decoder.width * model.vocabulary.size) / mesh["tensor"]
-    moved = 2 * weights + min(weights, trained / mesh["tensor"])
+    moved = 2 * weights + min(weights, trained.params / mesh["tensor"])
     gathers = moved * compute * part["fsdp"] * config.train.grad_accum_steps
-    gradients = 2 * trained / mesh["fsdp"] / mesh["tensor"] * 4 * part["data"]
+    gradients = 2 * trained.params / mesh["fsdp"] / mesh["tensor"] * 4 * part["data"]
     positions = config.data.batch_size * config.data.seq_len / mesh["data"] / mesh["fsdp"]
     sums = 4 * decoder.num_layers * positions * decoder.width * compute * 2 * part["tensor"]
     return gathers + gradients + sums

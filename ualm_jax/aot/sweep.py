@@ -12,7 +12,7 @@ from ualm_jax.models.config import REMAT_POLICIES
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import trained_params
+from ualm_jax.train.model import Trained, trained_part
 
 _ROWS_PER_DEVICE = (1, 2, 4, 8)
 
@@ -41,7 +41,7 @@ def candidates(config: RunConfig, num_devices: int) -> Iterator[RunConfig]:
                     yield candidate
 
 
-def predicted_seconds(config: RunConfig, topology: Topology, trained: int, documents: int) -> float:
+def predicted_seconds(config: RunConfig, topology: Topology, trained: Trained, documents: int) -> float:
     """The serial roofline with all bytes by formula."""
     mesh = dict(zip(("data", "fsdp", "tensor"), config.mesh.sizes(), strict=True))
     work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len, documents)
@@ -55,19 +55,20 @@ def predicted_seconds(config: RunConfig, topology: Topology, trained: int, docum
     ).serial
 
 
-def state_bytes(config: RunConfig, trained: int) -> float:
-    """Parameters, and two moments and gradients of the `trained` ones, of one device: the least a step needs."""
+def state_bytes(config: RunConfig, trained: Trained) -> float:
+    """Parameters, and what the optimiser keeps and the gradients of the trained ones, of one device: the least a step
+    needs."""
     width = {"float32": 4, "bfloat16": 2}
-    param, moments = width[config.execution.param_dtype], 2 * width[config.optimizer.state_dtype]
+    param = width[config.execution.param_dtype]
     gradient = 4 if config.train.grad_accum_steps > 1 else param  # microbatches are added up in float32
-    whole = config.model.num_params() * param + trained * (moments + gradient)
+    whole = config.model.num_params() * param + trained.state_bytes + trained.params * gradient
     return whole / config.mesh.fsdp / config.mesh.tensor
 
 
 def sweep(config: RunConfig, topology: Topology, keep: int, documents: int = 1) -> Iterator[Report]:
     """Compiles candidates, the one predicted fastest first, until `keep` of them fit; yields every report."""
     memory = peak_of(topology.devices[0].device_kind).memory
-    trained = trained_params(config)  # whatever the mesh
+    trained = trained_part(config)  # whatever the mesh
     possible = [one for one in candidates(config, len(topology.devices)) if state_bytes(one, trained) < memory]
     for candidate in sorted(possible, key=lambda one: predicted_seconds(one, topology, trained, documents)):
         report = compile_step(candidate, topology, documents)

@@ -108,13 +108,23 @@ def optimizer_for(config: RunConfig, encoder: AudioEncoder | None) -> tuple[opta
     return optimizer_of(config.optimizer, trainable, params), trainable
 
 
-def trained_params(config: RunConfig) -> int:
-    """How many parameters are trained; the others have no gradient and no moments. No mesh must be set."""
+class Trained(NamedTuple):
+    """params: how many parameters are trained; the others have no gradient. state_bytes: of the optimiser."""
+
+    params: int
+    state_bytes: int
+
+
+def trained_part(config: RunConfig) -> Trained:
+    """What of a run is trained. No mesh must be set."""
     one = AbstractMesh((1, 1, 1), MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
     with jax.sharding.use_abstract_mesh(one):
-        params = shapes_of_params(config, abstract_encoder(config))
-        trainable = choose(config.train.trainable, params, config.model.vocabulary)
-        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(trainable.take, params)))
+        encoder = abstract_encoder(config)
+        optimizer, trainable = optimizer_for(config, encoder)
+        state = shapes_of_state(config, encoder, optimizer)
+        trained = jax.tree.leaves(jax.eval_shape(trainable.take, state.params))
+        kept = jax.tree.leaves(state.opt_state)
+    return Trained(sum(leaf.size for leaf in trained), sum(leaf.size * leaf.dtype.itemsize for leaf in kept))
 
 
 def shapes_of_state(config: RunConfig, encoder: AudioEncoder | None, optimizer: Any) -> TrainState:
