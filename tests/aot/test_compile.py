@@ -76,7 +76,7 @@ def test_a_card_needs_no_more_memory_than_its_budget(tmp_path, config, topology,
     """Flash attention is in the program; a 7B trains on one card."""
     done, report = run(tmp_path, config, topology, *overrides)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert report["memory"]["peak"] <= budget * GIB and "tokamax" in done.stdout + done.stderr
+    assert report["memory"]["peak"] <= budget * GIB and ": pallas" in done.stdout + done.stderr
 
 
 STAGES = {  # with the overrides of its launch command for one machine of 8

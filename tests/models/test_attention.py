@@ -163,8 +163,8 @@ def test_auto_chooses_by_device_and_logs_once(caplog):
     with caplog.at_level(logging.DEBUG, "ualm_jax"):
         for _ in range(2):
             out = attend(*inputs(), AttentionSpec(jnp.asarray(SEGMENTS)))
-        assert _choose("tpu", (1, 4096, 2, 6, 128), "bfloat16", True) == "splash"
-        assert _choose("tpu", (1, 1500, 20, 1, 64), "bfloat16", False) == "xla"
+        assert _choose("tpu", "TPU v5 lite", (1, 4096, 2, 6, 128), "bfloat16", True) == "splash"
+        assert _choose("tpu", "TPU v5 lite", (1, 1500, 20, 1, 64), "bfloat16", False) == "xla"
     np.testing.assert_allclose(out, oracle(*inputs(), AttentionSpec(jnp.asarray(SEGMENTS))), atol=1e-5)
     lines = [record.message for record in caplog.records]
     assert [line.split(": ")[1] for line in lines] == [
@@ -175,13 +175,33 @@ def test_auto_chooses_by_device_and_logs_once(caplog):
 
 
 @pytest.mark.parametrize(
+    "kind, dtype, causal, installed, wanted",
+    [
+        ("NVIDIA H200", "bfloat16", True, True, "pallas"),
+        ("NVIDIA H200", "bfloat16", False, True, "tokamax"),
+        ("NVIDIA H200", "float32", True, True, "tokamax"),
+        ("NVIDIA H200", "float32", True, False, "xla"),
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", True, True, "tokamax"),
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", True, False, "pallas"),
+    ],
+)
+def test_auto_takes_the_kernel_that_was_measured_best_of_those_that_can(
+    kind, dtype, causal, installed, wanted, monkeypatch
+):
+    monkeypatch.setattr(tokamax, "unable", lambda *_: None if installed else "it is not installed")
+    _choose.cache_clear()
+    assert _choose("cuda", kind, (4, 4096, 2, 6, 128), dtype, causal) == wanted
+    _choose.cache_clear()
+
+
+@pytest.mark.parametrize(
     "platform, kind, backend, calls",
     [
         ("tpu", "TPU v5 lite", "auto", ["tpu_custom_call"]),
         (
             "cuda",
             "NVIDIA H100 80GB HBM3",
-            "pallas",
+            "auto",
             [f"packed_attention_{part}" for part in ("forward", "query_gradient", "key_gradient")],
         ),
     ],

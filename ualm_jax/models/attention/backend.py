@@ -13,7 +13,23 @@ from ualm_jax.models.attention.spec import AttentionSpec
 log = logging.getLogger(__name__)
 
 _MODULES = {"xla": xla, "splash": splash, "tokamax": tokamax, "pallas": pallas}
-_FLASH = {"tpu": "splash", "gpu": "tokamax", "cuda": "tokamax"}
+_GPUS = ("gpu", "cuda")
+_HOPPER = ("H100", "H200", "GH200")
+
+
+def _preferred(platform: str, kind: str, causal: bool) -> tuple[str, ...]:
+    """Kernels for a device, the best first.
+
+    Hopper: rows of several documents, as training packs them, took 1.32 ms forward and back with pallas and 2.19 with
+    tokamax; rows of one, 4.72 and 2.46 (docs/performance.md, `ualm bench attention` on an H200). Full attention is an
+    encoder's, one document a row. Other GPUs: not measured.
+    """
+    if platform == "tpu":
+        return ("splash",)
+    if platform not in _GPUS:
+        return ()
+    packed = causal and any(name in kind for name in _HOPPER)
+    return ("pallas", "tokamax") if packed else ("tokamax", "pallas")
 
 
 def attend(
@@ -28,9 +44,9 @@ def attend(
     backend: one of `models.config.ATTENTION`; "auto" takes the platform's kernel where it can, else xla, and logs why.
     Raises UserError where a named backend can not do it here.
     """
-    platform = _platform()
+    platform, kind = _device()
     if backend == "auto":
-        backend = _choose(platform, q.shape, q.dtype.name, spec.causal)
+        backend = _choose(platform, kind, q.shape, q.dtype.name, spec.causal)
     else:
         reason = _MODULES[backend].unable(platform, q.shape, q.dtype.name)
         if reason is not None:
@@ -39,18 +55,25 @@ def attend(
 
 
 @functools.cache
-def _choose(platform: str, shape: tuple[int, ...], dtype: str, causal: bool) -> str:
-    flash = _FLASH.get(platform)
-    reason = f"there is no kernel for {platform}" if flash is None else _MODULES[flash].unable(platform, shape, dtype)
-    chosen = flash if reason is None else "xla"
-    kind = "causal" if causal else "full"
-    why = "" if reason is None else f" ({reason})"
-    level = logging.DEBUG if flash is None else logging.INFO  # where there is no kernel, there is no choice to report
-    log.log(level, "%s attention over %d positions, head_dim %d: %s%s", kind, shape[1], shape[-1], chosen, why)
+def _choose(platform: str, kind: str, shape: tuple[int, ...], dtype: str, causal: bool) -> str:
+    preferred = _preferred(platform, kind, causal)
+    chosen, reasons = "xla", [] if preferred else [f"there is no kernel for {platform}"]
+    for name in preferred:
+        reason = _MODULES[name].unable(platform, shape, dtype)
+        if reason is None:
+            chosen = name
+            break
+        reasons.append(reason)
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    level = logging.INFO if preferred else logging.DEBUG  # where there is no kernel, there is no choice to report
+    what = "causal" if causal else "full"
+    log.log(level, "%s attention over %d positions, head_dim %d: %s%s", what, shape[1], shape[-1], chosen, why)
     return chosen
 
 
-def _platform() -> str:
-    """Of the devices the program is for: a program may be compiled for devices this machine lacks."""
+def _device() -> tuple[str, str]:
+    """Platform and kind of the devices the program is for: it may be compiled for devices this machine lacks."""
     device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
+    if device is None:
+        return jax.default_backend(), jax.devices()[0].device_kind
+    return device.platform, device.device_kind
