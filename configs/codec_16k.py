@@ -8,90 +8,21 @@ Weights of the losses are those of configs/codec_small.py, untried at this size.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+from ualm_jax.mapping import config_dict
+from ualm_jax.train.codec_config import CodecRunConfig
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
-        {
-            "codec": {
-                "num_codebooks": 8,
-                "codebook_size": 1024,
-                "encoder_hidden_size": 64,
-                "decoder_hidden_size": 1024,
-                "hidden_size": 256,
-                "downsampling_ratios": (8, 5, 4, 2),
-                "upsampling_ratios": (8, 5, 4, 2),
-                "linear_ends": False,
-            },
-            "data": {
-                "folder": placeholder(str),
-                "soundscript": 8000,
-                "language": 2,
-                "workers": 0,
-                "threads": 8,
-                "seed": 0,
-                "batch_size": 64,
-                "frames": 20,
-                "gain_db": (-12.0, 3.0),
-            },
-            "loss": {
-                "absolute": 0.1,
-                "squared": 0.05,
-                "linear": 0.5,
-                "log": 5.0,
-                "silent": 1.0,
-                "windows": (2048, 1024, 512, 256, 128, 64),
-                "commitment": 0.03,
-            },
-            "quantizer": {
-                "begin": 2000,
-                "kmeans_frames": 262_144,
-                "kmeans_rounds": 20,
-                "decay": 0.99,
-                "dead_below": 0.03,
-                "dropout": 0.5,
-            },
-            "adversarial": {
-                "begin": 20_000,
-                "share": 0.3,
-                "feature_matching": 2.0,
-                "discriminators": {"periods": (2, 3, 5, 7, 11), "windows": (2048, 1024, 512), "width": 32},
-            },
-            "optimizer": {
-                "peak_lr": 1e-4,
-                "end_lr": 1e-6,
-                "warmup_steps": 1000,
-                "decay_steps": 400_000,
-                "beta1": 0.8,
-                "beta2": 0.99,
-                "eps": 1e-8,
-                "weight_decay": 1e-4,
-                "clip_norm": 5.0,
-                "state_dtype": "float32",
-            },
-            "judges_optimizer": {
-                "peak_lr": 1e-4,
-                "end_lr": 1e-6,
-                "warmup_steps": 1000,
-                "decay_steps": 400_000,
-                "beta1": 0.8,
-                "beta2": 0.99,
-                "eps": 1e-8,
-                "weight_decay": 1e-4,
-                "clip_norm": 1.0,
-                "state_dtype": "float32",
-            },
-            "train": {
-                "steps": 400_000,
-                "seed": 0,
-                "init_from": placeholder(str),
-                "averaging": 0.999,
-                "log_every": 100,
-                "save_interval": 5000,
-                "max_to_keep": 3,
-            },
-            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-            "eval": {"every": 5000, "sounds": 4, "seconds": 5.0},
-        }
-    )
+    config = config_dict(CodecRunConfig)
+    config.data.update(threads=8, batch_size=64, frames=20, gain_db=(-12.0, 3.0))
+    config.loss.update(absolute=0.1, squared=0.05, linear=0.5, log=5.0, commitment=0.03)
+    config.loss.update(windows=(2048, 1024, 512, 256, 128, 64))
+    config.quantizer.update(begin=2000, kmeans_frames=262_144, kmeans_rounds=20, dropout=0.5)
+    config.adversarial.begin = 20_000
+    adam = dict(end_lr=1e-6, warmup_steps=1000, decay_steps=400_000, beta1=0.8, beta2=0.99, weight_decay=1e-4)
+    config.optimizer.update(clip_norm=5.0, **adam)
+    config.judges_optimizer.update(**adam)
+    config.train.update(steps=400_000, averaging=0.999, log_every=100, save_interval=5000, max_to_keep=3)
+    config.eval.update(every=5000, sounds=4, seconds=5.0)
+    return config
