@@ -109,6 +109,7 @@ import dataclasses, jax
 from flax import nnx
 from ualm_jax.aot.topology import describe
 from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.generate.weights import make_weights
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.config import QWEN2_5, Architecture, Execution
 from ualm_jax.models.ualm import UALM
@@ -124,13 +125,14 @@ def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = jax.eval_shape(lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0))))
+    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0)))
+    weights = jax.eval_shape(lambda: make_weights(model()))
     batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
     one, real = array(1), array(1, dtype="float32")
     settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
                         array(1, dtype="bool"))
     flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
-    print(decode_segment.lower(model, batch, settings, None, **flags).compile().as_text())
+    print(decode_segment.lower(weights, batch, settings, None, **flags).compile().as_text())
 """
 """Prints the program of a 1.5B of two layers on an H100; LAYERS is what becomes of the model."""
 

@@ -23,6 +23,7 @@ from ualm_jax.cli import bench as cli
 from ualm_jax.cli import bench_arguments
 from ualm_jax.cli.arguments import Parser
 from ualm_jax.errors import UserError
+from ualm_jax.generate.weights import make_weights
 from ualm_jax.models import flops
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
@@ -114,8 +115,7 @@ def test_work_that_differs_is_not_timed():
 
 
 def test_both_sides_sample_the_same_likeliest_tokens():
-    ours = model()
-    theirs = reference(ours)
+    theirs, ours = reference(model()), make_weights(model())
     decode._check_tokens(CONFIG, jax.sharding.get_mesh(), ours, theirs, 20)
     with torch.no_grad():
         theirs.stream_emb.weight += torch.randn_like(theirs.stream_emb.weight)
@@ -124,7 +124,7 @@ def test_both_sides_sample_the_same_likeliest_tokens():
 
 
 def test_a_run_samples_as_many_steps_as_were_asked_for():
-    ours = decode._Ours(CONFIG, jax.sharding.get_mesh(), model(), 3, 20, 15)
+    ours = decode._Ours(CONFIG, jax.sharding.get_mesh(), make_weights(model()), 3, 20, 15)
     rows = np.asarray(ours.run())
     assert rows.shape == (3, 15, 8) and (rows[:, -1, 0] > 0).all()
     assert not np.asarray(ours.prefill()).any()

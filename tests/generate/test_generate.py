@@ -14,6 +14,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, decode, generate, structure
 from ualm_jax.generate.prompts import batch_prompts, bucket, place
 from ualm_jax.generate.request import Request
+from ualm_jax.generate.weights import make_weights
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.delay import delay
@@ -246,7 +247,7 @@ def test_a_step_writes_its_slot_of_the_cache_and_copies_nothing(model, prompts):
     settings = Request(prompts[0], SHORT).settings("audio", 64, VOCABULARY)
     settings = place(jax.tree.map(lambda value: np.stack([value] * 4), settings))
     how = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
-    program = decode.decode_segment.lower(model, batch, settings, **how).compile().as_text()
+    program = decode.decode_segment.lower(make_weights(model), batch, settings, **how).compile().as_text()
     cache = "f32[8,2,128,16]"
     assert cache in program
     assert not [line for line in program.splitlines() if f"= {cache}" in line and " copy(" in line]

@@ -19,6 +19,7 @@ from ualm_jax.bench.train import check_same
 from ualm_jax.bench.workload import caption, open_mesh, packed_batch
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
+from ualm_jax.generate.weights import Weights, make_weights
 from ualm_jax.models import flops
 from ualm_jax.models.int8 import with_int8_layers
 from ualm_jax.models.ualm import UALM
@@ -59,11 +60,11 @@ def run(args: argparse.Namespace) -> BenchResult:
             theirs = reference_torch.Reference(config, jax.device_get(nnx.state(model, nnx.Param)))
             _check_loss(config, mesh, model, theirs)
             if args.dtype == "float32" and jax.default_backend() == "cpu":  # elsewhere products are rounded
-                _check_tokens(config, mesh, model, theirs, args.prompt)
-        if args.int8:
-            model = with_int8_layers(model)
+                _check_tokens(config, mesh, make_weights(model), theirs, args.prompt)
+        weights = make_weights(with_int8_layers(model) if args.int8 else model)
+        del model  # all that a step reads is in `weights`
         for batch in args.batch:
-            ours = _Ours(config, mesh, model, batch, args.prompt, args.steps)
+            ours = _Ours(config, mesh, weights, batch, args.prompt, args.steps)
             runs = {"ours": ours}
             first_call = {"ours": ours.program.seconds}
             if theirs is not None:
@@ -155,23 +156,23 @@ def _against_floor(config: SizedModel, mesh: Mesh, args: argparse.Namespace, row
 class _Ours:
     """`decode_segment`, compiled for prompts of one shape; a run samples `steps` steps whatever it samples."""
 
-    def __init__(self, config: SizedModel, mesh: Mesh, model: UALM, batch: int, length: int, steps: int):
+    def __init__(self, config: SizedModel, mesh: Mesh, weights: Weights, batch: int, length: int, steps: int):
         prompts = _prompts(config, batch, length)
         self.tokens = np.stack([prompt.tokens for prompt in prompts])
-        self._model = model
+        self._weights = weights
         self._prompts = shard_batch(batch_prompts(prompts, [None] * batch, guided=True, keep_role=True), mesh)
         settings = _settings(config, batch, steps, _TEMPERATURE)
         self._settings = _place(settings, mesh)
         self._idle = _place(settings._replace(active=np.zeros(batch, bool)), mesh)
         how = dict(num_steps=steps, text=False, guided=True, enforce=True, greedy=False)
-        self.program = compile_program(decode_segment, model, self._prompts, self._settings, **how)
+        self.program = compile_program(decode_segment, weights, self._prompts, self._settings, **how)
 
     def run(self) -> Array:
-        return jax.block_until_ready(self.program.call(self._model, self._prompts, self._settings))
+        return jax.block_until_ready(self.program.call(self._weights, self._prompts, self._settings))
 
     def prefill(self) -> Array:
         """The same program with nothing to sample: it reads the prompts, and its loop ends before it begins."""
-        return jax.block_until_ready(self.program.call(self._model, self._prompts, self._idle))
+        return jax.block_until_ready(self.program.call(self._weights, self._prompts, self._idle))
 
 
 def _prompts(config: SizedModel, batch: int, length: int) -> list[TokenGrid]:
@@ -220,14 +221,14 @@ def _check_loss(config: SizedModel, mesh: Mesh, model: UALM, theirs) -> None:
     check_same("loss", float(loss), reference_torch.evaluate(theirs, batch))
 
 
-def _check_tokens(config: SizedModel, mesh: Mesh, model: UALM, theirs, length: int) -> None:
+def _check_tokens(config: SizedModel, mesh: Mesh, weights: Weights, theirs, length: int) -> None:
     """That both sides sample alike: the likeliest tokens of a few steps, as the reference chooses them."""
     from ualm_jax.bench import reference_torch_decoding
 
     batch = mesh.shape["data"] * mesh.shape["fsdp"]
     prompts = _prompts(config, batch, length)
     ours = decode_segment(
-        model,
+        weights,
         shard_batch(batch_prompts(prompts, [None] * batch, guided=True, keep_role=False), mesh),
         _place(_settings(config, batch, _CHECKED_STEPS, 0.0), mesh),
         num_steps=_CHECKED_STEPS,

@@ -13,10 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ualm_jax.generate import slots as state
 from ualm_jax.generate.slots import Places, Settings, Slots, on_each_device
 from ualm_jax.generate.step import Work, advance
-from ualm_jax.generate.weights import Weights, make_weights, special_head
+from ualm_jax.generate.weights import Weights, special_head
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_audio
 from ualm_jax.models.decoder import KVCache
-from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import reshard, spec
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import NUM_SPECIAL
@@ -113,7 +112,7 @@ def decode(
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "text", "guided", "enforce", "greedy"))
 def decode_segment(  # noqa: PLR0913  five of them are static: which program it is
-    model: UALM,
+    weights: Weights,
     prompts: Batch,
     settings: Settings,
     encoder: AudioEncoder | None = None,
@@ -130,7 +129,7 @@ def decode_segment(  # noqa: PLR0913  five of them are static: which program it 
     the delay structure. greedy: no temperature is above 0. Returns the sampled tokens, whole on every device: a segment
     ends with eos or eot in stream 0, or without one at its limit, and is 0 after that.
     """
-    weights = make_weights(model)
+    model = weights.model
     filled, _ = prefill(weights, prompts, encoder)
     B, R = len(settings.limit), len(prompts.tokens)
     capacity = prompts.tokens.shape[1] + num_steps
