@@ -158,6 +158,13 @@ def test_tokamax_says_which_lengths_it_can_not_do():
     assert tokamax.unable("gpu", (1, 256, 2, 2, 64), "bfloat16") is None
 
 
+def test_tokamax_says_nothing_of_blocks_that_were_not_tuned(caplog):
+    tokamax._quiet()
+    for line in ("Autotuning cache miss for %s on %s", "%s on %s is wrong"):
+        logging.getLogger("absl").warning(line, "kernel", "H100")
+    assert [record.getMessage() for record in caplog.records] == ["kernel on H100 is wrong"]
+
+
 def test_auto_chooses_by_device_and_logs_once(caplog):
     _choose.cache_clear()
     with caplog.at_level(logging.DEBUG, "ualm_jax"):

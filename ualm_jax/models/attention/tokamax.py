@@ -4,7 +4,9 @@ Its public call takes segments only as a dense mask. Underneath, a mask may be a
 costs O(T) and lets the kernels skip blocks; that part of tokamax is private, and this is the one file that knows it.
 """
 
+import functools
 import importlib.util
+import logging
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -40,6 +42,7 @@ def attend(
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # tokamax reads flags, and would parse the whole command line for them
+    _quiet()
     if implementation is None:
         implementation = "mosaic_gpu" if _hopper_or_newer() else "triton"
     kernel = api.IMPLEMENTATIONS[implementation]
@@ -54,6 +57,12 @@ def attend(
         return checkpoint_name(attended, SAVED)
 
     return on_each_device(local, q, k, v, *spec.with_ranges().ranges)
+
+
+@functools.cache
+def _quiet() -> None:
+    """A line of 700 characters for every kernel says that its default blocks were not tuned for these shapes."""
+    logging.getLogger("absl").addFilter(lambda record: not str(record.msg).startswith("Autotuning cache miss"))
 
 
 def _hopper_or_newer() -> bool:
