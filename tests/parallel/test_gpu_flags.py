@@ -40,10 +40,15 @@ def test_the_users_flags_win_and_refused_ones_are_left_out():
 def test_jax_starts_with_what_apply_sets():
     program = (
         "from ualm_jax.parallel import gpu_flags; import jax; gpu_flags.apply('hopper', 1 << 20); jax.devices();"
-        "print(jax.config.jax_optimization_level); import os; print(os.environ['XLA_FLAGS'])"
+        "print(jax.config.jax_optimization_level); import os; print(os.environ['XLA_FLAGS']);"
+        "from jaxlib import xla_client; print(xla_client.generate_pjrt_gpu_plugin_options()['memory_fraction'])"
     )
     environment = os.environ | {"XLA_FLAGS": "--xla_gpu_nonsense=1", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-500:]
     assert run.stdout.startswith("O1\n--xla_gpu_all_gather_combine_threshold_bytes=1048576 ")
     assert "xla_gpu_nonsense" in run.stderr
+    assert run.stdout.splitlines()[-1] == "0.92"
+    environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.5"
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1] == "0.5"

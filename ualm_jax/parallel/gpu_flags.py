@@ -28,6 +28,10 @@ TABLE: dict[tuple[str, tuple[int, int]], dict[str, str]] = {
     ("blackwell", (0, 10)): _COMBINE | {"xla_gpu_enable_command_buffer": "FUSION,CUSTOM_CALL"},
 }
 OPTIMIZATION_LEVEL = "O1"
+MEMORY_FRACTION = "0.92"
+"""Of a card, for arrays. JAX takes 0.75 by default, 60 of 80 GB; a 7B trains in 71 (docs/performance.md). The rest is
+for libraries (cuBLAS, NCCL) and programs."""
+_FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 _ARCHITECTURES = {"8.0": "ampere", "9.0": "hopper", "10.0": "blackwell", "10.3": "blackwell"}
 
 
@@ -87,7 +91,8 @@ def _refused(line: str) -> set[str]:
 
 
 def apply(architecture: str, layer_bytes: int) -> str:
-    """Sets XLA_FLAGS and JAX's optimisation level; returns XLA_FLAGS. JAX must not have touched a device yet."""
+    """Sets XLA_FLAGS, JAX's optimisation level and its share of a card's memory, each where the user has not; returns
+    XLA_FLAGS. JAX must not have touched a device yet."""
     import jax
 
     version = tuple(int(part) for part in jax.__version__.split(".")[:2])
@@ -98,4 +103,6 @@ def apply(architecture: str, layer_bytes: int) -> str:
     os.environ["XLA_FLAGS"] = flags
     if "JAX_OPTIMIZATION_LEVEL" not in os.environ:
         jax.config.update("jax_optimization_level", OPTIMIZATION_LEVEL)
+    if not any(name in os.environ for name in _FRACTIONS):
+        os.environ[_FRACTIONS[0]] = MEMORY_FRACTION
     return flags
