@@ -102,7 +102,7 @@ def test_stored_clips_lose_less_than_a_step_of_sixteen_bits():
 def test_known_lengths_are_those_of_the_rows_made(dataset, config, front_end):
     lengths = Lengths(dataset.directory, front_end)
     seen = {}
-    for batch, records in batches(config, dataset, front_end, 30):
+    for batch, records in batches(config, dataset, front_end, 12):
         for row in range(len(records)):
             for segment in range(1, batch.segment_ids[row].max() + 1):  # one record may stand in a row twice
                 (index,) = set(records[row][batch.segment_ids[row] == segment].tolist())
@@ -116,7 +116,7 @@ def test_every_clip_is_heard_where_it_stands(dataset, config, front_end):
     records, frames = open_records(dataset), 400 if front_end is OMNI else 200
     width = frames // 4
     heard = 0
-    for batch, numbers in batches(config, dataset, front_end, 12):
+    for batch, numbers in batches(config, dataset, front_end, 8):
         assert batch.mels.shape == (2, 8, 128, frames) and batch.mels.dtype == np.float32
         assert batch.mel_frames.shape == (2, 8) and batch.feature_index.shape == (2, 400)
         for row in range(2):

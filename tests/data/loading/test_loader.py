@@ -209,7 +209,7 @@ def test_real_processes_come_and_go_and_the_stream_goes_on(dataset, load, tmp_pa
 def test_dropped_conditions_are_as_many_as_asked_for(dataset, config, load):
     config = dataclasses.replace(config, cfg_dropout=0.3)
     records, dropped, total = open_records(dataset), 0, 0
-    for index, tokens, weights, _ in conversations(load(config, 60)):
+    for index, tokens, weights, _ in conversations(load(config, 30)):
         audio_only = build_grid(records[index].messages, dataset.vocabulary, only_segment=1)
         full = build_grid(records[index].messages, dataset.vocabulary)
         is_dropped = np.array_equal(tokens, audio_only.tokens)
