@@ -171,6 +171,38 @@ def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kerne
     assert re.search(r"%gemm_fusion\S* = \S+ fusion\(", done.stdout) and "s8[1536,17920]" in done.stdout
 
 
+STEP = """
+import dataclasses, jax
+from ualm_jax.aot.topology import describe
+from ualm_jax.data.loading.config import DataConfig
+from ualm_jax.models.config import QWEN2_5, Architecture, Execution
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.tokens.vocabulary import Vocabulary
+from ualm_jax.train.config import RunConfig, TrainConfig
+from ualm_jax.train.optimizer import OptimizerConfig
+from ualm_jax.train.stages import lower_step
+topology = describe("h100:1")
+model = Architecture(dataclasses.replace(QWEN2_5["1.5b"], num_layers=2), Vocabulary(151_936, 1024, 8))
+config = RunConfig(model, DataConfig(directory="none is read", seq_len=1024, batch_size=1), OptimizerConfig(),
+                   TrainConfig(steps=1), execution=Execution(remat="save_attention"))
+mesh = make_mesh(MeshConfig(1, 1, 1), topology.devices)
+with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
+    program = lower_step(config, mesh).compile().as_text()
+"""
+
+
+@needs_plugin
+@pytest.mark.slow
+def test_a_step_on_a_card_copies_no_parameter():
+    """Two norms in one kernel with what moves the parameters would."""
+    done = execute(STEP + "print(program)")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "f32[2,1536,8960]" in done.stdout
+    assert not re.findall(
+        r"= f32\[(?:2,1536,8960|1536,152192)\]\S* copy\(%(?!broadcast)", done.stdout
+    )  # of zeros is fine
+
+
 @needs_plugin
 @pytest.mark.slow
 def test_what_our_attention_kernels_keep_for_their_backward_pass_is_kept_once(tmp_path):
