@@ -16,7 +16,7 @@ from ualm_jax.outputs import lock
 from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import notes_of
-from ualm_jax.weights.run_folder import write_notes
+from ualm_jax.weights.run_folder import kept_notes, write_notes
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
@@ -74,8 +74,8 @@ def write_workdir(
         shutil.copytree(source, beside)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(beside, target)
-    begun_with = workdir if resumed else config.train.init_from
-    notes = None if begun_with is None else notes_of(begun_with)
+    begun_with = config.train.init_from
+    notes = kept_notes(workdir) if resumed else None if begun_with is None else notes_of(begun_with)
     write_notes(workdir, (notes or {}) | {"speech": _has_seen_speech(notes, sources)})
     _keep_settings(workdir / "encoder")
     (workdir / "checkpoints").mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ DIR/checkpoints/STEP/checksums/SHA256SUMS   of all these but config.json: `cd ST
 
 import json
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -97,15 +98,22 @@ def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
     Positions that the weights have seen are those of its sequences, and of what it began with where that saw more.
     """
     length = "max_position_embeddings"
-    notes = read_json(workdir / _NOTES) if (workdir / _NOTES).is_file() else {}
+    notes = kept_notes(workdir)
     before = notes.get("config", {})
     seen = max(before.get(length, 0), read_json(workdir / "config.json")["data"]["seq_len"])
     return notes | {"config": before | {length: seen}}
 
 
+def kept_notes(workdir: pathlib.Path) -> dict[str, Any]:
+    """What `write_notes` has kept; empty where it has kept nothing."""
+    return read_json(workdir / _NOTES) if (workdir / _NOTES).is_file() else {}
+
+
 def write_notes(workdir: pathlib.Path, notes: dict[str, Any]) -> None:
-    """Keeps what `read_notes` gives: the notes of the weights that a run begins with, and what it adds to them."""
-    write_json(workdir / _NOTES, notes)
+    """Keeps the notes of the weights that a run begins with, and what it adds to them; the file is there whole."""
+    beside = workdir / f".{_NOTES}.partial"
+    write_json(beside, notes)
+    os.replace(beside, workdir / _NOTES)
 
 
 def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
