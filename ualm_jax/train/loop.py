@@ -95,7 +95,7 @@ def _fit(run: Run, stop: Stop) -> int:
         state, metrics = run.step(state, batch)
         step += 1
         names = functools.partial(run.batches.record_names, records)
-        reporter.add(step, metrics, names, run.batches.progress())
+        reporter.add(step, metrics, names, run.batches.progress)
 
 
 def _next_batch(run: Run, step: int, state: Any) -> tuple[Any, Any]:

@@ -47,10 +47,11 @@ class Reporter:
         step: int,
         metrics: dict[str, jax.Array],
         record_names: Callable[[], Sequence[str]],
-        progress: dict[str, float],
+        progress: Callable[[], dict[str, float]],
     ) -> None:
-        """record_names: the records of the step's batch, asked for where they are to blame."""
-        self._pending.append((step, metrics, record_names, progress))
+        """record_names: the records of the step's batch, asked for where they are to blame. progress: more metrics,
+        asked for at once where the step has a line."""
+        self._pending.append((step, metrics, record_names, progress() if self._due(step) else {}))
         if len(self._pending) > 1:
             self._report(*self._pending.popleft())
 
@@ -63,6 +64,9 @@ class Reporter:
         if self._bar is not None:
             self._bar.__exit__()
         self._writer.close()
+
+    def _due(self, step: int) -> bool:
+        return step % self._log_every == 0 or step == self._steps
 
     def _show(self, step: int, note: str) -> None:
         if jax.process_index() != 0:
@@ -87,7 +91,7 @@ class Reporter:
             self.clock.restart()
         scalars = flat(values)
         self._show(step, " ".join(f"{name} {scalars[name]:.4g}" for name in self._shown[:1]))
-        if step % self._log_every and step != self._steps:
+        if not self._due(step):
             return
         seconds, rates = self.clock.rates()
         timing = {"seconds_per_step": seconds, **rates} if seconds else {}

@@ -25,7 +25,10 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 
 class PackedRow(NamedTuple):
-    """One entry of a Batch, and which record (numbered through all sources) stands where, -1 for padding."""
+    """One entry of a Batch, and which record (numbered through all sources) stands where, -1 for padding.
+
+    mels: only the windows W and columns M that hold sound, since rows are handed from process to process.
+    """
 
     tokens: Int32[np.ndarray, "T S"]
     loss_weights: Float32[np.ndarray, "T S"]
@@ -54,6 +57,7 @@ class RowBuilder:
         reference: Path | None = None,
     ):
         self._front_end, self._pairs, self._reference = front_end, pairs, reference
+        self.mel_frames = 0 if front_end is None else front_end.batch_frames
         self._config, self._vocabulary, self._infos = config, vocabulary, tuple(infos)
         counts = [info.records for info in infos]
         self._first = np.concatenate([[0], np.cumsum(counts)]).tolist()
@@ -72,13 +76,12 @@ class RowBuilder:
     def __call__(self, items: Sequence[Item]) -> PackedRow:
         config, streams = self._config, self._vocabulary.num_streams
         listens = self._front_end is not None
-        frames = self._front_end.batch_frames if listens else 0
         row = PackedRow(
             tokens=np.zeros((config.seq_len, streams), np.int32),
             loss_weights=np.zeros((config.seq_len, streams), np.float32),
             segment_ids=np.zeros(config.seq_len, np.int32),
             positions=np.zeros(config.seq_len, np.int32),
-            mels=np.zeros((config.audio_slots, MEL_BINS, frames), np.float32) if listens else None,
+            mels=np.zeros((0, MEL_BINS, 0), np.float32) if listens else None,
             mel_frames=np.zeros(config.audio_slots, np.int32) if listens else None,
             feature_index=np.full(config.seq_len, -1, np.int32) if listens else None,
             reference=np.zeros((self._pairs, 2, streams), np.float32) if self._pairs else None,
@@ -111,9 +114,9 @@ class RowBuilder:
                 row.reference[place] = self._said(record, item, grids)
         if windows:
             lengths = [window.frames for window in windows]
-            mels, row.mel_frames[: len(windows)] = stack_windows(windows, frames)
-            row.mels[: len(windows)] = mels
-            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, frames)
+            mels, row.mel_frames[: len(windows)] = stack_windows(windows, max(each.mel.shape[1] for each in windows))
+            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, self.mel_frames)
+            return row._replace(mels=mels)
         return row
 
     def _grids(self, record: Record, item: Item) -> list[TokenGrid]:
