@@ -32,6 +32,14 @@ def test_a_clips_codes_do_not_depend_on_its_batch(codec, clips):
             np.testing.assert_array_equal(codes, expected)
 
 
+def test_clips_that_run_together_keep_their_codes(codec, clips, monkeypatch):
+    alone = codec.encode_batch(clips)
+    monkeypatch.setattr(type(codec), "_rows", lambda codec, frames: 3)  # as on a device that is no CPU
+    for codes, expected in zip(codec.encode_batch(clips), alone, strict=True):
+        np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_array_equal(codec.encode(clips[3]), alone[3])
+
+
 def test_a_clips_wave_does_not_depend_on_its_batch(codec, clips):
     codes = codec.encode_batch(clips)
     for wav, c in zip(codec.decode_batch(codes), codes, strict=True):

@@ -56,6 +56,16 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     assert_same_params(read, params)
 
 
+def test_weights_in_float16_take_half_the_room_and_are_read_to_its_precision(tmp_path):
+    params = init_random(tiny_config(), seed=3)
+    save_directory(params, tiny_config(), tmp_path / "whole")
+    save_directory(params, tiny_config(), tmp_path / "half", np.float16)
+    _, read = read_directory(tmp_path / "half")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-9, atol=1e-7), read, params)
+    whole, half = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.6 * whole
+
+
 def test_transformers_loads_what_is_written_and_lacks_only_training_parts(tiny_dir):
     _, report = XcodecModel.from_pretrained(tiny_dir, output_loading_info=True)
     training = ("decoder_semantic.", "fc1.", "semantic_model.masked_spec_embed")
@@ -95,7 +105,7 @@ BROKEN = {
     "found also surprise": lambda t: t.update(surprise=np.zeros(3, np.float32)),
     r"expected fc.bias with shape \(64,\), found \(3,\)": lambda t: t.update({"fc.bias": np.zeros(3, np.float32)}),
     "expected finite numbers in fc.bias": lambda t: t["fc.bias"].fill(np.nan),
-    "expected fc.bias in float32, found float16": lambda t: t.update({"fc.bias": np.zeros(64, np.float16)}),
+    "expected fc.bias in float32 or float16, found float64": lambda t: t.update({"fc.bias": np.zeros(64)}),
     "expected magnitudes that match": lambda t: t.update(
         {"semantic_model.encoder.pos_conv_embed.conv.parametrizations.weight.original0": np.ones(3, np.float32)}
     ),

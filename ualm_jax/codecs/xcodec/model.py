@@ -22,6 +22,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec
 
 _SHORT = 64  # frames of the shortest program that decodes
+_TOGETHER = 4096  # frames, padding included, that a device which is no CPU encodes at a time
 
 
 class _Clip(NamedTuple):
@@ -39,7 +40,9 @@ class XCodec:
     So its codes never depend on other clips, they are those of `transformers` without padding, and there are few
     compiled programs: one for clips of up to 2.5 s (and one that decodes up to 1.3 s), one for up to 5 s, and two for
     every doubling of the length from there on. Very long clips are computed in pieces, with the same results
-    (pieces.py). Several `devices` encode a clip each.
+    (pieces.py). A CPU encodes one clip at a time, other devices as many short ones as make 80 s: always that many, of
+    which some are repeated where there are fewer, so that a clip meets the same program in any company. Several
+    `devices` encode as many each.
 
     `encode` treats any length as HF's `XcodecModel.encode` does. Whoever needs whole frames (the UALM reference keeps
     the first floor(N / hop) * hop samples) cuts the waveform before.
@@ -74,18 +77,19 @@ class XCodec:
         return self.decode_batch([codes])[0]
 
     def encode_batch(self, wavs: Sequence[Float[np.ndarray, "_"]]) -> list[Int[np.ndarray, "_ Q"]]:
-        """`encode` of each clip. Clips whose programs have one length are spread over the devices, one each."""
+        """`encode` of each clip. Clips whose programs have one length run together, spread over the devices."""
         clips = [self._pad(wav) for wav in wavs]
         together: dict[int, list[int]] = {}
         for index, clip in enumerate(clips):
             together.setdefault(clip.padded.shape[1], []).append(index)
         started = []
         with jax.set_mesh(self._mesh):
-            for indices in together.values():
-                for start in range(0, len(indices), self._mesh.size):
-                    chosen = indices[start : start + self._mesh.size]
-                    # Devices that are left over repeat the last clip.
-                    rows = [clips[index] for index in chosen + chosen[-1:] * (self._mesh.size - len(chosen))]
+            for samples, indices in together.items():
+                count = self._mesh.size * self._rows(samples // self.hop)
+                for start in range(0, len(indices), count):
+                    chosen = indices[start : start + count]
+                    # Rows that are left over repeat the last clip.
+                    rows = [clips[index] for index in chosen + chosen[-1:] * (count - len(chosen))]
                     arrays = (np.concatenate(parts) for parts in zip(*rows, strict=True))
                     placed = (jax.device_put(array, spec("batch")) for array in arrays)
                     started.append((chosen, _encode(self.params, self.config, *placed)))
@@ -100,6 +104,10 @@ class XCodec:
         with jax.set_mesh(self._mesh):
             started = [self._start_decode(c) for c in codes]
         return [np.asarray(wav)[0, :samples] for wav, samples in started]
+
+    def _rows(self, frames: int) -> int:
+        """Clips of this length, padding included, that a device encodes together."""
+        return 1 if self._mesh.devices.flat[0].platform == "cpu" else max(_TOGETHER // frames, 1)
 
     def _frames(self, samples: int) -> int:
         return hubert_length(self.config.semantic, samples + self.hop)
@@ -142,7 +150,7 @@ def _bucket(frames: int) -> int:
 
 @partial(jax.jit, static_argnames="config")
 def _encode(params: dict, config: XCodecConfig, *clips: Array) -> Int[Array, "B T Q"]:
-    """Codes of one clip on each device: the same program, however many there are. `clips`: see `network.features`."""
+    """Codes of as many clips on each device: the same program, however many there are. `clips`: `network.features`."""
     encode = jax.shard_map(
         lambda params, *clip: quantize(params["codebooks"], features(params, config, *clip)),
         in_specs=(PartitionSpec(), *[spec("batch")] * len(clips)),

@@ -23,9 +23,9 @@ _WEIGHT_NORM = (
 def read_directory(path: str | Path) -> tuple[XCodecConfig, dict]:
     """Read an HF directory. Returns the config and `params`, a tree of float32 numpy arrays.
 
-    Weights may be folded or weight-normed; training-only tensors are skipped. Raises UserError naming file and
-    tensor when one is missing, unexpected, of the wrong shape or type, or not finite, or when a file is missing
-    or broken.
+    Weights may be folded or weight-normed, and stored in float16; training-only tensors are skipped. Raises
+    UserError naming file and tensor when one is missing, unexpected, of the wrong shape or type, or not finite, or
+    when a file is missing or broken.
     """
     path = Path(path)
     config = read_config(path / "config.json")
@@ -37,7 +37,7 @@ def read_directory(path: str | Path) -> tuple[XCodecConfig, dict]:
             stored = {name: source.get_tensor(name) for name in source.keys() if not _training_only(name)}
     except (SafetensorError, TypeError) as error:
         raise UserError(
-            f"{file}: expected whole float32 safetensors, found a file that cannot be read ({error})"
+            f"{file}: expected whole safetensors of float32 or float16, found a file that cannot be read ({error})"
         ) from None
     return config, params_from_tensors(stored, config, str(file))
 
@@ -50,8 +50,9 @@ def params_from_tensors(tensors: Mapping[str, np.ndarray], config: XCodecConfig,
         tensor = unused.pop(name, None)
         if tensor is None:
             raise UserError(f"{source}: expected a tensor {name}, found none")
-        if tensor.dtype != np.float32:
-            raise UserError(f"{source}: expected {name} in float32, found {tensor.dtype}; codes need float32 weights")
+        if tensor.dtype not in (np.float32, np.float16):
+            raise UserError(f"{source}: expected {name} in float32 or float16, found {tensor.dtype}")
+        tensor = tensor.astype(np.float32)
         if not np.isfinite(tensor).all():
             raise UserError(f"{source}: expected finite numbers in {name}, found NaN or infinity")
         return tensor
@@ -78,8 +79,11 @@ def params_from_tensors(tensors: Mapping[str, np.ndarray], config: XCodecConfig,
     return params
 
 
-def save_directory(params: dict, config: XCodecConfig, path: str | Path) -> None:
+def save_directory(params: dict, config: XCodecConfig, path: str | Path, dtype: type = np.float32) -> None:
     """Write `params` as an HF directory that `read_directory` and `transformers` read.
+
+    dtype: float32, or float16 for half the size. What was rounded makes other codes here and there: it is another
+    codec, with which data is to be prepared anew.
 
     It holds what encoding and decoding use. `XcodecModel.from_pretrained` reports the training-only modules
     (`decoder_semantic`, `fc1`, codebook statistics) as missing and leaves them at their initial values.
@@ -99,6 +103,7 @@ def save_directory(params: dict, config: XCodecConfig, path: str | Path) -> None
     kernel = tensors.pop(name)
     magnitude, direction = (name.removesuffix("weight") + part for part in _WEIGHT_NORM[1])
     tensors |= {direction: kernel, magnitude: _norm(kernel, (0, 1))}
+    tensors = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
     write_config(config, path / "config.json")
 

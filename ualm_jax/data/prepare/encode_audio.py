@@ -40,10 +40,10 @@ from ualm_jax.tokens.types import Modality
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 _READERS = 8  # threads
-_READ_AHEAD = 256  # conversations in memory
+_READ_AHEAD = 512  # conversations in memory
 _READ_AHEAD_BYTES = 1 << 28  # of their FLAC, of which sounds in memory take several times as much
-_GROUP = 32  # conversations that are encoded together, for each device
-_GROUP_SECONDS = 240  # of sound for each device, at which a group is closed
+_GROUP = 256  # conversations that are encoded together, for each device
+_GROUP_SECONDS = 960  # of sound for each device, at which a group is closed
 
 
 def encode_audio(
