@@ -24,7 +24,7 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py --out demo
 
-# What `--model soundscript` opens, made again: some six hours on two cores, by estimate.
+# What `--model soundscript` opens, made again: for a card; docs/soundscript.md says what to ask for on two cores.
 box: $(VENV)/installed
 	$(BIN)/python tools/box.py --out box
 

@@ -2,20 +2,23 @@
 
 make box        or        python tools/box.py --out box
 
-Codec, data, model, figures, and then the folder that is shipped, out of the committed configs. Some six hours on
-two cores by estimate; run again, it keeps what is finished and goes on from there.
+Codec, data, model, figures, and then the folder that is shipped, out of the committed configs, which are made for a
+card; docs/soundscript.md says what to ask for on two cores. Run again, it keeps what is finished and goes on.
 """
 
 import collections
+import concurrent.futures
 import json
 import os
 import pathlib
 import shutil
 import sys
 
+import numpy as np
 from demo import claim, run, say, ualm
 
-from ualm_jax.cli.arguments import Parser, integer, output_directory
+from ualm_jax.cli.arguments import Parser, integer, number, output_directory
+from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.weights.shipped import FOLDER
@@ -35,13 +38,13 @@ DATA = {  # folder: task of SoundScript's second language, conversations
     "critique": ("critique", 6_000),
 }
 ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5"
-CODEC = "--config.data.batch_size=16 --config.data.frames=18"  # as two cores like it
+PARTS = ("sounds", "codec", "codes", "model", "give")
 CARD = """\
 # The small UALM of SoundScript
 
 Makes the sounds that docs/soundscript.md describes from captions of them, plans them in words first if asked, listens,
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
-611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float32.
+611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float16.
 
 Made by `make box` (tools/box.py) from configs/codec_small.py and configs/soundscript.py, all seeds 0: codec {codec},
 model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
@@ -65,37 +68,83 @@ it never saw:
 {answers}
 """
 ANSWERS = ("describe", "question", "listen", "critique", "text", "enrich")  # tasks
-SAMPLING = {"cfg_scale": 1.5, "temperature": 0.3}  # no worse than four others, 48 captions each
+SAMPLING = {"cfg_scale": 1.2, "temperature": 0.3}  # the best of five, 128 captions each
 TRACKS = ("class", "count", "order", "pitch", "duration", "gap", "loudness")
 
 
 def main() -> None:
     parser = Parser("box.py", description=__doc__)
     parser.add_argument("--out", type=output_directory, default=pathlib.Path("box"), help="folder to work in (box)")
-    parser.add_argument("--limit", type=integer(at_least=2), default=64, help="captions of each list to judge (64)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts; default all, in turn")
+    parser.add_argument("--data", type=number(above=0, at_most=1), default=1.0, help="share of all conversations (1)")
+    parser.add_argument(
+        "--codec", default="", help='more for `ualm codec train`, such as --codec="--config.train.steps=6000"'
+    )
+    parser.add_argument("--model", default="", help="more for `ualm train`")
+    parser.add_argument("--limit", type=integer(at_least=2), default=256, help="captions of each list to judge (256)")
     args = parser.parse_args()
     try:
-        box(args.out, args.limit)
+        box(args)
     except UserError as error:
         sys.exit(f"box.py: {error}")
 
 
-def box(out: pathlib.Path, limit: int) -> None:
-    """Fills the folder `out`, then the package's. Raises UserError for a folder that holds something else."""
-    claim(out)
-    os.chdir(out)
-    say("Codec")
-    ualm(f"codec train --config configs/codec_small.py --workdir codec {CODEC}")
-    say("Data")
+def box(args) -> None:
+    """Fills the folder `args.out`, then the package's. Raises UserError for a folder that holds something else."""
+    claim(args.out)
+    os.chdir(args.out)
+    for part in args.only:
+        say(part.capitalize())
+        match part:
+            case "sounds":
+                sounds(args.data)
+            case "codec":
+                codec(args.codec)
+            case "codes":
+                codes()
+            case "model":
+                if not pathlib.Path("weights/soundscript").exists():
+                    run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
+                ualm("train --config configs/soundscript.py --workdir model", args.model)
+            case "give":
+                give(pathlib.Path("model"), pathlib.Path("codec"), args.limit)
+
+
+def sounds(share: float) -> None:
+    """Conversations and sounds of all folders at a time, as many processes as there are cores."""
+    (cores, total), jobs = (os.cpu_count() or 1, sum(count for _, count in DATA.values())), []
     for name, (task, count) in DATA.items():
+        if not pathlib.Path("sounds", name, "dataset.json").exists():
+            words = f"--task {task} --count {max(int(share * count), 1)}"
+            words += f" --workers {max(round(2 * cores * count / total), 1)} --sounds-only"
+            jobs.append(f"data prepare --source soundscript --language 2 {words} --out sounds/{name}")
+    together(jobs, cores)
+
+
+def codec(words: str) -> None:
+    """The codec, and the same in float16, which is shipped and which all data is encoded with."""
+    ualm("codec train --config configs/codec_small.py --workdir codec", words)
+    halved = pathlib.Path("weights/codec")
+    if not halved.exists():
+        config, params = read_directory("codec/codec")
+        beside = halved.with_name("codec.new")
+        save_directory(params, config, beside, np.float16)
+        beside.rename(halved)
+
+
+def codes() -> None:
+    """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
+    jobs = []
+    for name in DATA:
         if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
-            words = f"--source soundscript --language 2 --task {task} --count {count} --codec codec/codec"
-            ualm(f"data prepare {words} --out data/soundscript/{name}")
-    if not pathlib.Path("weights/soundscript").exists():
-        run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
-    say("Model")
-    ualm("train --config configs/soundscript.py --workdir model")
-    give(pathlib.Path("model"), pathlib.Path("codec"), limit)
+            jobs.append(f"data encode sounds/{name} --codec weights/codec --out data/soundscript/{name}")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # they share a GPU
+    together(jobs, os.cpu_count() or 1)
+
+
+def together(jobs: list[str], most: int) -> None:
+    with concurrent.futures.ThreadPoolExecutor(most) as pool:
+        list(pool.map(ualm, jobs))
 
 
 def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
