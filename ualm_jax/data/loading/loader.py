@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Int64
 
-from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd
+from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset, open_records
 from ualm_jax.data.dataset.lengths import Lengths
 from ualm_jax.data.dataset.reference import open_columns
@@ -82,7 +82,7 @@ class Loader:
         made = self._first_ahead()
         self._begin()
         parts = zip(PackedRow._fields, zip(*made, strict=True), strict=True)
-        stack = {"mels": self._stack_mels}
+        stack = {"mels": self._builder.stack_mels}
         content = {name: stack.get(name, np.stack)(part) for name, part in parts if part[0] is not None}
         records = content.pop("records")
         self._state = self._ahead.popleft().state  # the last thing: a batch that was not handed out was not read
@@ -113,12 +113,6 @@ class Loader:
     def close(self) -> None:
         """Ends the workers."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def _stack_mels(self, rows: Sequence[Float32[np.ndarray, "_ F _"]]) -> Float32[np.ndarray, "B W F M"]:
-        stacked = np.zeros((len(rows), self._config.audio_slots, MEL_BINS, self._builder.mel_frames), np.float32)
-        for whole, mels in zip(stacked, rows, strict=True):
-            whole[: len(mels), :, : mels.shape[2]] = mels
-        return stacked
 
     def _begin(self) -> None:
         rows = list(itertools.islice(self._planner, self._config.batch_size))[self._rows]

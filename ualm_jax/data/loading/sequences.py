@@ -57,7 +57,7 @@ class RowBuilder:
         reference: Path | None = None,
     ):
         self._front_end, self._pairs, self._reference = front_end, pairs, reference
-        self.mel_frames = 0 if front_end is None else front_end.batch_frames
+        self._mel_frames = 0 if front_end is None else front_end.batch_frames
         self._config, self._vocabulary, self._infos = config, vocabulary, tuple(infos)
         counts = [info.records for info in infos]
         self._first = np.concatenate([[0], np.cumsum(counts)]).tolist()
@@ -115,9 +115,16 @@ class RowBuilder:
         if windows:
             lengths = [window.frames for window in windows]
             mels, row.mel_frames[: len(windows)] = stack_windows(windows, max(each.mel.shape[1] for each in windows))
-            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, self.mel_frames)
+            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, self._mel_frames)
             return row._replace(mels=mels)
         return row
+
+    def stack_mels(self, rows: Sequence[Float32[np.ndarray, "_ F _"]]) -> Float32[np.ndarray, "B W F M"]:
+        """`PackedRow.mels` of a batch's rows, each with all windows W and columns M of a batch."""
+        stacked = np.zeros((len(rows), self._config.audio_slots, MEL_BINS, self._mel_frames), np.float32)
+        for whole, mels in zip(stacked, rows, strict=True):
+            whole[: len(mels), :, : mels.shape[2]] = mels
+        return stacked
 
     def _grids(self, record: Record, item: Item) -> list[TokenGrid]:
         """The grid of a conversation, its condition dropped at random; of a pair both grids, nothing dropped."""
