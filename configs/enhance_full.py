@@ -12,7 +12,7 @@ from ualm_jax.train.enhance_config import EnhanceRunConfig
 
 def get_config() -> ConfigDict:
     config = config_dict(EnhanceRunConfig)
-    config.enhancer.update(width=1024, mlp_width=3072, encoder_blocks=8, decoder_blocks=16, noise_bands=121)
+    config.enhancer.update(width=1024, mlp_dim=3072, encoder_blocks=8, decoder_blocks=16, noise_bands=121)
     config.data.update(soundscript=20_000, threads=8, batch_size=64, frames=128, gain_db=(-12.0, 3.0))
     config.pairs.update(equaliser_share=0.3, noise_share=0.2)
     config.loss.update(mel_windows=(2048, 1024, 512, 256, 128, 64), mel_bands=(320, 160, 80, 40, 20, 10))

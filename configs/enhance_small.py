@@ -12,7 +12,7 @@ from ualm_jax.train.enhance_config import EnhanceRunConfig
 
 def get_config() -> ConfigDict:
     config = config_dict(EnhanceRunConfig)
-    config.enhancer.update(width=160, mlp_width=320, encoder_blocks=3, decoder_blocks=5, latent_width=48)
+    config.enhancer.update(width=160, mlp_dim=320, encoder_blocks=3, decoder_blocks=5, latent_width=48)
     config.data.update(soundscript=400, batch_size=8, frames=48, gain_db=(-9.0, 3.0))
     config.loss.update(convergence=0.5, mel=0.0, divergence=1e-5, windows=(2048, 512, 128))
     config.loss.update(mel_windows=(2048, 512, 128), mel_bands=(160, 80, 20))

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""An audio encoder with random weights: to try a model that listens, whose adapter learns from the fixed random mixture
-that it makes of a spectrogram, or to train one (docs/train.md, "An encoder of one's own").
+"""Makes an audio encoder with random weights, to try a model that listens or to train an encoder (docs/train.md, "An
+encoder of one's own"). Left as it is, it is a fixed random mixture of a spectrogram, from which an adapter learns.
 
 python tools/random_encoder.py --out weights/tiny-encoder
 python tools/random_encoder.py --out weights/small-encoder --layers 4 --width 128 --mlp-dim 512 --max-seconds 10

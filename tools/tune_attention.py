@@ -98,7 +98,7 @@ def _lower(one: Candidate, q, k, v, ranges, kept, dout) -> jax.stages.Lowered:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """Of one call: the median of rounds of calls that are waited for together."""
+    """Seconds of one call: the median over rounds, each of which waits for several calls together."""
     jax.block_until_ready(call())
     found = []
     for _ in range(_ROUNDS):

@@ -84,7 +84,7 @@ def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys):
 
 def test_a_probe_says_whether_weights_fit(weights, capsys):
     config = ["--config", str(ROOT / "configs" / "enhance_small.py")]
-    tiny = {"frame": 16, "width": 8, "mlp_width": 8, "encoder_blocks": 1, "decoder_blocks": 2}
+    tiny = {"frame": 16, "width": 8, "mlp_dim": 8, "encoder_blocks": 1, "decoder_blocks": 2}
     tiny |= {"kernel_size": 3, "latent_width": 4, "noise_bands": 5}
     config += [f"--config.enhancer.{name}={value}" for name, value in tiny.items()]
     assert run(["enhance", "probe", f"{weights}/model.safetensors", *config]) == 0

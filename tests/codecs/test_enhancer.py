@@ -157,6 +157,13 @@ def remade(folder, target, change):
     return target
 
 
+def test_a_config_that_an_older_version_wrote_opens(folder, tmp_path):
+    def rename(tensors, config):
+        config["enhancer"]["mlp_width"] = config["enhancer"].pop("mlp_dim")
+
+    assert read_directory(remade(folder, tmp_path / "old", rename))[0] == TINY
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -14,7 +14,7 @@ from ualm_jax.mapping import from_mapping
 from ualm_jax.train.enhance_config import EnhanceRunConfig
 
 TINY = EnhancerConfig(
-    frame=16, width=8, mlp_width=8, encoder_blocks=1, decoder_blocks=2, kernel_size=3, latent_width=4, noise_bands=5
+    frame=16, width=8, mlp_dim=8, encoder_blocks=1, decoder_blocks=2, kernel_size=3, latent_width=4, noise_bands=5
 )
 
 

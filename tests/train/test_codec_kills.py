@@ -36,7 +36,7 @@ CODEC = """
     return config
 """
 ENHANCER = """
-    config.enhancer.update(frame=16, width=8, mlp_width=8, encoder_blocks=1, decoder_blocks=1, kernel_size=3)
+    config.enhancer.update(frame=16, width=8, mlp_dim=8, encoder_blocks=1, decoder_blocks=1, kernel_size=3)
     config.enhancer.update(latent_width=4, noise_bands=5)
     config.pairs.update(equaliser_share=0.5, noise_share=0.5)
     config.data.soundscript = 4

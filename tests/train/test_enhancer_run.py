@@ -26,7 +26,7 @@ def tiny(**groups) -> EnhanceRunConfig:
         "enhancer": {
             "frame": 16,
             "width": 8,
-            "mlp_width": 8,
+            "mlp_dim": 8,
             "encoder_blocks": 1,
             "decoder_blocks": 1,
             "kernel_size": 3,

@@ -70,7 +70,7 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
                 break
         return report
     mesh = make_mesh(config.mesh, topology.devices)
-    virtual = topology.devices[0].platform == "cpu"  # of which nothing but bytes can be said
+    virtual = topology.devices[0].platform == "cpu"  # for which only bytes can be told
     peak = None if virtual else peak_of(topology.devices[0].device_kind)
     work = flops.train_step(config.model, config.data.batch_size, config.data.seq_len, documents)
     report = Report(

@@ -1,1 +1,1 @@
-"""How fast a model can be and is: FLOPs and bytes by formula, rooflines, compiling for machines far away."""
+"""How fast the parts of the project are on this machine, beside PyTorch's way to do the same work."""

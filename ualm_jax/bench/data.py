@@ -156,7 +156,7 @@ def _theirs(batches: Iterator[dict[str, Any]]) -> Iterator[tuple[int, int]]:
 
 
 def _step(args: argparse.Namespace, config: SizedModel, mesh: Mesh) -> dict[str, Any]:
-    """Rows that a training step eats."""
+    """How many rows a training step takes in a second."""
     with jax.set_mesh(mesh):
         batch = shard_batch(packed_batch(config, args.step_rows, SEQ_LEN, documents=8), mesh, microbatches=1)
         optimizer = make_optimizer(OptimizerConfig())

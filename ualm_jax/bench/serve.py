@@ -1,4 +1,4 @@
-"""How many listeners a model keeps in sound: streams side by side, and a file of prompts beside static batches.
+"""How many streams a model serves without a gap, and how fast it works off a file of prompts, beside static batches.
 
 How much faster than static batches slots can be is a matter of lengths alone: a batch of B takes as many steps as its
 longest answer, so at most (mean of the longest of B) / (mean), which is 1 / (what a static batch is busy).
@@ -128,7 +128,7 @@ def _text(rng: np.random.Generator, letters: int) -> str:
 
 
 def _shortened(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """What compiles every program in a few steps."""
+    """The prompts with so few frames that a few steps compile every program."""
     short = dict(min_frames=1, max_frames=2 * STEPS)
     return [dataclasses.replace(each, params=dataclasses.replace(each.params, **short)) for each in prompts]
 

@@ -1,4 +1,4 @@
-"""Timing of two ways to do the same work, in turn, so that a machine's moods hit both."""
+"""Timing of several ways to do the same work, in turn, so that what else the machine does slows all of them."""
 
 import dataclasses
 import statistics

@@ -67,7 +67,7 @@ def init_discriminators(config: DiscriminatorConfig, channels: int, seed: int) -
 
 
 def discriminate(params: dict, config: DiscriminatorConfig, wav: Float[Array, "B N C"]) -> list[list[Array]]:
-    """Of every discriminator: what its layers say, the last of them the verdict (1 real, 0 made)."""
+    """What the layers of every discriminator return; the last layer's is the verdict (1 real, 0 made)."""
     found = [_period(layers, wav, p) for layers, p in zip(params["periods"], config.periods, strict=True)]
     for bands, window in zip(params["spectrograms"], config.windows, strict=True):
         spectrum = _complex_spectrogram(wav, window)
@@ -103,7 +103,7 @@ def _conv2d(x: Float[Array, "B H W C"], layer: dict, strides: tuple[int, int]) -
 
 
 def _complex_spectrogram(wav: Float[Array, "B N C"], window: int) -> Float[Array, "B T F C2"]:
-    """Real and imaginary parts, of windows a quarter of their length apart, beside each other as channels."""
+    """Real and imaginary parts as channels, of windows a quarter of their length apart."""
     batch, samples, channels = wav.shape
     hop = window // 4
     x = jnp.pad(wav, ((0, 0), (window // 2, window // 2 + -samples % hop), (0, 0)))
@@ -121,7 +121,7 @@ def verdict_loss(found: list[list[Array]], real: bool) -> Float[Array, ""]:
 
 
 def feature_matching(made: list[list[Array]], real: list[list[Array]], axes: tuple[str, ...] = ()) -> Float[Array, ""]:
-    """Mean absolute difference of all layers but the verdicts, each by the mean magnitude it has on real sound.
+    """Mean absolute difference of all layers but the verdicts, each divided by its mean magnitude on real sound.
 
     axes: of the mesh that rows are split over, inside `jax.shard_map`; the magnitude is that of all rows.
     """

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-SILENCE = 1e-3  # RMS of full scale, -60 dB: below it differences count no more
-FLOOR = 1e-2  # of magnitudes, -40 dB: below it logarithms tell nothing apart
+SILENCE = 1e-3  # RMS of full scale, -60 dB: differences below it do not count
+FLOOR = 1e-2  # of magnitudes, -40 dB: logarithms below it are all alike
 _FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
 
 
@@ -28,9 +28,10 @@ def spectral(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Multi-resolution STFT distances (Yamamoto et al. 2020, "Parallel WaveGAN"): (linear, logarithmic, silent).
 
-    Linear: sum of absolute differences by the sum of magnitudes, clip by clip, so that a soft clip counts like a loud
-    one. Logarithmic: mean absolute difference of logarithms of the RMS of bands, floored at FLOOR, of frames where the
-    wanted sound is, so that a click between pauses counts like a long tone. Silent: the same of the other frames.
+    Linear: sum of absolute differences divided by the sum of magnitudes, clip by clip, so that a soft clip counts like
+    a loud one. Logarithmic: mean absolute difference of logarithms of the RMS of bands, floored at FLOOR, of frames
+    where the wanted sound is, so that a click between pauses counts like a long tone. Silent: the same of the other
+    frames.
 
     Bands and not bins: noise can not be made again bin by bin, and an error that nothing reduces drowns the rest. The
     floor: without it, what counts most is how silent the bins beside a pure tone are.
@@ -65,7 +66,7 @@ def bands(window: int, sample_rate: int) -> Float[np.ndarray, "F M"]:
 
 
 def waveform(made: Float[Array, "B N"], wanted: Float[Array, "B N"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """(absolute, squared) error by the clip's own magnitude and energy."""
+    """(absolute, squared) error, divided by the clip's own magnitude and energy."""
     error, samples = made - wanted, wanted.shape[1]
     absolute = jnp.sum(jnp.abs(error), 1) / (jnp.sum(jnp.abs(wanted), 1) + SILENCE * samples)
     squared = jnp.sum(error**2, 1) / (jnp.sum(wanted**2, 1) + SILENCE**2 * samples)

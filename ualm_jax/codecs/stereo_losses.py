@@ -24,8 +24,8 @@ def sum_and_difference(
     """Multi-resolution STFT distances (Yamamoto et al. 2020) of mid and side, in the mean, as in auraloss'
     SumAndDifferenceSTFTLoss (Steinmetz et al. 2020): (spectral convergence, logarithmic).
 
-    Convergence: Frobenius norm of the difference by that of the wanted, clip by clip; a clip softer than -60 dB
-    everywhere counts less. Logarithmic: mean absolute difference of natural logarithms of magnitudes + -100 dB.
+    Convergence: Frobenius norm of the difference divided by that of the wanted sound, clip by clip; a clip softer than
+    -60 dB everywhere counts less. Logarithmic: mean absolute difference of natural logarithms of magnitudes + -100 dB.
     """
     convergence = log = 0.0
     for window in windows:
@@ -62,8 +62,8 @@ def level_difference(made: Float[Array, "B N 2"], wanted: Float[Array, "B N 2"],
 
 
 def divergence(mean: Float[Array, "B T D"], deviation: Float[Array, "B T D"]) -> Float[Array, ""]:
-    """Of normal distributions from the standard one, twice Kullback and Leibler's in nats: summed over a latent, mean
-    over latents (stable-audio-tools' `vae_sample`)."""
+    """Twice the Kullback-Leibler divergence, in nats, of normal distributions from the standard one: sum over a latent,
+    mean over latents (stable-audio-tools' `vae_sample`)."""
     return jnp.mean(jnp.sum(mean**2 + deviation**2 - 2 * jnp.log(deviation) - 1, -1))
 
 

@@ -17,7 +17,7 @@ METRICS = ("si_sdr", "log_spectral_distance", "mel_distance")
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Of one codec: means over the sounds by number of codebooks, and of each codebook how much of it is used.
+    """Measures of one codec: means over the sounds by number of codebooks, and how much of each codebook is used.
 
     metrics: number of codebooks -> METRICS, si_sdr the median in dB over sounds that are not silent.
     use, perplexity: of each codebook, over all frames. seconds: of sound.

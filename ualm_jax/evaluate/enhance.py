@@ -22,7 +22,7 @@ _PASSED_HZ = 7000  # of the input
 class Row:
     """Means over sounds. upper: log-spectral distance of the mid signal from 8 to 24 kHz, in log10 of power. level:
     error of the level difference of left and right in dB. low: RMS of what was changed below the crossover (7 kHz where
-    there is none), by the input's. low_si_sdr: of the same band in dB, the median.
+    there is none), divided by the input's. low_si_sdr: of the same band in dB, the median.
     """
 
     upper: float

@@ -19,13 +19,13 @@ from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.opener import open_weights
 
 QUESTION = "Does this audio contain the sound events described by the text: {caption}? Please only answer yes or no."
-"""Of Resonate (arXiv 2603.11661), whose rewards of online preference learning are such answers."""
+"""The question of Resonate (arXiv 2603.11661), which takes the answers as rewards in online preference learning."""
 
 
 class ListeningJudge:
     """A scorer of clips (generate/scorers.py): the probability of "yes", where "yes" and "no" are all it can say.
 
-    It is s(log P(yes) - log P(no)) of the two whole answers, their ends included, so nothing is drawn.
+    It is sigmoid(log P(yes) - log P(no)) of the two whole answers, their ends included, so nothing is drawn.
 
     parts: model, encoder and tokenizer. question: {caption} is filled in.
     """

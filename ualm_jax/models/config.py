@@ -12,7 +12,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("auto", "xla", "splash", "tokamax", "pallas")
 REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
-AUTO_REMAT = "auto"  # one of them, when a step is made
+AUTO_REMAT = "auto"  # becomes one of them when a step is made
 NORM_GRADIENTS = ("exact", "bounded")
 
 
@@ -87,8 +87,8 @@ class Execution:
         float32.
     remat: what the backward pass keeps of each layer: "none" recomputes nothing, "full" recomputes the layer,
         "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
-        layers' inputs in the memory of the host meanwhile. "auto": when training begins, the one of the first four that
-        computes least a second time and fits the device, by the compiler's figure; each that is tried is compiled.
+        layers' inputs in the memory of the host meanwhile. "auto" takes, when training begins, the one of the first
+        four that recomputes least and still fits the device by the compiler's figure; each that is tried is compiled.
     loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),

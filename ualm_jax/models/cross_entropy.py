@@ -4,8 +4,8 @@ Stream s is predicted from h + e_s, and (h + e_s) W = h W + e_s W: the codebooks
 streams and a stream adds its own row of `bias` = e W. Looping over columns, not over positions, means that each
 column of the head is gathered once and its gradient is written once, in float32; nothing of the size
 [positions, vocabulary] and no second copy of the head ever exists.
-The loop runs in `shard_map`: every device holds some positions (batch) and some columns (tensor), and gathers
-the columns' rows (fsdp) as it comes to them.
+The loop runs in `shard_map`: every device holds some positions (batch) and some columns (tensor), and gathers those
+columns from the devices of fsdp as it comes to them.
 """
 
 import functools
@@ -155,10 +155,10 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _over_columns(add, carry, columns: int, chunk: int):
-    """add(carry, start, first) for ranges of `chunk` columns that cover all; those before `first` count elsewhere.
+    """Calls add(carry, start, first) for ranges of `chunk` columns; it must not count those before `first`.
 
-    Where `chunk` does not divide `columns`, the last range overlaps the one before. It goes first, so that what it
-    writes in the overlap is written over.
+    Where `chunk` does not divide `columns`, the last range overlaps the one before, which counts the columns in both.
+    The last range goes first, so that what it writes there is written over.
     """
 
     def step(carry, i):

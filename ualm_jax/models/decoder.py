@@ -36,7 +36,7 @@ class KVCache(NamedTuple):
     length: Int[Array, " B"]
 
     def with_room(self, free: int) -> "KVCache":
-        """With room for so many more positions."""
+        """The cache with room for `free` more positions."""
         pad = ((0, 0), (0, 0), (0, free), (0, 0))
         return KVCache(*(tuple(jnp.pad(layer, pad) for layer in part) for part in (self.k, self.v)), self.length)
 
@@ -171,7 +171,7 @@ class Decoder(nnx.Module):
             x = checkpoint_name(x, "layer_input")
             return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), None))
 
-        if remat not in ("none", AUTO_REMAT):  # where "auto" is still there, nothing is trained
+        if remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
             step = jax.checkpoint(step, policy=_REMAT[remat], prevent_cse=False)
         x, _ = jax.lax.scan(step, x, self.layers)
@@ -180,7 +180,7 @@ class Decoder(nnx.Module):
     def unstacked(self) -> list[Layer]:
         """Every layer by itself: what `prefill` and `decode` read, made once before them.
 
-        They do not scan the stack: a step of decoding is short of memory bandwidth, and taking a layer out of the stack
+        They do not scan the stack: a step of decoding is bound by memory bandwidth, and taking a layer out of the stack
         would read and write its weights once more.
         """
         structure, stacked = nnx.split(self.layers)
@@ -192,7 +192,7 @@ class Decoder(nnx.Module):
     def prefill(
         self, layers: list[Layer], x: Float[Array, "B T D"], lengths: Int[Array, " B"]
     ) -> tuple[Float[Array, "B T D"], KVCache]:
-        """Reads right-padded prompts of these lengths: their hidden states, and a cache with room for T positions."""
+        """Reads right-padded prompts of these lengths; returns hidden states and a cache with room for T positions."""
         index = jnp.arange(x.shape[1])
         inside = reshard(index < lengths[:, None], "batch", None)
         attention = AttentionSpec(segment_ids=inside.astype(jnp.int32))

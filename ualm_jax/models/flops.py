@@ -73,7 +73,8 @@ def layer_params(architecture: Architecture) -> int:
 
 
 def decode_weight_bytes(architecture: Architecture, bytes_per_param: int = 2) -> int:
-    """Bytes of weights that one step of sound reads: all layers, the codebooks' columns, two ends (eos, eot), norms.
+    """Bytes of weights that decoding reads for one step of sound: all layers, the codebooks' columns, two ends (eos,
+    eot), norms.
 
     The rows of the embedding that are looked up are too few to count.
     """

@@ -12,7 +12,7 @@ from ualm_jax.tokens.types import Batch
 
 
 class Targets(NamedTuple):
-    """Of every position, its next tokens.
+    """What the model says of every position's next tokens.
 
     log_probs: natural logarithm, float32. correct: whether no token is likelier. weights: as the loss weighs them, 0
     where the next position belongs to another segment.
@@ -24,7 +24,7 @@ class Targets(NamedTuple):
 
 
 def targets(model: UALM, batch: Batch) -> Targets:
-    """No array of the size [positions, vocabulary] is made (`cross_entropy`)."""
+    """The targets of `batch`, without an array of the size [positions, vocabulary] (`cross_entropy`)."""
     hidden = model(batch)
     loss, correct = cross_entropy(
         hidden,
@@ -44,9 +44,10 @@ def target_weights(batch: Batch) -> Float[Array, "B T S"]:
 
 
 class Sequences(NamedTuple):
-    """Of every segment of a row and stream: sums over its learnt tokens, float32, 0 for segments that are not there.
+    """Sums over the learnt tokens of every segment, for each row and stream; float32, 0 for segments that are not
+    there.
 
-    total: of log-probabilities times weights. weight: of the weights. count: how many tokens.
+    total: sum of log-probabilities times weights. weight: sum of the weights. count: number of tokens.
     """
 
     total: Float[Array, "B N S"]

@@ -82,10 +82,10 @@ class LoraKernel(nnx.Module):
         return self.merged().astype(dtype)
 
     def merged(self) -> Float[Array, "..."]:
-        """In float32."""
+        """The kernel with its adapter, in float32."""
         base = self.base.astype(jnp.float32)
         a, b = self.lora_a[...].astype(jnp.float32), self.lora_b[...].astype(jnp.float32)
-        layers = "l" * (a.ndim - 1 - self.inputs)  # none inside a scan over them
+        layers = "l" * (a.ndim - 1 - self.inputs)  # no letter inside a scan over layers
         inputs, outputs = "abc"[: self.inputs], "xyz"[: b.ndim - 1 - len(layers)]
         product = jnp.einsum(
             f"{layers}{inputs}r,{layers}r{outputs}->{layers}{inputs}{outputs}",
@@ -111,7 +111,7 @@ def with_lora(model: UALM, config: LoraConfig, rngs: nnx.Rngs) -> UALM:
 def adapted_params(
     params: nnx.State, architecture: Architecture, execution: Execution, config: LoraConfig, seed: int
 ) -> nnx.State:
-    """Those of a model with fresh adapters, from parameters of one without."""
+    """Parameters of a model with fresh adapters, from the parameters of one without."""
     structure, _ = abstract_model(architecture, execution)
 
     def adapt(params: nnx.State) -> nnx.State:
@@ -123,9 +123,9 @@ def adapted_params(
 def merged_params(
     read: Callable[[nnx.State], nnx.State], architecture: Architecture, execution: Execution, config: LoraConfig
 ) -> nnx.State:
-    """Those of a model without adapters, from parameters of one with them.
+    """Parameters of a model without adapters, from the parameters of one with them.
 
-    read: gives these for the shapes, dtypes and shardings that they have.
+    read: returns the latter, given their shapes, dtypes and shardings.
     """
 
     def make() -> UALM:

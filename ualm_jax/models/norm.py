@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LARGEST_SLOPE = 50.0  # that of an embedding as it is initialised, at a standard deviation of 0.02
+LARGEST_SLOPE = 50.0  # the slope at an embedding as it is initialised, with a standard deviation of 0.02
 
 
 def rms_norm(
     x: Float[Array, "... D"], scale: Float[Array, " D"], eps: float, gradient: str = "exact"
 ) -> Float[Array, "... D"]:
-    """In float32. gradient: see `Execution.norm_gradient`; the values are the same."""
+    """`x` normed, in float32. gradient: see `Execution.norm_gradient`; it does not change the values."""
     return _bounded(x, scale, eps) if gradient == "bounded" else _exact(x, scale, eps)
 
 

@@ -28,7 +28,7 @@ REASONS = {
     "stopped": "the caller stopped it",
     "problem": "something went wrong",
 }
-"""Why it ended."""
+"""Why the course ended."""
 
 Listener = Callable[[Clip], str]
 """Writes a rich caption of a sound, instead of the model. Raises UserError for one that it can not listen to."""
@@ -95,15 +95,15 @@ Steps = Generator[Ask | Event, Any, None]
 
 
 class _End(Exception):
-    """reason: of REASONS."""
+    """Ends the course. reason: of REASONS."""
 
     def __init__(self, reason: str, problem: str | None = None):
         self.reason, self.problem = reason, problem
 
 
 class Course:
-    """Thinking about one wish in a session. `steps` yields what the model is asked for, and is sent its answer; and
-    events, and is sent the text that shall stand instead, or None."""
+    """Thinking about one wish in a session. `steps` yields what the model is asked for, and is sent its answer; it also
+    yields events, and is sent the text to replace the event's, or None."""
 
     def __init__(self, session: Session, wish: Wish, how: How):
         self._session, self._wish, self._how = session, wish, how
@@ -124,12 +124,12 @@ class Course:
         yield self.ended(reason, problem)
 
     def ended(self, reason: str, problem: str | None = None) -> Ended:
-        """How it ends where it ends now."""
+        """The last event, of a course that ends now."""
         versions, talk = tuple(self._versions), tuple(self._talk)
         return Ended(self._wish.prompt, reason, problem, self._plan, talk, versions, self._best(), self._used)
 
     def _find_plan(self) -> Generator[Ask | Event, Any, RichCaption | None]:
-        """None where there shall be none."""
+        """The plan; None where the sound is made without one."""
         if not self._how.plan:
             if self._wish.plan is not None:
                 raise UserError("There is a plan, but the sound is to be made without one; leave out one of both.")

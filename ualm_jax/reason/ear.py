@@ -12,7 +12,7 @@ from ualm_jax.generate.clip import Clip
 
 
 def rich_caption_of(clip: Clip) -> str:
-    """What is heard, without levels. Raises UserError where that is nothing, or more than a rich caption can say."""
+    """What is heard, without levels. Raises UserError where nothing is, or more than a rich caption can say."""
     wav = clip.samples if clip.rate == RATE else soxr.resample(clip.samples, clip.rate, RATE, quality="HQ")
     plan = plan_of(hear(np.asarray(wav, np.float32)))
     plan = None if plan is None else by_ear(plan)

@@ -114,7 +114,7 @@ def _ends(
     items: Sequence[WishItem],
     show: Callable[[Event], None],
 ) -> Iterator[tuple[int, Ended]]:
-    """The end of each. Questions get the answers of their item, in order."""
+    """The last event of each. Questions get the answers of their item, in order."""
     for reasoning, event in run(reasonings):
         index = places[reasoning]
         show(event)

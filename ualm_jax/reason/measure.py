@@ -28,15 +28,15 @@ from ualm_jax.generate.scorers import Scorer
 from ualm_jax.reason.builders.traces import Trace, Tracing, Wanted, begin_traces, make_traces, read_traces
 from ualm_jax.reason.course import How
 
-SEED = 1_000_003  # of items that are judged: not one that a dataset is made with
+SEED = 1_000_003  # of the items that are judged; no dataset is made with it
 _APART = 1000  # between the seeds of prompts, so that no two traces of a prompt share one
 
 
 @dataclasses.dataclass(frozen=True)
 class Measuring:
-    """count: prompts of each kind. seeds: times that each is thought about. how: of sounds; its rounds are those of
-    reflections. split: of SoundScript ("combination" and "phrasing" are held out). selector: chooses among as many
-    first versions as cost the same as a reflection, given the prompt.
+    """count: prompts of each kind. seeds: times that each is thought about. how: the way sounds are made; its rounds
+    are those of reflections. split: SoundScript's ("combination" and "phrasing" are held out). selector: chooses among
+    as many first versions as cost the same as a reflection, given the prompt.
     """
 
     how: How

@@ -21,7 +21,8 @@ _CONTROL = {"count": "quantity", "order": "order", "pitch": "pitch", "duration":
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-    """of prompts, each with the mean of its traces; interval: 95 %, the prompts drawn again and again."""
+    """Mean over prompts, each of which counts with the mean of its traces. interval: 95 %, by bootstrap over the
+    prompts."""
 
     value: float
     interval: tuple[float, float]
@@ -62,13 +63,13 @@ class _Ear:
         return float(verdict if isinstance(verdict, bool) else verdict.right)
 
     def share(self, case: Case, take: Take) -> float:
-        """Of the tracks that are asked for."""
+        """Share of the tracks asked for that are right."""
         tracks = [right for right in self.verdict(case, take).tracks.values() if right is not None]
         return sum(tracks) / len(tracks)
 
 
 def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dict[str, dict[str, Mean]]:
-    """found: of measure.measure. Tables by their titles, rows by their names."""
+    """Tables by their titles, rows by their names. found: what `measure.measure` returned."""
     ear = _Ear(codec)
 
     def over(name: str, value: Callable[[Case, Any], float | None]) -> Mean | None:
@@ -76,7 +77,7 @@ def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dic
         return Mean.of([[each for each in group if each is not None] for group in groups])
 
     def ends(case: Case, trace) -> float:
-        """A trace that made no sound is wrong."""
+        """1 where the sound that was kept is right; a trace without a sound is wrong."""
         return 0.0 if trace.best is None else ear.right(case, trace.takes[trace.best])
 
     made = {
@@ -107,7 +108,7 @@ def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dic
 def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | None]:
     rows = {"without a plan": over("plain", ends)}
     most = max((len(trace.takes) for case in found["reflect"] for trace in case.traces), default=0)
-    for number in range(most):  # one that ended before counts with its last version
+    for number in range(most):  # a trace that ended earlier counts with its last version
         rows[f"v{number + 1}"] = over("reflect", lambda case, trace, n=number: _version(ear, case, trace, n))
     rows["kept by its own hearing"] = over("reflect", ends)
     rows["best of its versions (oracle)"] = over(
@@ -135,7 +136,7 @@ def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | Non
 
 
 def _selected(case: Case, group: Sequence[Trace], ends: Callable[[Case, Trace], float]) -> float | None:
-    """Of the trace that the selector scores highest; None where there is no selector, 0 where it scored none."""
+    """`ends` of the trace that the selector scores highest; None without a selector, 0 where it scored none."""
     if all(take.score is None and take.problem is None for trace in group for take in trace.takes):
         return None
     scored = [trace for trace in group if trace.takes and trace.takes[0].score is not None]
@@ -147,7 +148,8 @@ def _version(ear: _Ear, case: Case, trace, number: int) -> float:
 
 
 def _change(ear: _Ear, case: Case, trace, way: int) -> float | None:
-    """Whether the last version obeys more (1), as much (0) or less (-1); None where there is one version."""
+    """Whether the last version obeys more (way 1), as much (0) or less (-1) than the first; None where there is one
+    version."""
     if len(trace.takes) < 2:
         return None
     return float(np.sign(ear.share(case, trace.takes[-1]) - ear.share(case, trace.takes[0])) == way)
@@ -159,7 +161,7 @@ def _planned(case: Case, trace) -> float:
 
 
 def _truth(ear: _Ear, take: Take):
-    """The rich caption of what sounds, by the program; None where that is no plan."""
+    """The rich caption of the sound by the program that hears; None where no plan describes it."""
     plan = plan_of(ear.events(take))
     plan = None if plan is None else by_ear(plan)
     return None if plan is None else rich_caption(plan)
@@ -181,7 +183,7 @@ def _criticises(ear: _Ear, trace) -> float | None:
 
 
 def _follows(ear: _Ear, case: Case, trace) -> float | None:
-    """Of versions made after a true critique, whether they have fewer faults; None where there are none."""
+    """Share of the versions made after a true critique that have fewer faults; None where there are none."""
     wanted, found = None if trace.plan is None else audible(parse(trace.plan)), []
     for before, after in zip(trace.takes, trace.takes[1:], strict=False):
         true, new = _truth(ear, before), _truth(ear, after)

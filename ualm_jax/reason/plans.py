@@ -20,8 +20,8 @@ def read(text: str) -> tuple[RichCaption | None, str | None]:
 
 
 def contradictions(caption: RichCaption) -> list[str]:
-    """What can not be true at once: two numbers, levels, pitches or durations of an event, or a layout whose order is
-    not that of the keywords."""
+    """Contradictions, in words: two numbers, levels, pitches or durations of an event, or a layout whose order is not
+    that of the keywords."""
     found = []
     for event, attributes in caption.description:
         for words in _ONE_OF:
@@ -38,7 +38,7 @@ def contradictions(caption: RichCaption) -> list[str]:
 
 
 def audible(caption: RichCaption) -> RichCaption:
-    """Without levels, which a listener can not name: what a sound is compared with."""
+    """The caption without levels, which a listener can not name; what is heard is compared with this."""
     told = ((event, tuple(word for word in words if word not in _LEVELS)) for event, words in caption.description)
     return dataclasses.replace(caption, description=tuple((event, words) for event, words in told if words))
 
@@ -49,5 +49,5 @@ def found_nothing(critique: str) -> bool:
 
 
 def faults(difference: Difference) -> int:
-    """How many things are wrong."""
+    """How many faults the difference names."""
     return sum(len(getattr(difference, field.name)) for field in dataclasses.fields(difference))

@@ -36,8 +36,8 @@ class Reasoning:
         return (event for _, event in run([self]))
 
     def reply(self, text: str) -> None:
-        """Answers the question that the last event asks; else puts `text` in the place of its plan, of what was heard,
-        or of its critique. May be said again until the next event is asked for.
+        """Answers the question that the last event asks; otherwise replaces its plan, rich caption or critique by
+        `text`. May be called again until the next event is asked for.
 
         Raises UserError where the last event takes none, for an empty text, and for a plan, or a rich caption of what
         is heard, that can not be read or contradicts itself.

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.errors import UserError
-from ualm_jax.models.audio_encoder import AudioEncoder, build
+from ualm_jax.models.audio_encoder import AudioEncoder, abstract_encoder
 from ualm_jax.models.config import Architecture, Execution
 from ualm_jax.models.lora import LoraConfig, with_lora
 from ualm_jax.models.ualm import UALM
@@ -45,7 +45,7 @@ class Frozen(NamedTuple):
 
 
 def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
-    model = jax.eval_shape(maker_of(config))
+    model = shapes_of_model(config)
     model.encoder = encoder
     trained = nnx.Param if config.train.trains_encoder else nnx.Not(nnx.PathContains("encoder"))
     structure, _, constants = nnx.split(model, trained, ...)
@@ -69,6 +69,11 @@ def _maker(architecture: Architecture, execution: Execution, lora: LoraConfig, s
     return make
 
 
+def shapes_of_model(config: RunConfig) -> UALM:
+    """The language model, with shapes, dtypes and shardings in the place of arrays."""
+    return jax.eval_shape(maker_of(config))
+
+
 def encoder_of(config: RunConfig, parts: Parts) -> AudioEncoder | None:
     """The run's audio encoder on the current mesh, None for a run that does not listen.
 
@@ -85,17 +90,16 @@ def encoder_of(config: RunConfig, parts: Parts) -> AudioEncoder | None:
     return encoder
 
 
-def abstract_encoder(config: RunConfig) -> AudioEncoder | None:
+def shapes_of_encoder(config: RunConfig) -> AudioEncoder | None:
     """Shapes of an encoder that is trained; None where it is not, or where there is none."""
     if not config.train.trains_encoder:
         return None
-    sizes = read_encoder_config(pathlib.Path(config.train.encoder) / "config.json")
-    return nnx.eval_shape(lambda: build(sizes, rngs=nnx.Rngs(0)))
+    return abstract_encoder(read_encoder_config(pathlib.Path(config.train.encoder) / "config.json"))
 
 
 def shapes_of_params(config: RunConfig, encoder: AudioEncoder | None) -> nnx.State:
     """Of the language model, and of the encoder if it is trained."""
-    params = nnx.state(jax.eval_shape(maker_of(config)), nnx.Param)
+    params = nnx.state(shapes_of_model(config), nnx.Param)
     if not config.train.trains_encoder:
         return params
     shapes = jax.eval_shape(lambda state: state, nnx.state(encoder, nnx.Param))
@@ -119,7 +123,7 @@ def trained_part(config: RunConfig) -> Trained:
     """What of a run is trained. No mesh must be set."""
     one = AbstractMesh((1, 1, 1), MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
     with jax.sharding.use_abstract_mesh(one):
-        encoder = abstract_encoder(config)
+        encoder = shapes_of_encoder(config)
         optimizer, trainable = optimizer_for(config, encoder)
         state = shapes_of_state(config, encoder, optimizer)
         trained = jax.tree.leaves(jax.eval_shape(trainable.take, state.params))

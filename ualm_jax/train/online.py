@@ -23,7 +23,7 @@ from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import Frozen, maker_of, starting_params
+from ualm_jax.train.model import Frozen, shapes_of_model, starting_params
 from ualm_jax.train.objectives.policy_gradient import Experience
 from ualm_jax.train.rollouts import Asked, PromptBatches, Rollout, Rollouts
 from ualm_jax.train.step import TrainState
@@ -57,7 +57,7 @@ def online_parts(config: RunConfig, parts: Parts, model: Frozen, mesh: Mesh) -> 
     items = read_prompts(config)
     answering = Answering(
         mesh=mesh,
-        model=jax.eval_shape(maker_of(config)),  # whose parameters are those of each step
+        model=shapes_of_model(config),  # whose parameters are those of each step
         codec=XCodec.from_directory(parts["codec"]) if config.grpo.modality != "text" else None,
         tokenizer=load_tokenizer(parts["tokenizer"]),
     )

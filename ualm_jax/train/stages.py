@@ -29,11 +29,11 @@ from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.model import (
     Frozen,
-    abstract_encoder,
     checkpoints_of,
     encoder_of,
     model_of,
     optimizer_for,
+    shapes_of_encoder,
     shapes_of_state,
     state_of,
 )
@@ -140,7 +140,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
     Raises UserError where an array can not be split over the mesh.
     """
     config.check_mesh(**mesh.shape)
-    encoder = abstract_encoder(config)
+    encoder = shapes_of_encoder(config)
     optimizer, trainable = optimizer_for(config, encoder)
     batch = abstract_batch(
         config.data.batch_size,

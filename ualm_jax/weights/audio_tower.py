@@ -14,7 +14,7 @@ from ualm_jax.models.audio_encoder import (
     AFWhisperConfig,
     AudioEncoder,
     OmniConfig,
-    build,
+    abstract_encoder,
     load_state,
     read_settings,
 )
@@ -51,7 +51,7 @@ def audio_section(values: Mapping) -> Mapping:
 def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor of an audio encoder under Hugging Face's names, and its shape there."""
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
-        state = nnx.state(nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0))), nnx.Param)
+        state = nnx.state(abstract_encoder(config), nnx.Param)
     ours = {".".join(map(str, path)): leaf.shape for path, leaf in nnx.to_flat_state(state)}
     shapes = {}
     for hf, path, reverse in table_of(config):

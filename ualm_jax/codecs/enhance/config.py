@@ -16,7 +16,7 @@ OVERLAP = 4  # frames in a window
 class EnhancerConfig:
     """frame: samples between spectra at 16 kHz, three times as many at 48 kHz; a window holds four frames.
 
-    width, mlp_width: of the ConvNeXt blocks; encoder_blocks, decoder_blocks: how many; kernel_size: frames that the
+    width, mlp_dim: of the ConvNeXt blocks; encoder_blocks, decoder_blocks: how many; kernel_size: frames that the
         depthwise convolution of a block sees.
     latent_width: numbers in a latent; latent_stride: frames for which one stands.
     noise_bands: points of a spectrum at which the level of the noise part is given, evenly spaced.
@@ -29,7 +29,7 @@ class EnhancerConfig:
 
     frame: Count = 80
     width: Count = 256
-    mlp_width: Count = 768
+    mlp_dim: Count = 768
     encoder_blocks: Count = 4
     decoder_blocks: Count = 8
     kernel_size: Count = 7

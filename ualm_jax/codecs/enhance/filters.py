@@ -1,4 +1,4 @@
-"""Exact linear-phase filters: what is low, what is high, and the way between 16 and 48 kHz.
+"""Exact linear-phase filters: they part low from high, and resample between 16 and 48 kHz.
 
 Filters are symmetric and centred, so nothing is moved in time by them: sample n of 16 kHz is sample 3n of 48 kHz.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Float32
 
 from ualm_jax.codecs.enhance.config import FACTOR, RATE_IN, RATE_OUT
 
-_STOPPED_DB = 110.0  # what a filter takes away where it stops
+_STOPPED_DB = 110.0  # attenuation in the stop band
 
 
 @functools.cache
@@ -35,13 +35,13 @@ def filtered(x: Float[Array, "*B N"], taps: Float32[np.ndarray, " K"]) -> Float[
 
 
 def upsampled(x: Float[Array, "*B N"], taps: Float32[np.ndarray, " K"]) -> Float[Array, "*B M"]:
-    """x from 16 to 48 kHz, what `taps` pass of it; M = 3 N."""
+    """x resampled from 16 to 48 kHz and filtered with `taps`; M = 3 N."""
     spread = jnp.pad(x[..., None], [(0, 0)] * x.ndim + [(0, FACTOR - 1)]).reshape(*x.shape[:-1], -1)
     return filtered(spread, FACTOR * taps)
 
 
 def downsampled(x: Float[np.ndarray, " N"], passed_hz: int) -> Float32[np.ndarray, " M"]:
-    """x from 48 to 16 kHz on the host; M = ceil(N / 3)."""
+    """x resampled from 48 to 16 kHz, on the host; M = ceil(N / 3)."""
     import scipy.signal
 
     return scipy.signal.resample_poly(x, 1, FACTOR, window=lowpass(passed_hz).astype(np.float64)).astype(np.float32)

@@ -21,8 +21,8 @@ _PASSED_HZ = 7000  # of what is made, where its level is compared with the input
 class Enhancer:
     """16 kHz mono to 48 kHz stereo. Frozen and deterministic: a sample depends on the input alone.
 
-    A sound is taken as lying in silence, so every piece of it can be computed with its surroundings alone, and the
-    pieces are those of the whole.
+    A sound is taken as lying in silence, so every piece of it can be computed from its surroundings alone, and joined
+    pieces equal the whole.
     """
 
     rate_in, sample_rate = RATE_IN, RATE_OUT
@@ -34,11 +34,11 @@ class Enhancer:
 
     @classmethod
     def from_directory(cls, path: str | os.PathLike) -> "Enhancer":
-        """What `ualm enhance train` left. Raises UserError as `weights.read_directory`."""
+        """The enhancer that `ualm enhance train` wrote. Raises UserError as `weights.read_directory` does."""
         return cls(*read_directory(path))
 
     def enhance(self, wav: Float[np.ndarray, " N"], piece: int = _PIECE) -> Float32[np.ndarray, "M 2"]:
-        """48 kHz stereo of a 16 kHz mono sound, M = 3 N, as loud as it. piece: latents that are computed at once."""
+        """48 kHz stereo of a 16 kHz mono sound, just as loud; M = 3 N. piece: latents that are computed at once."""
         if wav.ndim != 1 or not len(wav) or not np.isfinite(wav).all():
             raise ValueError(f"expected finite mono samples, got an array of shape {wav.shape}")
         hop, context = self.config.hop, network.context(self.config)
@@ -64,6 +64,6 @@ def _piece(config: EnhancerConfig, params: dict, wav: jax.Array, first: jax.Arra
 
 
 def _level(wav: np.ndarray, stereo: np.ndarray) -> np.float32:
-    """What makes the part of a stereo sound that its input could have held as loud as the input; 1 for silence."""
+    """The factor for `stereo` that makes what the input could have held of it as loud as the input; 1 for silence."""
     heard, made = (loudness(mono, RATE_IN) for mono in (wav, downsampled(stereo.mean(1), _PASSED_HZ)))
     return np.float32(10 ** ((heard - made) / 20) if np.isfinite(heard - made) else 1.0)

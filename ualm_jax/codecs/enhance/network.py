@@ -3,8 +3,8 @@
 An encoder and a decoder of ConvNeXt blocks at the rate of spectra, and an inverse Fourier transform at the end, as in
 Vocos (Siuzdak 2023); between them latents with a divergence (Kingma and Welling 2014) as Stable Audio's have.
 No layer runs at a sample rate. What is made is a sum of two parts for each bin: one with magnitude and phase,
-and noise with a level. Noise is noise at once, without a discriminator that has to teach it. The side signal begins
-with a share of the mid signal in each bin, which is what a place between left and right is.
+and noise with a level. So noise sounds like noise from the first step on, and no discriminator has to teach it. The
+side signal begins with a share of the mid signal in each bin, which is what a place between left and right is.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Latents(NamedTuple):
 
 
 def encode(params: dict, config: EnhancerConfig, wav: Float[Array, "B N"]) -> Latents:
-    """Of 16 kHz mono sound, N a multiple of config.hop; silence lies around it."""
+    """Latents of 16 kHz mono sound, N a multiple of config.hop; silence lies around it."""
     x = _linear(_features(_spectra(wav, config.frame, config.causal)), params["encoder"]["in"])
     x = _blocks(x, params["encoder"], config)
     x = _linear(x.reshape(x.shape[0], -1, config.latent_stride * config.width), params["encoder"]["out"])
@@ -77,8 +77,8 @@ def context(config: EnhancerConfig) -> int:
 
 
 def latency(config: EnhancerConfig) -> int | None:
-    """Samples at 16 kHz of what follows that a sample may depend on where the enhancer is causal: a window, what is
-    missing of a latent, and the filter of the crossover. None where it is not causal."""
+    """Later samples, at 16 kHz, that a sample may depend on in a causal enhancer: a window, what is missing of a
+    latent, and the reach of the crossover's filter. None where it is not causal."""
     return max((OVERLAP + config.latent_stride - 1) * config.frame, _filter_reach(config)) if config.causal else None
 
 
@@ -88,7 +88,7 @@ def _filter_reach(config: EnhancerConfig) -> int:
 
 
 def noise_of(config: EnhancerConfig, key: Array, frames: Int[Array, " F"]) -> Float[Array, "F 2 K 2"]:
-    """Real and imaginary parts of the noise of two signals, of frames by their number: any part can be made alone."""
+    """Real and imaginary parts of the noise of two signals, by number of the frame: any part can be made alone."""
 
     def one(frame):
         return jax.random.normal(jax.random.fold_in(key, frame), (2, config.bins_out, 2)) * np.float32(np.sqrt(0.5))

@@ -8,13 +8,13 @@ import numpy as np
 
 from ualm_jax.codecs.enhance.config import EnhancerConfig
 
-_BLOCKS_GAIN = 0.5  # of what all blocks of a stack add together
+_BLOCKS_GAIN = 0.5  # size of what all blocks of a stack add together
 _HEAD_GAIN = 0.3
-_LOG_MAGNITUDE, _LOG_LEVEL = -7.0, -8.0  # what is made at first: softer than sounds, louder than silence
+_LOG_MAGNITUDE, _LOG_LEVEL = -7.0, -8.0  # an untrained enhancer is softer than sounds, louder than silence
 
 
 class Tensor(NamedTuple):
-    """Begins as normal draws of this deviation around `value`."""
+    """A parameter, which begins as normal draws with this standard deviation around `value`."""
 
     shape: tuple[int, ...]
     deviation: float = 0.0
@@ -70,7 +70,7 @@ def _stack(config: EnhancerConfig, blocks: int) -> dict:
     layers = {
         "depthwise": Tensor((blocks, config.kernel_size, width), 1 / math.sqrt(config.kernel_size)),
         "norm": _norm(width, count),
-        "up": _linear(width, config.mlp_width, count=count),
-        "down": _linear(config.mlp_width, width, _BLOCKS_GAIN / math.sqrt(blocks), count=count),
+        "up": _linear(width, config.mlp_dim, count=count),
+        "down": _linear(config.mlp_dim, width, _BLOCKS_GAIN / math.sqrt(blocks), count=count),
     }
     return {"first_norm": _norm(width), "blocks": layers, "last_norm": _norm(width)}

@@ -18,7 +18,7 @@ class Probed:
 
     fits: tensor of ours -> the one tensor of the file that can only be it: same name and shape, or the only ones left
         of their shape on both sides. ambiguous: shape -> (ours, theirs), where there are several. missing: tensors of
-        ours whose shape the file has not. unknown: tensors of the file that fit nothing.
+        ours whose shape no tensor of the file has. unknown: tensors of the file that fit nothing.
     """
 
     found: dict[str, tuple[str, tuple[int, ...]]]

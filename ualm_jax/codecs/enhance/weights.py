@@ -15,7 +15,7 @@ import ualm_jax
 from ualm_jax.codecs.enhance.config import EnhancerConfig
 from ualm_jax.codecs.enhance.parameters import is_tensor, specification
 from ualm_jax.errors import UserError
-from ualm_jax.mapping import from_mapping
+from ualm_jax.mapping import from_mapping, renamed
 
 _FORMAT = "ualm-enhancer"
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
@@ -28,10 +28,10 @@ def expected(config: EnhancerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def read_directory(path: str | os.PathLike) -> tuple[EnhancerConfig, dict]:
-    """The shape, and the parameters as a tree of float32 numpy arrays.
+    """The config, and the parameters as a tree of float32 numpy arrays.
 
-    Raises UserError that names file and tensor where one is missing, too much, of another shape or type or not finite,
-    and where a file is missing or broken.
+    Raises UserError that names file and tensor where one is missing, unexpected, of another shape or type, or not
+    finite, and where a file is missing or broken.
     """
     path = Path(path)
     config = read_config(path)
@@ -63,7 +63,7 @@ def read_directory(path: str | os.PathLike) -> tuple[EnhancerConfig, dict]:
 
 
 def read_config(path: str | os.PathLike) -> EnhancerConfig:
-    """Of an enhancer's folder. Raises UserError where there is none, or not one that this version computes."""
+    """The config in an enhancer's folder. Raises UserError where there is none, or one of another model."""
     file = Path(path) / _CONFIG
     try:
         raw = json.loads(file.read_text())
@@ -73,11 +73,11 @@ def read_config(path: str | os.PathLike) -> EnhancerConfig:
         raise UserError(f"{file}: expected JSON, found a file that does not parse ({error})") from None
     if not isinstance(raw, dict) or raw.get("format") != _FORMAT:
         raise UserError(f"{file}: expected an enhancer that `ualm enhance train` made, found another kind of model")
-    return from_mapping(EnhancerConfig, raw.get("enhancer", {}), str(file))
+    return from_mapping(EnhancerConfig, renamed(raw.get("enhancer", {})), str(file))
 
 
 def save_directory(params: dict, config: EnhancerConfig, path: str | os.PathLike, made_of: Mapping[str, str]) -> None:
-    """Writes a folder that `read_directory` reads. made_of: what the card says of its training, by what it is."""
+    """Writes a folder that `read_directory` reads. made_of: facts about its training for the card, by name."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     leaves = jax.tree_util.tree_leaves_with_path(params)

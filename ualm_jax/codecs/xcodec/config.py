@@ -133,7 +133,8 @@ class XCodecConfig:
 def bandwidths(num_quantizers: int, codebook_size: int, hop: int, sample_rate: int = 16000) -> tuple[float, ...]:
     """`target_bandwidths` of a codec with that many codebooks: what 1, 2, ... of them take, in kbit/s.
 
-    `transformers` divides by what one takes and cuts the quotient off, so each is the smallest number that survives it.
+    `transformers` divides by what one codebook takes and drops the remainder, so each is the smallest number that gives
+    back its count of codebooks.
     """
     each = math.ceil(math.log2(codebook_size)) * math.ceil(sample_rate / hop) / 1000
     found = []
@@ -183,7 +184,7 @@ def write_config(config: XCodecConfig, path: Path) -> None:
 
 
 def _from_hf(kind: type, raw: dict, fixed: dict, **parts):
-    """A `kind` of the fields that `raw` has; each must be a positive number, or a list of them, as the default is."""
+    """A `kind` from the fields of `raw`: positive numbers, or lists of them where the default is a list."""
     for name, value in fixed.items():
         if raw.get(name, value) != value:
             raise UserError(f"{name} must be {value!r}, found {raw[name]!r}")

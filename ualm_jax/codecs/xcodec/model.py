@@ -50,7 +50,7 @@ class XCodec:
 
     def __init__(self, config: XCodecConfig, params: dict, devices: Sequence[jax.Device] | None = None):
         self.config = config
-        # Whatever mesh the caller has set: under that one, every device would do all of the work.
+        # Not the mesh that the caller has set: under that one, every device would do all of the work.
         self._mesh = make_mesh(MeshConfig(), list(devices or jax.local_devices()[:1]))
         with jax.set_mesh(self._mesh):
             self.params = jax.device_put(without_idle(params), PartitionSpec())  # all in one call

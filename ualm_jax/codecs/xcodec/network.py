@@ -17,7 +17,7 @@ from ualm_jax.codecs.xcodec.pieces import in_pieces
 def features(
     params: dict, config: XCodecConfig, padded: Float[Array, "B N"], samples: Int[Array, "B"], bare: Bool[Array, "B"]
 ) -> Float[Array, "B T D"]:
-    """What is quantised, of clips of any length.
+    """The vectors that are quantised, of clips of any length.
 
     padded: half a hop of zeros, the clip's `samples`, zeros. bare: no zeros for the acoustic encoder.
     """
@@ -43,7 +43,7 @@ def features(
 def semantic_features(
     params: dict, config: XCodecConfig, padded: Float[Array, "B N"], lengths: Int[Array, "B"]
 ) -> Float[Array, "B T S"]:
-    """What HuBERT hears in `padded`, through the semantic encoder. lengths: of the clips with their padding."""
+    """HuBERT's features of `padded`, through the semantic encoder. lengths: of the clips with their padding."""
     heard = hubert_mean(params["hubert"], config.semantic, padded, lengths)
     return _semantic_encoder(params["semantic_encoder"], config, heard, hubert_length(config.semantic, lengths))
 

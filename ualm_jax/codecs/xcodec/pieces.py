@@ -73,7 +73,7 @@ def in_windows(
 def in_blocks(
     function: Callable[[Float[Array, "B W D"]], Float[Array, "B W D"]], x: Float[Array, "B T D"]
 ) -> Float[Array, "B T D"]:
-    """`function` of each frame, of so many at a time that few attention scores over all T exist together."""
+    """`function` of every frame, in blocks so small that few attention scores over all T exist at a time."""
     batch, frames, width = x.shape
     block = 1 << (_SCORES // frames).bit_length() - 1
     if block >= frames:

@@ -57,8 +57,8 @@ def quantize_learning(
 ) -> Quantized:
     """Quantises each row of the batch with its first `layers` codebooks; the others neither add nor learn.
 
-    axes: of the mesh that rows are split over, inside `jax.shard_map`. What is returned of codes, commitment and
-    vectors is of this device's rows, the rest of all rows.
+    axes: of the mesh that rows are split over, inside `jax.shard_map`. The codes, commitment and vectors returned are
+    of this device's rows, everything else is of all rows.
     """
     batch, frames, width = x.shape
     books, size, _ = embed.shape

@@ -131,7 +131,11 @@ def _index_lists(file: io.IOBase, path: str) -> tuple[array.array, array.array, 
 
 
 class _Entries:
-    """First byte and end of each entry of the lists in a file, and of what stands outside of lists."""
+    """First byte and end of each entry of the lists in a file, and of what stands outside of lists.
+
+    Streaming parsers such as ijson do not tell where a value stands in the file, which random access needs, and stop at
+    the first entry that is no JSON; this goes on with the next.
+    """
 
     def __init__(self, file: io.IOBase, path: str):
         self._file, self._path = file, path

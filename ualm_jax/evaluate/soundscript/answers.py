@@ -24,7 +24,7 @@ from ualm_jax.tokens.rich_caption import BadRichCaption, parse
 from ualm_jax.tokens.tokenizer import Tokenizer
 from ualm_jax.tokens.types import Message, Modality, Role
 
-SEED = 1_000_003  # of items that are judged: not one that a dataset is made with
+SEED = 1_000_003  # of the items that are judged; no dataset is made with it
 _RICH = ("listen", "enrich", "dialogue", "imagine", "reflect")  # tasks whose answers are rich captions
 
 

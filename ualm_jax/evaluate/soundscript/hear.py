@@ -37,7 +37,7 @@ def _in_turn(wav: np.ndarray, level: np.ndarray, run: Stretch) -> list[Event]:
     events: list[Event] = []
     for stretch in parts(level, run):
         event = _event(wav, level, stretch)
-        if events and events[-1].kind == event.kind == "noise":  # that was softer for a moment
+        if events and events[-1].kind == event.kind == "noise":  # noise that was softer for a moment
             whole = Stretch(round(events[-1].start * RATE) // HOP, stretch.stop)
             events[-1] = _event(wav, level, whole)
         else:

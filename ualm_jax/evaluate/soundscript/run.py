@@ -38,7 +38,7 @@ def floor(judged: Sequence[Judged]) -> Tally:
 
 
 def by_list(judged: Sequence[Judged]) -> dict[str, Tally]:
-    """All of it, and every list that is there."""
+    """The tally of all captions, and of each list that some are of."""
     tables = {"all": tally([each.verdict for each in judged])}
     for name in LISTS:
         group = [each.verdict for each in judged if each.item.list == name]

@@ -20,9 +20,9 @@ _HOPPER = ("H100", "H200", "GH200")
 def _preferred(platform: str, kind: str, causal: bool) -> tuple[str, ...]:
     """Kernels for a device, the best first.
 
-    Hopper: rows of several documents, as training packs them, took 1.32 ms forward and back with pallas and 2.19 with
-    tokamax; rows of one, 4.72 and 2.46 (docs/performance.md, `ualm bench attention` on an H200). Full attention is an
-    encoder's, one document a row. Other GPUs: not measured.
+    On Hopper, rows that pack several documents take 1.32 ms forwards and backwards with pallas and 2.19 ms with
+    tokamax; rows of one document take 4.72 and 2.46 ms (docs/performance.md, `ualm bench attention` on an H200). Full
+    attention is what encoders use, with one document in a row. Other GPUs were not measured.
     """
     if platform == "tpu":
         return ("splash",)
@@ -65,7 +65,7 @@ def _choose(platform: str, kind: str, shape: tuple[int, ...], dtype: str, causal
             break
         reasons.append(reason)
     why = f" ({'; '.join(reasons)})" if reasons else ""
-    level = logging.INFO if preferred else logging.DEBUG  # where there is no kernel, there is no choice to report
+    level = logging.INFO if preferred else logging.DEBUG  # a platform without kernels leaves no choice to report
     what = "causal" if causal else "full"
     log.log(level, "%s attention over %d positions, head_dim %d: %s%s", what, shape[1], shape[-1], chosen, why)
     return chosen

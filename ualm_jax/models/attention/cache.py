@@ -20,7 +20,7 @@ def attend_cache(
     values: Float[Array, "B K T H"],
     length: Int[Array, " B"],
 ) -> tuple[Float[Array, "B N K G H"], Float[Array, "B K T H"], Float[Array, "B K T H"]]:
-    """N new positions behind the `length` that each sequence has: what they attend to, and the cache with them in it.
+    """Attention of N new positions, which follow the `length` that each sequence has, and the cache with them in it.
 
     Each sees itself and everything before it. Positions from T on are not stored, except that a single new one (N = 1)
     takes the last place there is: a sequence that is full must not be continued.
@@ -30,7 +30,7 @@ def attend_cache(
         B, N = q.shape[:2]
         T = keys.shape[2]
         positions = length[:, None] + jnp.arange(N)
-        if N == 1:  # a scatter that may assume its indices costs a step on a CPU no more than one slice for all
+        if N == 1:  # on a CPU, a scatter that need not check its indices is as fast as a slice
             positions = jnp.minimum(positions, T - 1)
             how = dict(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True)
         else:

@@ -44,9 +44,9 @@ _BLOCK = 128  # what the length must be a multiple of
 
 
 class Ranges(NamedTuple):
-    """What is seen, from `first` up to but without `end`; both only grow along a row.
+    """What positions see: from `first` up to, not including, `end`. Along a row neither ever falls.
 
-    keys: of each query. queries: of each key.
+    keys: those that each query sees. queries: those that see each key.
     """
 
     first_key: Int[Array, "B T"]
@@ -85,7 +85,7 @@ def attend(
 
 
 def _ranges(start: Int[Array, "B T"], end: Int[Array, "B T"], causal: bool) -> Ranges:
-    """Of positions whose segments go from `start` up to but without `end`."""
+    """`Ranges` of positions whose segments go from `start` up to, not including, `end`."""
     if not causal:
         return Ranges(start, end, start, end)
     index = jnp.broadcast_to(jnp.arange(start.shape[1], dtype=start.dtype), start.shape)

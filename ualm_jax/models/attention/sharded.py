@@ -17,7 +17,7 @@ def on_each_device(
     v: Float[Array, "B T K H"],
     *rows: Int[Array, "B T"],
 ) -> Float[Array, "B T K G H"]:
-    """attend(q, k, v, *rows) of every device's part of them."""
+    """Calls attend(q, k, v, *rows) on every device with its own part of the arrays."""
     specs = tuple(sharding(*axes) for axes in (_QUERIES, _KEYS, _KEYS, *[_ROWS] * len(rows)))
     mapped = jax.shard_map(attend, in_specs=specs, out_specs=specs[0], check_vma=False)
     return mapped(*map(jax.reshard, (q, k, v, *rows), specs))

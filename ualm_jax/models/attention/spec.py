@@ -25,7 +25,7 @@ class AttentionSpec:
     ranges: tuple[Int[Array, "B T"], Int[Array, "B T"]] | None = None
 
     def with_ranges(self) -> "AttentionSpec":
-        """With what kernels read instead of ids: else each layer makes it, and its backward pass once more."""
+        """The spec with the ranges that kernels read; without them each layer makes them, in both passes."""
         ranges = segment_ranges(self.segment_ids) if self.ranges is None else self.ranges
         return dataclasses.replace(self, ranges=ranges)
 

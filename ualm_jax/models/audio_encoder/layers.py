@@ -99,7 +99,7 @@ def make_layers(config: EncoderConfig, rngs: nnx.Rngs) -> EncoderLayer:
 
 
 def run_layers(layers: EncoderLayer, x: Float[Array, "B T D"], heard: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-    """`x` through the stacked layers; what is `heard` attends to all that is heard, in both directions.
+    """Sends `x` through the stacked layers; each frame that is `heard` attends to all such frames, in both directions.
 
     Where the encoder is trained, the backward pass computes a layer's insides again.
     """

@@ -73,6 +73,11 @@ def build(config: OmniConfig | AFWhisperConfig, *, rngs: nnx.Rngs) -> OmniEncode
     return (OmniEncoder if isinstance(config, OmniConfig) else AFWhisperEncoder)(config, rngs=rngs)
 
 
+def abstract_encoder(config: OmniConfig | AFWhisperConfig) -> OmniEncoder | AFWhisperEncoder:
+    """What `build` makes, with shapes, dtypes and shardings in the place of arrays."""
+    return nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
+
+
 def from_directory(path: str | os.PathLike) -> OmniEncoder | AFWhisperEncoder:
     """The encoder that lies in `path` (config.json and safetensors of the tower alone, as `ualm convert` writes it).
 
@@ -107,8 +112,7 @@ def load_state(
     Raises:
         UserError: a tensor is missing, left over, or of the wrong shape.
     """
-    abstract = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(abstract)
+    graph, state = nnx.split(abstract_encoder(config))
     targets = {".".join(path): leaf for path, leaf in nnx.to_flat_state(state)}
     unread = set(tensors) - UNUSED
 

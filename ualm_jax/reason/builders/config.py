@@ -12,8 +12,8 @@ class WriterConfig:
     """kind: "templates" needs nothing; "endpoint" asks `model` at `url` (OpenAI's chat completions, such as
     http://localhost:8000/v1) with the key in the environment variable `key_from`; "command" runs `command`.
 
-    timeout: seconds. tries: of one text, until it can be used; backoff: seconds before the second try, doubled with
-    each. per_minute: requests, None for no limit. workers: texts that are written at once.
+    timeout: seconds. tries: how often a text is asked for until it can be used; backoff: seconds before the second try,
+    doubled with each. per_minute: requests, None for no limit. workers: texts that are written at once.
     """
 
     kind: Annotated[str, OneOf(("templates", "endpoint", "command"))] = "templates"
@@ -40,16 +40,18 @@ class WriterConfig:
 class BuildConfig:
     """Sizes of what is built, and how.
 
-    sounds: "soundscript", or a JSON lines file of {"audio": FILE, "rich_caption": TEXT} with "id" if wanted; seed: of
-    what is drawn. enrichments, dialogues: conversations of round 1. preference_prompts: prompts of round 1 of which
-    each is answered `samples` times; pairs: kept of them at most, those with the largest margin. reflections:
-    conversations of round 2. final_prompts: prompts answered with and without reflection.
-    scorer: says which answer is better (generate/scorers.py), margin by how much at least; chosen_at_least,
+    sounds: "soundscript", or a JSON lines file of {"audio": FILE, "rich_caption": TEXT} with "id" if wanted; seed:
+    decides everything that is drawn. enrichments, dialogues: conversations of round 1. preference_prompts: prompts of
+    round 1 of which each is answered `samples` times; pairs: the most that are kept of them, those with the largest
+    margins.
+    reflections: conversations of round 2. final_prompts: prompts answered with and without reflection.
+    scorer: says which answer is better (generate/scorers.py); margin: by how much at least; chosen_at_least,
     rejected_at_most: bounds of its scores. listener: who writes the rich caption of a first attempt: "model" itself,
     "soundscript" (a program that hears it), or your own, module:function or file.py:function, called with the clip.
-    seconds: of sounds that the model makes, None: as it ends. shard_size: prompts that are saved together.
+    seconds: length of the sounds that the model makes, None: it ends them itself. shard_size: prompts that are saved
+    together.
     slots: answers made at once. workers: processes that read sounds for the conversations of round 1.
-    max_bad_fraction: of the entries may be unusable, or without a text, before it stops.
+    max_bad_fraction: share of the entries that may be unusable, or without a text, before the job stops.
     """
 
     sounds: str = "soundscript"

@@ -39,7 +39,7 @@ _SHARD = 1024  # texts
 def build_conversations(
     pool: Pool, writer: Writer, config: BuildConfig, out: pathlib.Path, folders: dict[str, pathlib.Path]
 ) -> DatasetInfo:
-    """The dataset `out`/dataset. folders: of "tokenizer" and "codec".
+    """Makes the dataset `out`/dataset. folders: paths of "tokenizer" and "codec".
 
     Killed at any moment, the same call goes on to the same dataset. Raises UserError where `out` was begun with
     something else, and where more than `config.max_bad_fraction` can not be used.
@@ -152,11 +152,11 @@ class Written:
         return RawConversation(id, tuple(messages), line["turns"][0][1], scene)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Changes with every text."""
+        """Changes when any text does."""
         return {"pool": self.pool.fingerprint(), "texts": [self._hash(shard) for shard, _ in self.shards()]}
 
     def digest(self, indices: range) -> dict[str, Any]:
-        """As `fingerprint`, of a range alone."""
+        """As `fingerprint`, of a range of records."""
         shards = {index // _SHARD for index in indices}
         return {"pool": self.pool.fingerprint(), "texts": [self._hash(shard) for shard in sorted(shards)]}
 

@@ -19,7 +19,8 @@ from ualm_jax.tokens.rich_caption import BadRichCaption, RichCaption, parse
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """id: within its pool. scene: the ground truth, where there is one."""
+    """A rich caption, and what is known of its sound. id: within its pool. scene: the ground truth, where there is
+    one."""
 
     id: str
     caption: RichCaption
@@ -60,7 +61,7 @@ class ScriptPool:
         return render(self._sounds.script(index).scene, sample_rate)
 
     def fingerprint(self) -> dict[str, Any]:
-        return self._sounds.fingerprint() | {"count": None}  # entry i does not hang on it
+        return self._sounds.fingerprint() | {"count": None}  # entry i does not depend on it
 
 
 class ManifestPool:

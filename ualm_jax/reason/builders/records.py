@@ -24,13 +24,13 @@ from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
 
 Part = tuple[Message, bytes | None]
-"""A message, and the sound of one that is heard, as FLAC."""
+"""A message, and its sound as FLAC where one is heard."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Makes records for a model with this tokenizer and codec. source: of the records. made_by: who answered and who
-    wrote; becomes part of every record."""
+    """Makes records for a model with this tokenizer and codec. source: name of the records' source. made_by: which
+    model answered and which writer wrote; becomes part of every record."""
 
     tokenizer: Tokenizer
     codec: Codec
@@ -39,8 +39,8 @@ class Records:
     made_by: dict[str, Any]
 
     def reflection(self, trace: Trace, critique: str, right: Int[np.ndarray, "T Q"] | None) -> Record:
-        """A first attempt, which is not learnt, what is heard of it, a critique, and the right sound; None where the
-        attempt was right, and then it ends with the critique."""
+        """A first attempt, which is not learnt, what is heard in it, a critique, and the right sound. right: None where
+        the attempt was right; then the record ends with the critique."""
         parts = [*self._asked(trace), self._plan(trace)]
         parts += self._listened(trace, trace.takes[0], critique, again=right is not None)
         if right is not None:
@@ -84,7 +84,7 @@ class Records:
         return Message(Role.ASSISTANT, Modality.AUDIO, np.asarray(codes, np.int32), learn=learn), None
 
     def _heard(self, codes: Int[np.ndarray, "T Q"]) -> Part:
-        """As `Session.listen` lets the model hear it."""
+        """The message that `Session.listen` would let the model hear."""
         wav, rate = turned_down(self.codec.decode(codes)), self.codec.sample_rate
         wav = wav if rate == SAMPLE_RATE else soxr.resample(wav, rate, SAMPLE_RATE, quality="HQ")
         return Message(Role.USER, Modality.CLIP, len(wav)), to_flac(wav)
@@ -106,7 +106,7 @@ class Records:
         return dataclasses.replace(record, length=sum(map(self._length, conversations_of(record))))
 
     def _length(self, conversation) -> int:
-        """Positions, encoder frames not counted."""
+        """Number of positions, without the encoder's frames."""
         messages = [
             dataclasses.replace(message, content=0) if message.modality == Modality.CLIP else message
             for message in conversation.messages

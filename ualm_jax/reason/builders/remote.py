@@ -24,7 +24,7 @@ from ualm_jax.tokens.rich_caption import RichCaption, compare
 log = logging.getLogger(__name__)
 
 Complete = Callable[[str], str]
-"""An instruction to the text that a model writes. Raises Unavailable where it may help to ask again."""
+"""Takes an instruction, returns the text that a model writes. Raises Unavailable where it may help to ask again."""
 
 _PROMPT = """\
 Below is a rich caption of a sound: its events, their order in time, and the attributes of each. Write the short \
@@ -168,7 +168,7 @@ def command(config: WriterConfig) -> Complete:
 
 
 def make_writer(config: WriterConfig, cache: pathlib.Path) -> Writer:
-    """What a config names."""
+    """The writer that a config names."""
     if config.kind == "templates":
         return Templates()
     if config.kind == "endpoint":

@@ -43,8 +43,8 @@ SOUNDSCRIPT_LISTENER = "ualm_jax.reason.ear:rich_caption_of"
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What becomes of a prompt's traces. reason: why there is no record, None where there is one. places: of the
-    better and the worse trace, or take. margin: by how much the scorer prefers the better one."""
+    """What becomes of a prompt's traces. reason: why there is no record, None where there is one. places: indices of
+    the better and the worse trace, or take. margin: by how much the scorer prefers the better one."""
 
     reason: str | None
     places: tuple[int, int] = (0, 0)
@@ -52,7 +52,8 @@ class Choice:
 
 
 class Kind(NamedTuple):
-    """How traces become records: what is chosen of each prompt's, and the record of what was chosen. most: records."""
+    """How traces become records. choose: what becomes of the traces of a prompt. record: makes it. most: number of
+    records."""
 
     name: str
     choose: Callable[[list[Trace]], Choice]
@@ -62,7 +63,8 @@ class Kind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Builder:
-    """pipeline: the model of the round. folders: of its "tokenizer" and "codec"."""
+    """Makes the datasets of both rounds. pipeline: the model of the round. folders: paths of its "tokenizer" and
+    "codec"."""
 
     pipeline: Pipeline
     pool: Pool
@@ -87,7 +89,7 @@ class Builder:
         return self._build(kind, out, config.reflections, tracing)
 
     def final_pairs(self, out: pathlib.Path) -> dict[str, Any]:
-        """Round 2: with against without reflection, as the scorer likes them."""
+        """Round 2: pairs of the sounds before and after a reflection; the scorer says which is better."""
         tracing = Tracing(self._how(1), scorer=self._scorer(), shard_size=self.config.shard_size)
         kind = Kind("final", self._with_or_without, _with_and_without)
         return self._build(kind, out, self.config.final_prompts, tracing)
@@ -204,7 +206,7 @@ class Builder:
         return self._choice(trace.takes, (0, 1))
 
     def _choice(self, takes: Sequence[Take], places: Sequence[int]) -> Choice:
-        """The best with the worst. places: of the takes."""
+        """The best and the worst take. places: what `Choice.places` says of each."""
         found = choose({"score": [take.score for take in takes]}, [take.codes for take in takes], self._selection())
         if not found.pairs:
             return Choice(REASONS[found.dropped[-1]])
@@ -234,7 +236,7 @@ class Builder:
 
 @dataclasses.dataclass(frozen=True)
 class _Counted:
-    """So many records, made when they are gone through."""
+    """`count` records, which are made as they are iterated over."""
 
     count: int
     make: Callable[[], Iterator[Record]]
@@ -258,7 +260,7 @@ def _with_and_without(records: Records, traces: list[Trace], choice: Choice) -> 
 
 
 def _at_most(most: int | None, choices: list[Choice]) -> list[Choice]:
-    """Of more than that, those with the largest margins."""
+    """The choices, of which at most `most` are kept: those with the largest margins."""
     kept = [place for place, choice in enumerate(choices) if choice.reason is None]
     kept = set(sorted(kept, key=lambda place: -choices[place].margin)[:most])
     return [
@@ -268,13 +270,14 @@ def _at_most(most: int | None, choices: list[Choice]) -> list[Choice]:
 
 
 _FIRST = {"pairs": 0, "reflections": 1, "final": 2}
-"""So that each stage begins with entries of its own, as far as the pool goes."""
+"""Where each stage begins in the pool, in units of preference_prompts: with entries of its own, while the pool
+lasts."""
 
 _SELECTION = ("margin", "chosen_at_least", "rejected_at_most", "pairs")
-"""With others of these, the same traces give other records."""
+"""Settings that decide which records are made of the traces, not the traces themselves."""
 
 
 def _plain(config: BuildConfig) -> dict[str, Any]:
-    """What decides the traces; how fast they are made does not, nor what becomes of them."""
+    """The settings that decide the traces: not those of speed, and not those of what becomes of the traces."""
     others = ("slots", "workers", "max_bad_fraction", "writer", *_SELECTION)
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in others}

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A prompt that a model is given. id, truth: of the pool's entry, whose rich caption `truth` is. plan: to be made,
-    instead of the model's own. index: of the entry. seed: of the first of its traces."""
+    """A prompt that a model is given. id, index: of the entry in the pool; truth: its rich caption. plan: used instead
+    of the model's own. seed: of the first of its traces."""
 
     id: str
     prompt: str
@@ -38,7 +38,7 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Take:
-    """A version. scores: by the scorer, None where it gave none, and then `problem` is why."""
+    """A version of a sound. score: by the scorer, None where it gave none; `problem` says why."""
 
     codes: Int[np.ndarray, "T Q"]
     heard: str | None
@@ -49,8 +49,8 @@ class Take:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trace:
-    """wanted, and one time that it was thought about. problem: what went wrong; takes are what was made before. best:
-    the place of the take that was kept. steps: decode steps."""
+    """One time that the model thought about `wanted`. problem: what went wrong, after `takes` were made. best: index of
+    the take that was kept. steps: decode steps."""
 
     wanted: Wanted
     seed: int
@@ -64,7 +64,7 @@ class Trace:
 
 @dataclasses.dataclass(frozen=True)
 class Tracing:
-    """traces: of each prompt, whose seeds follow each other. listen_only: ends once the first version is criticised.
+    """traces: how many of each prompt, with consecutive seeds. listen_only: stop when the first version is criticised.
     user: answers the questions of dialogues. scorer: judges every version against the truth. shard_size: prompts that
     are saved together.
     """
@@ -118,7 +118,7 @@ def read_traces(out: pathlib.Path) -> Iterator[list[Trace]]:
 
 
 def _think(pipeline: Pipeline, shard: Sequence[Wanted], tracing: Tracing) -> list[list[tuple[int, Ended, str | None]]]:
-    """Of each prompt, for each of its traces: seed, end, and a critique that the end does not know of."""
+    """For each prompt and each of its traces: seed, end, and the critique after which it was stopped."""
     found: list[list[Any]] = [[None] * tracing.traces for _ in shard]
     places: dict[Reasoning, tuple[int, int, int]] = {}
     critiques: dict[Reasoning, str] = {}
