@@ -45,7 +45,7 @@ def test_every_verb_explains_itself_without_importing_jax(verb, explanations):
 
 def test_training_and_generating_start_without_torch():
     """Where it is installed, importing it takes longer than all the rest."""
-    code = "import sys, ualm_jax.train.stages, ualm_jax.pretrained; assert 'torch' not in sys.modules"
+    code = "import sys, ualm_jax.train.stages.run, ualm_jax.pretrained; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

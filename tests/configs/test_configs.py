@@ -18,7 +18,7 @@ from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import MESH_AXES, spec
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import trained_part
+from ualm_jax.train.stages.model import trained_part
 
 OTHERS = ("codec_", "enhance_", "reason_data_")  # that configure no language model
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py") if not path.stem.startswith(OTHERS))

@@ -97,7 +97,7 @@ def test_settings_for_generation_go_through_training(kind, golden_dir, tmp_path)
         save_run(tmp_path / "ours", workdir)
         train = dataclasses.replace(config.train, init_from=str(given))
         parts = parts_of(tmp_path / "ours")
-        write_workdir(dataclasses.replace(config, train=train), parts, workdir, sources=[], resumed=False)
+        write_workdir(to_mapping(dataclasses.replace(config, train=train)), parts, workdir, sources=[], resumed=False)
     export_hf(open_weights(tmp_path / "second"), tmp_path / "hf")
     assert json.loads((tmp_path / "hf" / "generation_config.json").read_text()) == settings
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["max_position_embeddings"] == 1024

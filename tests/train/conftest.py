@@ -34,6 +34,6 @@ def as_many_devices_as_the_mesh_has():
         return make_mesh(config, jax.devices()[: math.prod(abs(size) for size in config.sizes())])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ualm_jax.train.stages.make_mesh", few)
-        patch.setattr("ualm_jax.train.score.make_mesh", few)
+        patch.setattr("ualm_jax.train.stages.run.make_mesh", few)
+        patch.setattr("ualm_jax.train.stages.score.make_mesh", few)
         yield few

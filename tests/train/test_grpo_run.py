@@ -15,7 +15,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.metrics import read_metrics
-from ualm_jax.train.stages import train
+from ualm_jax.train.stages.run import train
 
 REWARDS = pathlib.Path(__file__).parents[1] / "helpers" / "rewards.py"
 

@@ -10,7 +10,7 @@ from helpers.run_config import get_config
 
 from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.loading.loader import make_loader
-from ualm_jax.mapping import from_mapping
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.models.cross_entropy import cross_entropy
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -18,7 +18,7 @@ from ualm_jax.train.config import RunConfig
 from ualm_jax.train.loop import fit
 from ualm_jax.train.optimizer import make_optimizer
 from ualm_jax.train.precision import apply_updates
-from ualm_jax.train.stages import language_model
+from ualm_jax.train.stages.run import language_model
 from ualm_jax.train.workdir import parts_of_run, write_workdir
 
 STEPS = 20
@@ -77,7 +77,7 @@ def plain_steps(config: RunConfig):
 def test_twenty_steps_through_the_loop_are_those_of_a_plain_one_bit_for_bit(config, fused_programs, tmp_path):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     parts = parts_of_run(open_dataset(config.data.directory).directory, None, tmp_path)
-    write_workdir(config, parts, tmp_path, sources=[], resumed=False)
+    write_workdir(to_mapping(config), parts, tmp_path, sources=[], resumed=False)
     with jax.set_mesh(mesh):
         run = language_model(config, parts, tmp_path, mesh)
         last = {}

@@ -19,8 +19,8 @@ from ualm_jax.train import reference
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.metrics import read_metrics
 from ualm_jax.train.preference import warn_of_drift
-from ualm_jax.train.score import score
-from ualm_jax.train.stages import lower_step, train
+from ualm_jax.train.stages.run import lower_step, train
+from ualm_jax.train.stages.score import score
 
 pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
@@ -94,7 +94,7 @@ def test_a_scorer_that_was_stopped_goes_on_to_the_same_numbers(config, columns, 
             raise KeyboardInterrupt
         return reference.score_rows(*arguments)
 
-    monkeypatch.setattr("ualm_jax.train.score.score_rows", stopping)
+    monkeypatch.setattr("ualm_jax.train.stages.score.score_rows", stopping)
     with pytest.raises(KeyboardInterrupt):
         score(again)
     assert not (tmp_path / "columns").exists()

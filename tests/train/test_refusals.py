@@ -13,7 +13,7 @@ from ualm_jax.codecs.xcodec.weights import save_directory
 from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.identity import identity_of
+from ualm_jax.train.stages.identity import identity_of
 from ualm_jax.train.workdir import claim
 
 pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")

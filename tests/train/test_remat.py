@@ -14,7 +14,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train import remat
 from ualm_jax.train.config import RunConfig, TrainConfig
 from ualm_jax.train.optimizer import OptimizerConfig
-from ualm_jax.train.stages import lower_step
+from ualm_jax.train.stages.run import lower_step, with_remat_decided
 
 GIB = 2**30
 AUTO = RunConfig(
@@ -41,7 +41,7 @@ def device(monkeypatch):
 
 
 def choose(config=AUTO) -> str:
-    return remat.chosen(config, lambda candidate: candidate.execution.remat).execution.remat
+    return with_remat_decided(config, lambda candidate: candidate.execution.remat).execution.remat
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_step_that_fits_with_no_policy_is_one_sentence(device, monkeypatch):
 
 def test_a_policy_that_was_asked_for_stays_and_a_cpu_needs_none(device):
     device(20 * GIB)
-    assert choose(remat.with_remat(AUTO, "offload")) == "offload"
+    assert choose(AUTO.with_remat("offload")) == "offload"
     device(None)
     assert choose() == "none"
     assert remat._memory() is None
@@ -79,8 +79,8 @@ def test_the_compiler_tells_what_a_policy_saves(monkeypatch):
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         lower = functools.partial(lower_step, mesh=mesh)
-        none, full = (remat._bytes_of(lower(remat.with_remat(AUTO, policy))) for policy in ("none", "full"))
+        none, full = (remat._bytes_of(lower(AUTO.with_remat(policy))) for policy in ("none", "full"))
         assert full < 0.8 * none
         monkeypatch.setattr(remat, "_memory", lambda: int(none / 0.95) - 1)
-        found = remat.chosen(AUTO, lower)
-    assert found.execution.remat == "dots" and found == remat.with_remat(AUTO, "dots")
+        found = with_remat_decided(AUTO, lower)
+    assert found.execution.remat == "dots" and found == AUTO.with_remat("dots")

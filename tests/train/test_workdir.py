@@ -7,7 +7,7 @@ import pytest
 from helpers import run_config
 
 from ualm_jax.data.dataset.folder import open_dataset
-from ualm_jax.mapping import from_mapping
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.workdir import parts_of_run, write_workdir
 from ualm_jax.weights.run_folder import read_notes
@@ -46,5 +46,5 @@ def test_a_run_knows_whether_speech_was_in_all_that_it_learnt_from(before, hours
     info = open_dataset(dataset)
     sources = [dataclasses.replace(info, speech_hours=each) for each in hours]
     resumed = resumed and before != "random"
-    write_workdir(config, parts_of_run(dataset, None, last), last, sources=sources, resumed=resumed)
+    write_workdir(to_mapping(config), parts_of_run(dataset, None, last), last, sources=sources, resumed=resumed)
     assert read_notes(last)["speech"] is after

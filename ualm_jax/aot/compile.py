@@ -15,9 +15,9 @@ from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import trained_part
-from ualm_jax.train.remat import LEAST_WORK_FIRST, peak_bytes, with_remat
-from ualm_jax.train.stages import lower_step
+from ualm_jax.train.remat import LEAST_WORK_FIRST, peak_bytes
+from ualm_jax.train.stages.model import trained_part
+from ualm_jax.train.stages.run import lower_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
     """
     if config.execution.remat == AUTO_REMAT:
         for policy in LEAST_WORK_FIRST:
-            report = compile_step(with_remat(config, policy), topology, documents)
+            report = compile_step(config.with_remat(policy), topology, documents)
             if report.problem is None:
                 break
         return report

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ualm_jax.models.flops import StepFlops, layer_params
 from ualm_jax.parallel.hardware import Peak
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import Trained
+from ualm_jax.train.stages.model import Trained
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ualm_jax.models.config import REMAT_POLICIES
 from ualm_jax.parallel.hardware import peak_of
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.model import Trained, trained_part
+from ualm_jax.train.stages.model import Trained, trained_part
 
 _ROWS_PER_DEVICE = (1, 2, 4, 8)
 

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
         distributed=args.distributed, cpu_devices=args.devices, layer_bytes=layer_bytes(config.model, config.execution)
     )
 
-    from ualm_jax.train.score import score
+    from ualm_jax.train.stages.score import score
 
     print(f"Log-probabilities: {score(config)}")
     return 0

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
         distributed=args.distributed, cpu_devices=args.devices, layer_bytes=layer_bytes(config.model, config.execution)
     )
 
-    from ualm_jax.train.stages import train
+    from ualm_jax.train.stages.run import train
 
     train(config, args.workdir)
     return 0

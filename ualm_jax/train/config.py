@@ -169,6 +169,9 @@ class RunConfig:
             return None
         return pathlib.Path(self.preference.reference)
 
+    def with_remat(self, policy: str) -> "RunConfig":
+        return dataclasses.replace(self, execution=dataclasses.replace(self.execution, remat=policy))
+
     def check_mesh(self, data: int, fsdp: int, tensor: int) -> None:
         """Raises UserError where an array can not be split evenly over a mesh of this shape."""
         rows = self.data.batch_size // self.train.grad_accum_steps

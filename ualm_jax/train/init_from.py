@@ -9,9 +9,7 @@ from jax.sharding import Mesh
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.lora import adapted_params
 from ualm_jax.models.ualm import UALM
-from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.opener import open_weights
 
 
@@ -43,10 +41,3 @@ def initial_params(
 
     with jax.set_mesh(mesh):
         return nnx.merge_state(params, nnx.State({"adapter": adapter()}))
-
-
-def with_adapters(params: nnx.State, config: RunConfig) -> nnx.State:
-    """With fresh low-rank adapters, where the run has such."""
-    if not config.lora.rank:
-        return params
-    return adapted_params(params, config.model, config.execution, config.lora, config.train.seed)

@@ -11,11 +11,6 @@ from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch
-from ualm_jax.train.config import RunConfig
-from ualm_jax.train.objectives import Objective
-from ualm_jax.train.objectives.next_token import next_token
-from ualm_jax.train.objectives.policy_gradient import PolicyGradient
-from ualm_jax.train.objectives.preference import Preference
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +18,9 @@ _FALLEN = -0.05  # nats per position of the chosen answers
 _USUAL_PAIR = 512  # positions
 
 
-def objective_of(config: RunConfig) -> Objective:
-    if config.online:
-        return PolicyGradient(config.grpo)
-    return Preference(config.preference) if config.train.objective == "preference" else next_token
-
-
-def check_kind(config: RunConfig, info: DatasetInfo) -> None:
-    """Raises UserError where the dataset does not hold what the objective learns from."""
-    learns_from_pairs = config.train.objective == "preference"
+def check_kind(objective: str, info: DatasetInfo) -> None:
+    """Raises UserError where the dataset does not hold what `train.objective` learns from."""
+    learns_from_pairs = objective == "preference"
     if learns_from_pairs and not info.pairs:
         raise UserError(
             f"{info.directory}: holds conversations, but train.objective is 'preference', which learns from pairs; "
@@ -39,8 +28,7 @@ def check_kind(config: RunConfig, info: DatasetInfo) -> None:
         )
     if info.pairs and not learns_from_pairs:
         raise UserError(
-            f"{info.directory}: holds pairs, which train.objective = 'preference' learns from, not "
-            f"{config.train.objective!r}"
+            f"{info.directory}: holds pairs, which train.objective = 'preference' learns from, not {objective!r}"
         )
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,19 +23,19 @@ from jax.sharding import Mesh
 from jaxtyping import Float32, Int32, Int64
 
 from ualm_jax.audio.mel import MelFrontEnd
-from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
+from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.data.dataset.lengths import Lengths
 from ualm_jax.data.dataset.reference import DESCRIPTION, check_key, column_files, open_columns
 from ualm_jax.data.loading.config import DataConfig
-from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
+from ualm_jax.data.loading.loader import make_loader, record_ids
 from ualm_jax.data.loading.sequences import segments_of_row
 from ualm_jax.errors import UserError
 from ualm_jax.models.log_probabilities import Sequences, sequences, targets
+from ualm_jax.models.ualm import UALM
 from ualm_jax.outputs import check_new_folder, lock
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.batches import shard_batch
-from ualm_jax.train.config import RunConfig
 from ualm_jax.train.workdir import Parts
 from ualm_jax.weights.fingerprints import fingerprints, model_fingerprint
 
@@ -45,34 +45,39 @@ _LAYOUT = 1  # of token grids, delay pattern and loss weights; to be raised when
 SAVE_SECONDS = 20.0  # between saves of what is scored
 
 
-def reference_key(config: RunConfig, parts: Parts, front_end: MelFrontEnd | None, model: nnx.Module) -> dict[str, str]:
-    """What decides the log-probabilities of a dataset, by name. A mesh must be set."""
+class Reading(NamedTuple):
+    """How datasets are read: as by a run with this `data`, whose own datasets and dropout do not matter."""
+
+    data: DataConfig
+    vocabulary: Vocabulary
+    front_end: MelFrontEnd | None
+
+
+def reference_key(model: UALM, parts: Parts) -> dict[str, str]:
+    """What decides the log-probabilities of a dataset, by name. model: with its encoder. A mesh must be set."""
     return {
         "weights": model_fingerprint(model),
         **fingerprints(parts),
-        "layout": f"{_LAYOUT} {config.model.vocabulary}",
-        "compute_dtype": config.execution.compute_dtype,
-        "audio input": str(front_end),
+        "layout": f"{_LAYOUT} {model.architecture.vocabulary}",
+        "compute_dtype": model.execution.compute_dtype,
+        "audio input": str(None if model.encoder is None else model.encoder.front_end),
     }
 
 
 def write_columns(
-    config: RunConfig,
-    front_end: MelFrontEnd | None,
+    infos: Sequence[DatasetInfo],
+    reading: Reading,
     key: dict[str, str],
-    score: Callable[[Batch, int], Sequences],
-    mesh: Mesh,
+    score: Callable[[Batch, np.ndarray], tuple[np.ndarray, Sequences]],
     out: pathlib.Path,
 ) -> None:
-    """Writes the columns of all datasets of a run, held-out data too, to the folder `out` (data/dataset/reference.py).
+    """Writes the columns of these datasets to the folder `out` (data/dataset/reference.py).
 
-    score: (batch [A, B, ...] on the mesh, N) to `Sequences` [A, B, N, S]. All processes of a run call this. Called
-    again after a kill it goes on, and the result is the same. Raises UserError where `out` holds something else, and
-    where the model finds no finite number for a record.
+    score: (this process's rows, owners [B, N] of their segments) to owners and `Sequences` of all processes' rows
+    (`rows_everywhere`). All processes of a run call this. Called again after a kill it goes on, and the result is the
+    same. Raises UserError where `out` holds something else, and where the model finds no finite number for a record.
     """
-    infos, streams = open_sources(config.data), config.model.vocabulary.num_streams
-    if config.eval.directory is not None:
-        infos.append(open_dataset(config.eval.directory))
+    streams = reading.vocabulary.num_streams
     if (out / DESCRIPTION).is_file():
         check_key(out, key)
         for info in infos:
@@ -89,12 +94,7 @@ def write_columns(
         if first:
             _write(partial / DESCRIPTION, {"key": key})
         for info in infos:
-            data = dataclasses.replace(config.data, directory=str(info.directory), sources=(), cfg_dropout=0.0)
-            _write_dataset(
-                _Reading(data, info, config.model.vocabulary, front_end),
-                functools.partial(_everywhere, score, mesh, config),
-                partial,
-            )
+            _write_dataset(info, reading, score, partial)
         if first:
             for left in (*partial.glob("*.progress.json"), partial / "lock"):
                 left.unlink()
@@ -103,18 +103,9 @@ def write_columns(
             os.replace(partial, out)
 
 
-class _Reading(NamedTuple):
-    """A dataset, and how it is read."""
-
-    data: DataConfig
-    info: DatasetInfo
-    vocabulary: Vocabulary
-    front_end: MelFrontEnd | None
-
-
-def _write_dataset(reading: _Reading, score: Any, partial: pathlib.Path) -> None:
-    """score: (host batch, owners [B, N]) to owners and sums of all rows of all processes."""
-    data, info, vocabulary, front_end = reading
+def _write_dataset(info: DatasetInfo, reading: Reading, score: Any, partial: pathlib.Path) -> None:
+    data, vocabulary, front_end = reading
+    data = dataclasses.replace(data, directory=str(info.directory), sources=(), cfg_dropout=0.0)
     number = segments_of_row(data, [info], front_end)
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     loader = make_loader(data, vocabulary, front_end, **processes)
@@ -179,11 +170,14 @@ def _firsts(owners: np.ndarray, found: Sequences, conversations: int) -> Iterato
         yield owners[row, place * conversations], *(x[row, place] for x in by_record)
 
 
-def _everywhere(
-    score: Callable[[Batch, int], Sequences], mesh: Mesh, config: RunConfig, batch: Batch, owners: np.ndarray
+def rows_everywhere(
+    score: Callable[[Batch, int], Sequences], mesh: Mesh, microbatches: int, batch: Batch, owners: np.ndarray
 ) -> tuple[np.ndarray, Sequences]:
-    """The rows of all processes, in one order that all agree on."""
-    placed, of_rows = shard_batch((batch, owners), mesh, config.train.grad_accum_steps)
+    """The rows of all processes, in one order that all agree on.
+
+    score: (batch [A, B, ...] on the mesh, N) to `Sequences` [A, B, N, S].
+    """
+    placed, of_rows = shard_batch((batch, owners), mesh, microbatches)
     found = (of_rows, score(placed, owners.shape[1]))
     if jax.process_count() > 1:
         found = multihost_utils.process_allgather(found, tiled=True)

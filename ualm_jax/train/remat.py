@@ -1,6 +1,5 @@
 """`execution.remat = "auto"`: the policy that computes least a second time, of those whose step fits the device."""
 
-import dataclasses
 import logging
 from collections.abc import Callable
 
@@ -9,8 +8,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ualm_jax.errors import UserError
-from ualm_jax.models.config import AUTO_REMAT
-from ualm_jax.train.config import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -21,29 +18,22 @@ _USABLE = 0.95  # of a device's memory: the rest is for evaluation and for gaps 
 _GIB = 2**30
 
 
-def with_remat(config: RunConfig, policy: str) -> RunConfig:
-    return dataclasses.replace(config, execution=dataclasses.replace(config.execution, remat=policy))
+def policy_that_fits(lower: Callable[[str], jax.stages.Lowered]) -> str:
+    """The first policy whose compiled step fits every process's devices.
 
-
-def chosen(config: RunConfig, lower: Callable[[RunConfig], jax.stages.Lowered]) -> RunConfig:
-    """`config` with a policy in the place of "auto": the first whose compiled step fits every process's devices.
-
-    lower: the training step of a run. Devices that do not tell their memory, such as a CPU, need none. Raises UserError
-    where no policy fits.
+    lower: the training step with a policy. Devices that do not tell their memory, such as a CPU, need none. Raises
+    UserError where no policy fits.
     """
-    if config.execution.remat != AUTO_REMAT:
-        return config
     memory = _memory()
     if memory is None:
-        return with_remat(config, LEAST_WORK_FIRST[0])
+        return LEAST_WORK_FIRST[0]
     needs = []
     for policy in LEAST_WORK_FIRST:
-        candidate = with_remat(config, policy)
-        need = _bytes_of(lower(candidate))
+        need = _bytes_of(lower(policy))
         if need is not None and need <= _USABLE * memory:
             room = f"{need / _GIB:.1f} of {memory / _GIB:.1f} GiB"
             log.info("execution.remat = auto: %s (%s%s)", policy, room, "".join(f"; {other}" for other in needs))
-            return candidate
+            return policy
         needs.append(f"{policy} {'does not fit' if need is None else f'needs {need / _GIB:.1f} GiB'}")
     raise UserError(
         f"A training step needs more memory than the {memory / _GIB:.1f} GiB of a device, whatever execution.remat is "

@@ -9,7 +9,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.models.params import cast_floats
+from ualm_jax.models.ualm import UALM
 from ualm_jax.train.objectives import Objective, Sums, denominator, numerator, values
 from ualm_jax.train.precision import apply_updates
 from ualm_jax.train.trainable import EVERYTHING, Trainable
@@ -24,6 +26,21 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: nnx.State
     opt_state: optax.OptState
+
+
+class Frozen(NamedTuple):
+    """What a state lacks to be a UALM.
+
+    structure: of the model with its encoder. constants: arrays of an encoder that is not trained, which no state
+    holds; empty for one that is.
+    """
+
+    structure: nnx.GraphDef
+    constants: nnx.State
+    front_end: MelFrontEnd | None
+
+    def whole(self, params: nnx.State) -> UALM:
+        return nnx.merge(self.structure, params, self.constants)
 
 
 def init_state(make_model: Callable[[], nnx.Module], optimizer: optax.GradientTransformation) -> TrainState:

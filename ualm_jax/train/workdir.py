@@ -10,10 +10,8 @@ from typing import Any
 
 from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
-from ualm_jax.mapping import to_mapping
 from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
-from ualm_jax.train.config import RunConfig
 from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import notes_of
 from ualm_jax.weights.run_folder import kept_notes, write_notes
@@ -58,10 +56,11 @@ def parts_of_run(source: pathlib.Path, encoder: str | None, workdir: pathlib.Pat
 
 
 def write_workdir(
-    config: RunConfig, parts: Parts, workdir: pathlib.Path, *, sources: Sequence[DatasetInfo], resumed: bool
+    config: Mapping[str, Any], parts: Parts, workdir: pathlib.Path, *, sources: Sequence[DatasetInfo], resumed: bool
 ) -> None:
     """What must lie beside the checkpoints to use them. Called when every check has passed.
 
+    config: of the run, as `to_mapping` makes it.
     sources: what the run learns from; none where it learns from its own answers.
     resumed: the parts belong to checkpoints that are there, and were compared; otherwise they are replaced.
     """
@@ -74,13 +73,13 @@ def write_workdir(
         shutil.copytree(source, beside)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(beside, target)
-    begun_with = config.train.init_from
+    begun_with = config["train"]["init_from"]
     notes = kept_notes(workdir) if resumed else None if begun_with is None else notes_of(begun_with)
     write_notes(workdir, (notes or {}) | {"speech": _has_seen_speech(notes, sources)})
     _keep_settings(workdir / "encoder")
     (workdir / "checkpoints").mkdir(exist_ok=True)
     beside = workdir / ".config.json.partial"
-    beside.write_text(json.dumps(to_mapping(config), indent=2) + "\n")
+    beside.write_text(json.dumps(config, indent=2) + "\n")
     os.replace(beside, workdir / "config.json")
 
 

@@ -1,10 +1,11 @@
-"""From a configuration to a run: the one file that sees the whole of it and wires the parts together."""
+"""From a configuration to a run of a language model."""
 
 import contextlib
 import dataclasses
 import functools
 import logging
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,17 +19,29 @@ from ualm_jax.data.dataset.reference import check_key
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.mapping import to_mapping
+from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.train.averaging import evaluated_params
 from ualm_jax.train.batches import ShardedBatches, abstract_batch, with_windows
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.evaluation import HeldOut, Sounds
-from ualm_jax.train.identity import identity_of
 from ualm_jax.train.loop import Evaluator, Run, fit
 from ualm_jax.train.metrics import MetricWriter
-from ualm_jax.train.model import (
-    Frozen,
+from ualm_jax.train.objectives import Objective
+from ualm_jax.train.objectives.next_token import next_token
+from ualm_jax.train.objectives.policy_gradient import PolicyGradient
+from ualm_jax.train.objectives.preference import Preference
+from ualm_jax.train.online import abstract_experience
+from ualm_jax.train.optimizer import learning_rate
+from ualm_jax.train.preference import check_kind, warn_of_drift, with_places_for_pairs
+from ualm_jax.train.rates import language_model_rates
+from ualm_jax.train.reference import reference_key
+from ualm_jax.train.remat import policy_that_fits
+from ualm_jax.train.report import Metrics, Reporter
+from ualm_jax.train.stages.identity import identity_of
+from ualm_jax.train.stages.model import (
     checkpoints_of,
     encoder_of,
     model_of,
@@ -37,14 +50,8 @@ from ualm_jax.train.model import (
     shapes_of_state,
     state_of,
 )
-from ualm_jax.train.online import abstract_experience, online_parts
-from ualm_jax.train.optimizer import learning_rate
-from ualm_jax.train.preference import check_kind, objective_of, warn_of_drift, with_places_for_pairs
-from ualm_jax.train.rates import language_model_rates
-from ualm_jax.train.reference import reference_key
-from ualm_jax.train.remat import chosen
-from ualm_jax.train.report import Metrics, Reporter
-from ualm_jax.train.step import TrainState, make_eval_step, make_train_step
+from ualm_jax.train.stages.online import online_parts
+from ualm_jax.train.step import Frozen, TrainState, make_eval_step, make_train_step
 from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
 from ualm_jax.weights.fingerprints import check_together, parts_of
 from ualm_jax.weights.run_folder import parts_at, saved_steps
@@ -71,7 +78,8 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
         first = int(run.state.step)
         if jax.process_index() == 0:
             sources = [] if config.online else open_sources(config.data)
-            write_workdir(config, parts, workdir, sources=sources, resumed=run.checkpoints.latest_step() is not None)
+            resumed = run.checkpoints.latest_step() is not None
+            write_workdir(to_mapping(config), parts, workdir, sources=sources, resumed=resumed)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("workdir")
         step = fit(run)
@@ -84,7 +92,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
 
 def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """Training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
-    config = chosen(config, functools.partial(lower_step, mesh=mesh))
+    config = with_remat_decided(config, functools.partial(lower_step, mesh=mesh))
     encoder = encoder_of(config, parts)
     optimizer, trainable = optimizer_for(config, encoder)
     model = model_of(config, encoder)
@@ -97,7 +105,7 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
     checkpoints = checkpoints_of(config, parts, workdir / "checkpoints", identity)
     state = state_of(config, encoder, optimizer, checkpoints, batches, mesh)
     if config.reference is not None and checkpoints.latest_step() is None:  # later the weights are no longer its own
-        check_key(config.reference, reference_key(config, parts, model.front_end, model.whole(state.params)))
+        check_key(config.reference, reference_key(model.whole(state.params), parts))
     log.info("%s parameters on %d devices %s", f"{config.model.num_params():,}", mesh.size, dict(mesh.shape))
     if config.optimizer.schedule != "constant" and config.train.steps > config.optimizer.decay_steps:
         after, rate = config.optimizer.decay_steps, config.optimizer.end_lr
@@ -119,6 +127,19 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
 
 def _with_constants(step: Any, model: Frozen, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
     return step(state, batch, model.constants)
+
+
+def with_remat_decided(config: RunConfig, lower: Callable[[RunConfig], jax.stages.Lowered]) -> RunConfig:
+    """`config` with the policy that fits the devices in the place of "auto". lower: the training step of a run."""
+    if config.execution.remat != AUTO_REMAT:
+        return config
+    return config.with_remat(policy_that_fits(lambda policy: lower(config.with_remat(policy))))
+
+
+def objective_of(config: RunConfig) -> Objective:
+    if config.online:
+        return PolicyGradient(config.grpo)
+    return Preference(config.preference) if config.train.objective == "preference" else next_token
 
 
 def checked_parts(config: RunConfig, workdir: pathlib.Path) -> Parts:
@@ -152,7 +173,7 @@ def lower_step(config: RunConfig, mesh: Mesh | AbstractMesh) -> jax.stages.Lower
     if config.train.objective == "preference":
         batch = with_places_for_pairs(batch, mesh)
     if config.online:
-        batch = abstract_experience(config, batch, mesh)
+        batch = abstract_experience(batch, mesh, divergence=config.grpo.kl_weight > 0)
     if encoder is not None:
         batch = with_windows(batch, encoder.front_end, config.data.audio_slots, mesh)
     step = make_train_step(model_of(config, encoder).structure, objective_of(config), optimizer, trainable)
@@ -169,7 +190,7 @@ def _batches(
     config: RunConfig, data: DataConfig, front_end: MelFrontEnd | None, mesh: Mesh, microbatches: int | None
 ) -> ShardedBatches:
     """Raises UserError where `data` is not what the run's objective learns from."""
-    check_kind(config, open_sources(data)[0])
+    check_kind(config.train.objective, open_sources(data)[0])
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     loader = make_loader(data, config.model.vocabulary, front_end, reference=config.reference, **processes)
     return ShardedBatches(loader, mesh, functools.partial(record_ids, data), microbatches)

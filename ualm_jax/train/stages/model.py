@@ -11,37 +11,24 @@ import optax
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from ualm_jax.audio.mel import MelFrontEnd
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, abstract_encoder
 from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.lora import LoraConfig, with_lora
+from ualm_jax.models.lora import LoraConfig, adapted_params, with_lora
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import MESH_AXES, on_host
 from ualm_jax.train.averaging import evaluated_params, optimizer_of
 from ualm_jax.train.batches import Batches
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.config import RunConfig
-from ualm_jax.train.init_from import initial_params, with_adapters
-from ualm_jax.train.step import TrainState, state_from
+from ualm_jax.train.init_from import initial_params
+from ualm_jax.train.step import Frozen, TrainState, state_from
 from ualm_jax.train.trainable import Trainable, choose
 from ualm_jax.train.workdir import Parts
 from ualm_jax.weights.audio_tower import load_encoder, read_encoder_config, write_encoder
 from ualm_jax.weights.peft import put_adapters
 
 log = logging.getLogger(__name__)
-
-
-class Frozen(NamedTuple):
-    """structure: of the model with its encoder. constants: arrays of an encoder that is not trained, which no state
-    holds; empty for one that is."""
-
-    structure: nnx.GraphDef
-    constants: nnx.State
-    front_end: MelFrontEnd | None
-
-    def whole(self, params: nnx.State) -> UALM:
-        return nnx.merge(self.structure, params, self.constants)
 
 
 def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
@@ -141,8 +128,9 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
         path = pathlib.Path(config.train.init_from)
-        given = initial_params(path, config.model, config.execution, mesh, config.train.seed)
-        params = with_adapters(given, config)
+        params = initial_params(path, config.model, config.execution, mesh, config.train.seed)
+        if config.lora.rank:
+            params = adapted_params(params, config.model, config.execution, config.lora, config.train.seed)
         log.info("parameters from %s", path)
     if config.train.init_lora is not None:
         put_adapters(pathlib.Path(config.train.init_lora), config.lora, params)
