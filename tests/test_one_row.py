@@ -26,7 +26,7 @@ from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.config import RunConfig, TrainConfig
 from ualm_jax.train.objectives.next_token import next_token
 from ualm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from ualm_jax.train.stages import lower_step
+from ualm_jax.train.stages.run import lower_step
 from ualm_jax.train.step import init_state, make_eval_step, make_train_step
 
 EXECUTION = Execution(compute_dtype="float32", loss_chunk=64)

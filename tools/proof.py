@@ -19,6 +19,7 @@ from effects import settle
 from proof_report import write_report
 
 from ualm_jax.cli.arguments import Parser, integer, output_directory
+from ualm_jax.configs import soundscript
 from ualm_jax.errors import UserError
 from ualm_jax.weights.shipped import located
 
@@ -31,6 +32,8 @@ SHARES = {"generation": 0.392, "understanding": 0.331, "text": 0.277}  # of toke
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 FRACTIONS = (1, 4, 16, 32)
 HELD_OUT_SEED = 1_000_003
+CAPTIONS = "--lists fresh combination --limit {}"
+FLATTENED = TOOLS / "flattened.py"
 TRAIN = "train --config configs/soundscript.py --config.optimizer.schedule=constant --config.eval.prompts=()"
 
 
@@ -139,6 +142,26 @@ def twice(settings: Settings, seed: int) -> None:
         judge(f"twice/{name}/{seed}", str(folder), settings)
 
 
+def pattern(settings: Settings, seed: int) -> None:
+    """Generation alone, by the delay pattern and by codes one after the other: as many sounds in as many steps."""
+    delayed = prepared("caption", "caption", settings.scenes)
+    flat = pathlib.Path("data/caption-flattened")
+    if not (flat / "dataset.json").exists():
+        run(FLATTENED, "data", delayed, flat)
+    alike = "--config.data.stream_weights=()"  # which codes one after the other cannot have
+    folder = trained(f"pattern/delay/{seed}", {delayed: 1.0}, seed, settings.steps, alike)
+    judge(f"pattern/delay/{seed}", str(folder), settings, ("generation",))
+    config = soundscript.get_config()
+    books, size = config.model.vocabulary.num_codebooks, config.model.vocabulary.codebook_size
+    one = f"--config.model.vocabulary.num_codebooks=1 --config.model.vocabulary.codebook_size={books * size}"
+    longer = f"--config.data.seq_len={books * config.data.seq_len}"
+    folder = trained(f"pattern/flattened/{seed}", {flat: 1.0}, seed, settings.steps, f"{alike} {one} {longer}")
+    out = pathlib.Path("found", "pattern", "flattened", str(seed), "generation")
+    if not (out / "report.json").exists():
+        run(FLATTENED, "sounds", folder, out / "wavs", *CAPTIONS.format(settings.captions // 2).split())
+        ualm(f"eval soundscript {CAPTIONS.format(settings.captions // 2)} --wavs {out / 'wavs'} --out", out)
+
+
 EXPERIMENTS: dict[str, Callable[[Settings, int], None]] = {
     "guidance": guidance,
     "data": data,
@@ -146,6 +169,7 @@ EXPERIMENTS: dict[str, Callable[[Settings, int], None]] = {
     "unified": unified,
     "alignment": alignment,
     "twice": twice,
+    "pattern": pattern,
 }
 
 
@@ -203,8 +227,8 @@ def obey(name: str, model: str, settings: Settings, words: str) -> None:
     """Keeps the report of held-out captions obeyed."""
     out = pathlib.Path("found", name)
     if not (out / "report.json").exists():
-        limit = f"--lists fresh combination --limit {settings.captions // 2} --temperature 0.3"
-        ualm(f"eval soundscript {limit} {words} --model", model, "--out", out)
+        limit = CAPTIONS.format(settings.captions // 2)
+        ualm(f"eval soundscript {limit} --temperature 0.3 {words} --model", model, "--out", out)
 
 
 def losses_of(folder: pathlib.Path) -> list[dict[str, float]]:

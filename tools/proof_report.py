@@ -18,6 +18,7 @@ EXPECTED = {
     "unified": "one model of all tasks is no worse at any of them than a model of that task alone",
     "alignment": "with a stage of alignment first, more of what the model knew of texts is kept",
     "twice": "drawing generation twice as often makes it better",
+    "pattern": "codes one after the other, at a step for each, are obeyed no better than by the delay pattern",
 }
 FAMILIES = ("generation", "understanding", "text")
 _RISE = 0.02  # nats a frame that are a rise
@@ -114,6 +115,15 @@ def _twice(found: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def _pattern(found: pathlib.Path) -> dict[str, Any]:
+    shares = _by_name(found)
+    if set(shares) != {"delay", "flattened"}:
+        return {}
+    generation = {name: each["generation"] for name, each in shares.items()}
+    better = generation["flattened"].interval[0] > generation["delay"].interval[1]
+    return {"shares": _told_shares(generation), "agrees": _word(not better)}
+
+
 MEASURES = {
     "guidance": _guidance,
     "data": _data,
@@ -121,6 +131,7 @@ MEASURES = {
     "unified": _unified,
     "alignment": _alignment,
     "twice": _twice,
+    "pattern": _pattern,
 }
 
 

@@ -180,7 +180,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.config import RunConfig, TrainConfig
 from ualm_jax.train.optimizer import OptimizerConfig
-from ualm_jax.train.stages import lower_step
+from ualm_jax.train.stages.run import lower_step
 topology = describe("h100:1")
 model = Architecture(dataclasses.replace(QWEN2_5["1.5b"], num_layers=2), Vocabulary(151_936, 1024, 8))
 config = RunConfig(model, DataConfig(directory="none is read", seq_len=1024, batch_size=1), OptimizerConfig(),
