@@ -12,7 +12,7 @@ from ualm_jax.cli.config_file import load_config
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.errors import UserError
-from ualm_jax.mapping import from_mapping
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.codec import CodecNetwork, train_codec
 from ualm_jax.train.codec_config import CodecRunConfig
@@ -64,6 +64,33 @@ def test_every_phase_trains_what_it_should(whole):
     # The first step of an optimiser is one of learning rate zero.
     assert same(states[0].judges, states[3].judges) and not same(states[3].judges, states[5].judges)
     assert not same(states[2].rest, states[3].rest) and not same(states[0].params, states[1].params)
+
+
+def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path, one_device):
+    """On what another run has left: the same codes of every sound, and another decoder."""
+    before = whole[0] / "codec"
+    values = to_mapping(tiny(steps=3))
+    values["train"]["init_from"] = str(before)
+    values["quantizer"] |= {"begin": 0, "fixed": True}
+    values["adversarial"]["begin"] = 1
+    values["eval"]["every"] = 3
+    states = trained(from_mapping(CodecRunConfig, values), tmp_path, one_device)
+    assert set(states[-1][0].params) == set(states[-1][0].average) == {"acoustic_decoder", "fc2"}
+    (_, old), (_, new) = read_directory(before), read_directory(tmp_path / "codec")
+    for name in ("acoustic_encoder", "fc", "codebooks"):
+        for one, other in zip(jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True):
+            np.testing.assert_array_equal(one, other)
+    wav = 0.1 * np.sin(np.arange(3200) / 7).astype(np.float32)
+    one, other = XCodec.from_directory(before), XCodec.from_directory(tmp_path / "codec")
+    np.testing.assert_array_equal(codes := one.encode(wav), other.encode(wav))
+    assert not np.array_equal(one.decode(codes), other.decode(codes))
+
+
+def test_fixed_codes_need_a_codec_to_be_of():
+    values = to_mapping(tiny())
+    values["quantizer"]["fixed"] = True
+    with pytest.raises(UserError, match="quantizer.fixed keeps the codes of a codec: name it, train.init_from"):
+        from_mapping(CodecRunConfig, values)
 
 
 def test_the_run_leaves_a_codec(whole):

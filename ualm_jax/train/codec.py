@@ -19,7 +19,7 @@ from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.train.codec_config import CodecRunConfig
-from ualm_jax.train.codec_step import CodecStep, codebooks_from, empty_codebooks
+from ualm_jax.train.codec_step import CodecStep, Fixed, codebooks_from, empty_codebooks
 from ualm_jax.train.waveform import Sounds, train_waveforms
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,18 @@ class CodecNetwork:
     def finish(self, rows: slice, seed: int) -> Callable[[int, np.ndarray], dict[str, np.ndarray]]:
         return lambda number, crops: {"wav": crops[..., 0]}
 
-    def blank(self) -> tuple[Any, Codebooks]:
+    def blank(self) -> tuple[Any, Codebooks | Fixed]:
         params = self.trainable.narrowed(init_random(self.trainable.config, self.config.train.seed))
-        return params, empty_codebooks(self.trainable)
+        return self._split(params, empty_codebooks(self.trainable))
 
-    def beginning(self, sounds: Crops) -> tuple[Any, Codebooks]:
+    def _split(self, params: Any, codebooks: Codebooks) -> tuple[Any, Codebooks | Fixed]:
+        """What is trained, and what is not."""
+        if not self.config.quantizer.fixed:
+            return params, codebooks
+        encoder = {name: params[name] for name in ("acoustic_encoder", "fc")}
+        return {name: part for name, part in params.items() if name not in encoder}, Fixed(codebooks, encoder)
+
+    def beginning(self, sounds: Crops) -> tuple[Any, Codebooks | Fixed]:
         """Another codec, or principal components of what will be heard and no codebooks yet."""
         trainable, begun_with = self.trainable, self.config.train.init_from
         if begun_with is None:
@@ -70,7 +77,7 @@ class CodecNetwork:
         if given != trainable.config:
             raise UserError(f"{begun_with}: expected a codec of the shape in config.codec, found {given}")
         log.info("parameters from %s", begun_with)
-        return trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"]))
+        return self._split(trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"])))
 
     def step(self, sounds: Sounds, first: int) -> CodecStep:
         return CodecStep(self.config, self.trainable, lambda number: sounds(number)["wav"], first)
@@ -78,7 +85,9 @@ class CodecNetwork:
     def ready(self, step: int) -> bool:
         return step > self.config.quantizer.begin
 
-    def save(self, params: Any, rest: Codebooks, step: int, folder: pathlib.Path) -> None:
+    def save(self, params: Any, rest: Codebooks | Fixed, step: int, folder: pathlib.Path) -> None:
+        if isinstance(rest, Fixed):
+            rest, params = rest.codebooks, params | rest.encoder
         save_directory(self.trainable.widened(params, rest.embed), self.trainable.config, folder)
 
     def opened(self, folder: pathlib.Path) -> Callable[[Float32[np.ndarray, "N 1"]], dict[str, tuple[np.ndarray, int]]]:

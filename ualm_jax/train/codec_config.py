@@ -68,6 +68,8 @@ class QuantizerConfig:
     """begin: steps as an autoencoder before there are codes. kmeans_frames: that codebooks begin with.
     decay: of the codebooks' moving averages. dead_below: a code used less than this share of the mean is moved.
     dropout: share of the rows that use a random number of the first codebooks instead of all.
+    fixed: sounds keep the codes that train.init_from gives them, which a language model may have learnt: encoder and
+        codebooks stay as they are, and the decoder alone is trained.
     """
 
     begin: int = 200
@@ -76,6 +78,7 @@ class QuantizerConfig:
     decay: float = 0.99
     dead_below: float = 0.03
     dropout: float = 0.25
+    fixed: bool = False
 
     def __post_init__(self):
         if self.begin < 0 or self.kmeans_frames < 1 or self.kmeans_rounds < 1:
@@ -104,6 +107,8 @@ class CodecRunConfig:
         self.codec.trainable()
         if self.train.init_from is not None and self.quantizer.begin:
             raise UserError("train.init_from brings its codebooks along: set quantizer.begin to 0.")
+        if self.quantizer.fixed and self.train.init_from is None:
+            raise UserError("quantizer.fixed keeps the codes of a codec: name it, train.init_from=DIR.")
         begin = self.adversarial.begin
         if begin is not None and begin < self.quantizer.begin:
             raise UserError(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,28 @@ _WIDEST = 3.0  # of a feature, while there are no codes: what lies beyond costs
 _WIDTH_COST = 1e-3
 
 
+class Fixed(NamedTuple):
+    """What makes codes, where it does not learn. encoder: its part of the parameters."""
+
+    codebooks: Codebooks
+    encoder: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class CodecGenerator:
-    """Waveforms to themselves. `rest` of the state are the codebooks; with `codes` they are used and learn."""
+    """Waveforms to themselves. `rest` of the state are the codebooks; with `codes` they are used, and learn unless they
+    are `Fixed`."""
 
     trainable: Trainable
     loss: CodecLossConfig
     quantizer: QuantizerConfig
     codes: bool
 
-    def make(self, params: Any, rest: Codebooks, batch: dict[str, Array], key: Array) -> Made:
+    def make(self, params: Any, rest: Codebooks | Fixed, batch: dict[str, Array], key: Array) -> Made:
         """batch: {"wav": [B, N]}."""
         wav = batch["wav"]
+        if isinstance(rest, Fixed):
+            rest, params = rest.codebooks, params | rest.encoder
         vectors = self.trainable.vectors(params, wav)
         if not self.codes:
             beyond = jnp.mean(jax.nn.relu(jnp.abs(vectors) - _WIDEST) ** 2)
@@ -65,9 +75,11 @@ class CodecGenerator:
         parts = {"absolute": absolute, "squared": squared, "linear": linear, "log": log, "silent": silent}
         return sum(getattr(self.loss, name) * value for name, value in parts.items()), parts
 
-    def learn(self, rest: Codebooks, found: Any) -> Codebooks:
+    def learn(self, rest: Codebooks | Fixed, found: Any) -> Codebooks | Fixed:
         """The codebooks after a batch."""
-        return moved(rest, found, self.quantizer.decay, self.quantizer.dead_below) if self.codes else rest
+        if isinstance(rest, Fixed) or not self.codes:
+            return rest
+        return moved(rest, found, self.quantizer.decay, self.quantizer.dead_below)
 
     def allowed(self, params: Any) -> Any:
         """Snakes divide by their alpha: those of the trained layers stay away from zero."""
