@@ -46,8 +46,8 @@ Makes the sounds that docs/soundscript.md describes from captions of them, plans
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
 611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float16.
 
-Made by `make box` (tools/box.py) from configs/codec_small.py and configs/soundscript.py, all seeds 0: codec {codec},
-model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
+Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py and soundscript.py: decoder of the codec
+{decoder} steps, model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
 {temperature}), and what its program for hearing finds right in the same sounds through the codec alone:
@@ -107,7 +107,7 @@ def box(args) -> None:
                     run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
                 ualm("train --config configs/soundscript.py --workdir model", args.model)
             case "give":
-                give(pathlib.Path("model"), pathlib.Path("codec"), args.limit)
+                give(pathlib.Path("model"), pathlib.Path("decoder"), args.limit)
 
 
 def sounds(share: float) -> None:
@@ -122,11 +122,13 @@ def sounds(share: float) -> None:
 
 
 def codec(words: str) -> None:
-    """The codec, and the same in float16, which is shipped and which all data is encoded with."""
+    """The codec, its decoder trained further, and that in float16: what is shipped and encodes all data."""
     ualm("codec train --config configs/codec_small.py --workdir codec", words)
+    decoder = "codec train --config configs/codec_small_decoder.py --workdir decoder"
+    ualm(decoder, "--config.train.init_from=codec/codec", words)
     halved = pathlib.Path("weights/codec")
     if not halved.exists():
-        config, params = read_directory("codec/codec")
+        config, params = read_directory("decoder/codec")
         beside = halved.with_name("codec.new")
         save_directory(params, config, beside, np.float16)
         beside.rename(halved)
@@ -147,8 +149,8 @@ def together(jobs: list[str], most: int) -> None:
         list(pool.map(ualm, jobs))
 
 
-def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
-    """The shipped folder, of a run and of the run of its codec."""
+def give(model: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
+    """The shipped folder, of a run and of the run of its codec's decoder."""
     shipped = pathlib.Path("soundscript")
     for made_before in (shipped, pathlib.Path("eval")):
         shutil.rmtree(made_before, ignore_errors=True)
@@ -161,17 +163,17 @@ def give(model: pathlib.Path, codec: pathlib.Path, limit: int) -> None:
     ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
     asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
     ualm(f"eval answers {asked} --json answers.json --model", shipped)
-    (shipped / "README.md").write_text(written(model, codec, card))
+    (shipped / "README.md").write_text(written(model, decoder, card))
     shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
     shutil.copytree(shipped, FOLDER / "soundscript")
     size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
     say(f"{FOLDER / 'soundscript'}: {size / 1e6:.1f} MB")
 
 
-def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
+def written(model: pathlib.Path, decoder: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
-    config, theirs = (json.loads((run / "config.json").read_text()) for run in (model, codec))
+    config, theirs = (json.loads((run / "config.json").read_text()) for run in (model, decoder))
     rows = []
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]
@@ -196,7 +198,7 @@ def written(model: pathlib.Path, codec: pathlib.Path, card: dict) -> str:
     answers = [f"| {task} | {shares[task, 'train']} | {shares[task, 'combination']} |" for task in ANSWERS]
     return CARD.format(
         parameters=card["parameters"],
-        codec=f"{theirs['train']['steps']} steps",
+        decoder=theirs["train"]["steps"],
         steps=config["train"]["steps"],
         positions=config["data"]["batch_size"] * config["data"]["seq_len"],
         guidance=made["cfg_scale"],

@@ -71,7 +71,7 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
     before = whole[0] / "codec"
     values = to_mapping(tiny(steps=3))
     values["train"]["init_from"] = str(before)
-    values["quantizer"] |= {"begin": 0, "fixed": True}
+    values["quantizer"] |= load_config(str(ROOT / "configs" / "codec_small_decoder.py"), []).to_dict()["quantizer"]
     values["adversarial"]["begin"] = 1
     values["eval"]["every"] = 3
     states = trained(from_mapping(CodecRunConfig, values), tmp_path, one_device)

@@ -1,0 +1,20 @@
+"""The decoder of configs/codec_small.py alone, further: finer windows, and every sound keeps its codes.
+
+ualm codec train --config configs/codec_small_decoder.py --workdir runs/decoder --config.train.init_from=runs/codec/codec
+ualm codec train ... --config.data.batch_size=16 --config.data.frames=24   on two cores
+"""
+
+from ml_collections import ConfigDict
+
+from ualm_jax.configs import codec_small
+
+
+def get_config() -> ConfigDict:
+    config = codec_small.get_config()
+    config.quantizer.update(begin=0, fixed=True)
+    # A window of 2048 tells the partials of a buzz from a tone, one of 32 where a click begins.
+    config.loss.update(linear=1.5, windows=(2048, 512, 128, 32))
+    config.data.seed = 1
+    config.optimizer.update(peak_lr=4e-4, weight_decay=0.0, decay_steps=9_000)
+    config.train.update(steps=9_000, init_from="runs/codec/codec")
+    return config
