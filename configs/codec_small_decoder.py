@@ -1,7 +1,9 @@
 """The decoder of configs/codec_small.py alone, further: finer windows, and every sound keeps its codes.
 
-ualm codec train --config configs/codec_small_decoder.py --workdir runs/decoder --config.train.init_from=runs/codec/codec
+ualm codec train --config configs/codec_small_decoder.py --workdir runs/decoder
 ualm codec train ... --config.data.batch_size=16 --config.data.frames=24   on two cores
+
+Begins with runs/codec/codec; --config.train.init_from=DIR names another.
 """
 
 from ml_collections import ConfigDict

@@ -46,8 +46,8 @@ Makes the sounds that docs/soundscript.md describes from captions of them, plans
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
 611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float16.
 
-Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py and soundscript.py: decoder of the codec
-{decoder} steps, model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
+Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py and soundscript.py: the codec's
+decoder {decoder} steps, model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
 {temperature}), and what its program for hearing finds right in the same sounds through the codec alone:
