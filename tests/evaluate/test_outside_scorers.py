@@ -1,6 +1,8 @@
 """Scorers that open weights of their own: CLAP, and a model that listens."""
 
 import dataclasses
+import sys
+import types
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerFast
 
 from ualm_jax.errors import UserError
+from ualm_jax.evaluate.audiobox import AXES, Audiobox
 from ualm_jax.evaluate.clap import Clap
 from ualm_jax.evaluate.listening import ListeningJudge
 from ualm_jax.generate.clip import Clip
@@ -20,7 +23,7 @@ from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.parts import Parts
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.score import score
-from ualm_jax.generate.scorers import load_scorer, score_all
+from ualm_jax.generate.scorers import OPENED, load_function, load_scorer, score_all
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.tokens.types import Role
@@ -64,6 +67,61 @@ def test_a_judge_that_can_not_listen_is_refused(parts, golden_dir):
         load_scorer(f"judge:{deaf}", parts)
     with pytest.raises(UserError, match="holds no encoder"):
         ListeningJudge(dataclasses.replace(parts, encoder=None))
+
+
+class LoudnessOfWindows:
+    """In the place of the package's model: the mean square of what of a window is sound, in other units for each axis."""
+
+    target_transform = {axis: {"mean": float(place), "std": 1.0 + place} for place, axis in enumerate(AXES)}
+
+    @classmethod
+    def from_pretrained(cls, folder, local_files_only):
+        assert local_files_only
+        if "broken" in folder:
+            raise ValueError("no such weights")
+        return cls()
+
+    def eval(self):
+        return self
+
+    def __call__(self, batch):
+        wav, mask = batch["wav"], batch["mask"]
+        assert wav.shape == mask.shape == (len(wav), 1, 160000) and not wav[~mask].any()
+        return dict.fromkeys(AXES, (wav**2).sum(-1) / mask.sum(-1))
+
+
+@pytest.fixture
+def audiobox(monkeypatch, tmp_path):
+    """A folder with a model, of the package's stand-in."""
+    for name in ("audiobox_aesthetics", "audiobox_aesthetics.model", "audiobox_aesthetics.model.aes"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["audiobox_aesthetics.model.aes"].AesMultiOutput = LoudnessOfWindows
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("seconds, rate", [(0.5, 16000), (13.0, 16000), (21.0, 24000)])
+def test_audiobox_hears_windows_and_weighs_them_by_what_is_sound(audiobox, seconds, rate):
+    sound = clip(seconds, 5, rate)
+    wav = sound.samples if rate == 16000 else soxr.resample(sound.samples, rate, 16000, quality="HQ")
+    power = float(np.mean(wav.astype(np.float64) ** 2))
+    scorer = load_function(OPENED["audiobox"], "Scorer")(str(audiobox))
+    found = scorer.axes(sound)
+    assert found == pytest.approx({axis: power * (1 + place) + place for place, axis in enumerate(AXES)}, abs=1e-6)
+    assert scorer("whatever", sound) == pytest.approx(np.mean(list(found.values())))
+
+
+def test_what_audiobox_lacks_is_one_sentence(audiobox, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="there is no config.json; name a folder with the files of facebook/audiobox"):
+        Audiobox(tmp_path / "nowhere")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="broken is no model of audiobox_aesthetics .no such weights"):
+        Audiobox(broken)
+    monkeypatch.setitem(sys.modules, "audiobox_aesthetics.model.aes", None)
+    with pytest.raises(UserError, match="audiobox needs .*pip install --no-deps audiobox_aesthetics"):
+        Audiobox(audiobox)
 
 
 @pytest.fixture(scope="module")

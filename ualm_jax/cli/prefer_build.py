@@ -16,9 +16,9 @@ first. OUT/report shows the scores and lets you hear both sides.
     --chosen-at-least soundscript=0.8 --margin 0.25
 
 A line of the prompts is a text, or a JSON object with "prompt" and, if wanted, "id" and "seed". A scorer is a name
-("likelihood", "soundscript", "clap:DIR", "judge:DIR"), module:function or file.py:function, called with (prompt, clip);
-higher is better. An answer for which it fails or gives no finite number is left out and counted. After an interruption
-the same command goes on; with other thresholds it makes other pairs of the same answers.
+("likelihood", "soundscript", "clap:DIR", "audiobox:DIR", "judge:DIR"), module:function or file.py:function, called with
+(prompt, clip); higher is better. An answer for which it fails or gives no finite number is left out and counted. After
+an interruption the same command goes on; with other thresholds it makes other pairs of the same answers.
 """
 
 

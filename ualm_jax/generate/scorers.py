@@ -29,7 +29,11 @@ Scorer = Callable[[str, Clip | Text], float]
 
 SOUNDSCRIPT = "ualm_jax.evaluate.soundscript.scorer:share_of_right_tracks"
 BUILT_IN = ("likelihood", "soundscript")
-OPENED = {"clap": "ualm_jax.evaluate.clap:Clap", "judge": "ualm_jax.evaluate.listening:opened"}
+OPENED = {
+    "clap": "ualm_jax.evaluate.clap:Clap",
+    "audiobox": "ualm_jax.evaluate.audiobox:Audiobox",
+    "judge": "ualm_jax.evaluate.listening:opened",
+}
 """Scorers that are told where their weights lie, as in clap:DIR."""
 
 log = logging.getLogger(__name__)
@@ -90,8 +94,8 @@ class Likelihood:
 
 def load_scorer(name: str, parts: Parts) -> Scorer:
     """A scorer by name: "likelihood" of the model itself; "soundscript", how much of a SoundScript caption a program
-    hears in the clip; "clap:DIR" and "judge:DIR", what a ClapModel or a model that listens finds; or your own as
-    `module:function` or `file.py:function`, found from the current folder too.
+    hears in the clip; "clap:DIR", "audiobox:DIR" and "judge:DIR", what these and a model that listens find; or your
+    own as `module:function` or `file.py:function`, found from the current folder too.
 
     Raises UserError where there is none.
     """
