@@ -70,7 +70,7 @@ def test_a_judge_that_can_not_listen_is_refused(parts, golden_dir):
 
 
 class LoudnessOfWindows:
-    """In the place of the package's model: the mean square of what of a window is sound, in other units for each axis."""
+    """The package's model, instead: the mean square of what of a window is sound, in a unit of each axis."""
 
     target_transform = {axis: {"mean": float(place), "std": 1.0 + place} for place, axis in enumerate(AXES)}
 

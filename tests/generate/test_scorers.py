@@ -126,7 +126,7 @@ def test_scorers_are_found_by_name(pipeline, clips, tmp_path, monkeypatch):
     reason = score_all(load_scorer("soundscript", pipeline), ["a dog barks"], clips[:1])[0].problem
     assert "'a dog barks' is no caption of SoundScript" in reason
     for name, problem in {
-        "clap": "no scorer 'clap'; give likelihood, soundscript, clap:DIR, judge:DIR, module:function",
+        "clap": "no scorer 'clap'; give likelihood, soundscript, clap:DIR, audiobox:DIR, judge:DIR, module:function",
         "mine:volume": "mine has no function volume",
         "mine:value": "mine has no function value",
         "yours:length": "no module yours",

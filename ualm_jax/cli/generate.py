@@ -80,7 +80,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     best.add_argument(
         "--scorer",
         metavar="NAME",
-        help="says which is best: likelihood (default), soundscript, {clap,audiobox,judge}:DIR, or your own, module:function",
+        help="says which is best: likelihood (default), soundscript, {clap,audiobox,judge}:DIR, module:function",
     )
     file = parser.add_argument_group("the file")
     file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), default="wav", help="of --prompts' sounds")
