@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.config_files import ROOT
-from helpers.waveform_runs import steps_of
+from helpers.waveform_runs import STEPS, steps_of, tiny_codec
 
 from ualm_jax.cli.config_file import load_config
 from ualm_jax.codecs.xcodec.model import XCodec
@@ -17,22 +17,6 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.codec import CodecNetwork, train_codec
 from ualm_jax.train.codec_config import CodecRunConfig
 from ualm_jax.train.waveform import waveform_run
-
-STEPS = 6
-
-
-def tiny(**train) -> CodecRunConfig:
-    """Two steps as an autoencoder, two with codes, two with discriminators."""
-    values = load_config(str(ROOT / "configs" / "codec_small.py"), []).to_dict()
-    values["codec"] |= {"num_codebooks": 2, "codebook_size": 8, "encoder_hidden_size": 2, "hidden_size": 7}
-    values["codec"] |= {"downsampling_ratios": (40, 8), "upsampling_ratios": (8, 40), "decoder_hidden_size": 8}
-    values["data"] |= {"soundscript": 24, "workers": 1, "batch_size": 8, "frames": 8}
-    values["loss"]["windows"] = (64,)
-    values["quantizer"] |= {"begin": 2, "kmeans_frames": 128, "kmeans_rounds": 2}
-    values["adversarial"] |= {"begin": 4, "discriminators": {"periods": (2,), "windows": (64,), "width": 2}}
-    values["train"] |= {"steps": STEPS, "log_every": 1, "save_interval": 1} | train
-    values["eval"] |= {"every": STEPS, "sounds": 1, "seconds": 0.2}
-    return from_mapping(CodecRunConfig, values)
 
 
 def trained(config, workdir, mesh):
@@ -48,7 +32,7 @@ def one_device():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, one_device):
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, trained(tiny(), workdir, one_device)
+    return workdir, trained(tiny_codec(), workdir, one_device)
 
 
 def test_every_phase_trains_what_it_should(whole):
@@ -69,7 +53,7 @@ def test_every_phase_trains_what_it_should(whole):
 def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path, one_device):
     """On what another run has left: the same codes of every sound, and another decoder."""
     before = whole[0] / "codec"
-    values = to_mapping(tiny(steps=3))
+    values = to_mapping(tiny_codec(steps=3))
     values["train"]["init_from"] = str(before)
     values["quantizer"] |= load_config(str(ROOT / "configs" / "codec_small_decoder.py"), []).to_dict()["quantizer"]
     values["adversarial"]["begin"] = 1
@@ -87,7 +71,7 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
 
 
 def test_fixed_codes_need_a_codec_to_be_of():
-    values = to_mapping(tiny())
+    values = to_mapping(tiny_codec())
     values["quantizer"]["fixed"] = True
     with pytest.raises(UserError, match="quantizer.fixed keeps the codes of a codec: name it, train.init_from"):
         from_mapping(CodecRunConfig, values)
@@ -103,8 +87,8 @@ def test_the_run_leaves_a_codec(whole):
 def test_a_run_begins_with_the_codec_it_is_given(whole, tmp_path, one_device):
     folder = str(whole[0] / "codec")
     with pytest.raises(UserError, match="set quantizer.begin to 0"):
-        tiny(init_from=folder)
-    config = tiny()
+        tiny_codec(init_from=folder)
+    config = tiny_codec()
     config = dataclasses.replace(
         config,
         quantizer=dataclasses.replace(config.quantizer, begin=0),
@@ -123,7 +107,7 @@ def test_a_run_begins_with_the_codec_it_is_given(whole, tmp_path, one_device):
 @pytest.mark.slow  # the loop is the enhancer's, whose resumed run is compared in every suite
 @pytest.mark.parametrize("stop", [1, 2, 5])
 def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, one_device, stop):
-    config = tiny()
+    config = tiny_codec()
     trained(dataclasses.replace(config, train=dataclasses.replace(config.train, steps=stop)), tmp_path, one_device)
     after = trained(config, tmp_path, one_device)
     assert len(after) == STEPS - stop
@@ -133,7 +117,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, one_device, sto
 @pytest.mark.slow
 def test_eight_devices_train_what_one_trains(whole, tmp_path):
     mesh = MeshConfig(data=4, fsdp=2)
-    config = dataclasses.replace(tiny(), mesh=mesh)
+    config = dataclasses.replace(tiny_codec(), mesh=mesh)
     spread = trained(config, tmp_path, make_mesh(mesh, jax.devices()[:8]))
     for (_, mine), (_, theirs) in zip(whole[1], spread, strict=True):
         for name in ("loss", "grad_norm"):
@@ -141,14 +125,14 @@ def test_eight_devices_train_what_one_trains(whole, tmp_path):
 
 
 def test_what_may_not_change_is_held_to(whole):
-    config = tiny()
+    config = tiny_codec()
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, frames=16))
     with pytest.raises(UserError, match="frames"):
         train_codec(dataclasses.replace(other, mesh=MeshConfig(data=8)), whole[0])
 
 
 def test_a_batch_that_can_not_be_split_is_refused(tmp_path):
-    config = tiny()
+    config = tiny_codec()
     odd = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=6))
     with pytest.raises(UserError, match="batch_size"):
         train_codec(odd, tmp_path)

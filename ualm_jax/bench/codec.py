@@ -1,4 +1,4 @@
-"""How fast X-codec encodes and decodes, beside `transformers` on the same device."""
+"""How fast X-codec encodes and decodes, beside `transformers` on the same device; or how fast a codec learns."""
 
 import argparse
 import pathlib
@@ -14,21 +14,26 @@ from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import save_directory
+from ualm_jax.errors import UserError
 
 
 def run(args: argparse.Namespace) -> BenchResult:
     """Encodes and decodes with the full-size X-codec, random weights, float32: a row per batch, direction and side.
 
-    Both sides are checked to give the same codes and waves before they are timed.
+    Both sides are checked to give the same codes and waves before they are timed. With `args.training`, a codec's
+    configuration: its training steps (`codec_training.measure`).
     """
+    if args.training is not None:
+        return _training(args)
+    batches, length = args.batch or [1, 8], args.seconds or 10.0
     with tempfile.TemporaryDirectory() as folder:
         save_directory(init_random(XCodecConfig(), seed=0), XCodecConfig(), folder)
         codec = XCodec.from_directory(folder)
         theirs = _Torch(pathlib.Path(folder)) if args.against == "torch" else None
     rng = np.random.default_rng(0)
-    samples = round(args.seconds * codec.sample_rate) // codec.hop * codec.hop
+    samples = round(length * codec.sample_rate) // codec.hop * codec.hop
     rows: list[dict[str, Any]] = []
-    for batch in args.batch:
+    for batch in batches:
         wavs = [rng.normal(0, 0.1, samples).astype(np.float32) for _ in range(batch)]
         codes = codec.encode_batch(wavs)
         if theirs is not None:
@@ -44,12 +49,12 @@ def run(args: argparse.Namespace) -> BenchResult:
             timings = time_in_turn(runs, args.repeats)
             for side, timing in timings.items():
                 row = {"work": name, "batch": batch, "side": side, "seconds": timing.to_mapping()}
-                row["audio_per_second"] = batch * args.seconds / timing.median
+                row["audio_per_second"] = batch * length / timing.median
                 if side != "ours":
                     row["ratio"] = timing.median / timings["ours"].median
                 rows.append(row)
     return BenchResult(
-        title=f"X-codec, {args.seconds:g} s clips, float32",
+        title=f"X-codec, {length:g} s clips, float32",
         columns=(
             text("work", "work"),
             text("batch", "clips"),
@@ -67,6 +72,19 @@ def run(args: argparse.Namespace) -> BenchResult:
         ),
         again=partial(codec.encode_batch, wavs),
     )
+
+
+def _training(args: argparse.Namespace) -> BenchResult:
+    from ualm_jax.bench.codec_training import measure
+
+    config, rows = args.training, args.batch or [args.training.data.batch_size]
+    if len(rows) > 1:
+        raise UserError("--training measures one batch at a time: give --batch one number.")
+    frames = config.data.frames
+    if args.seconds is not None:
+        codec = config.codec.trainable().config
+        frames = max(round(args.seconds * codec.sample_rate / codec.hop), 1)
+    return measure(config, rows[0], frames, args.repeats, torch=args.against == "torch")
 
 
 class _Torch:

@@ -6,6 +6,7 @@ import pathlib
 
 from ualm_jax.cli import bench_arguments
 from ualm_jax.cli.arguments import Parser, output_directory, output_file
+from ualm_jax.mapping import to_mapping
 
 _DESCRIPTION = """\
 Times a part of the system on this machine: warm-up, several rounds, medians with their spread, and what the machine
@@ -24,7 +25,10 @@ PARTS = {
     "attention": ("ualm_jax.bench.attention", "every attention backend this device has, on packed documents"),
     "loss": ("ualm_jax.bench.loss", "the loss of all streams beside plain logits: time and memory"),
     "data": ("ualm_jax.bench.data", "the loader from disk: rows per second, memory, and a step beside it"),
-    "codec": ("ualm_jax.bench.codec", "X-codec at full size, random weights, float32"),
+    "codec": (
+        "ualm_jax.bench.codec",
+        "X-codec at full size, random weights, float32; --training: a codec's training steps",
+    ),
     "end-to-end": ("ualm_jax.bench.end_to_end", "data, training with a stop, and a sound, as commands"),
 }
 """Part -> module and what it times. The module has `run(args) -> BenchResult`; `bench_arguments` has its options."""
@@ -79,4 +83,4 @@ def main(argv: list[str]) -> int:
 
 
 def _write(path: pathlib.Path, report: dict) -> None:
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    path.write_text(json.dumps(report, indent=2, default=to_mapping) + "\n")

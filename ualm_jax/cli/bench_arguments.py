@@ -88,17 +88,40 @@ def data(parser: Parser) -> None:
 
 
 def codec(parser: Parser) -> None:
-    parser.add_argument("--against", choices=("torch",), help="transformers' X-codec from the same weights, in turn")
     parser.add_argument(
-        "--seconds", type=number(at_least=0.1, at_most=600), default=10.0, help="of each clip (default %(default)s)"
+        "--training",
+        nargs="?",
+        type=_codec_config,
+        const="configs/codec_small.py",
+        metavar="FILE",
+        help="time the steps that train a codec of this config (default configs/codec_small.py) instead",
     )
-    parser.add_argument("--batch", type=_count, nargs="+", default=[1, 8], help="clips at once (default 1 8)")
+    parser.add_argument(
+        "--against", choices=("torch",), help="the same work in PyTorch, from the same weights, in turn"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number(at_least=0.1, at_most=600),
+        help="of each clip (default 10, of a training step the config's)",
+    )
+    parser.add_argument(
+        "--batch", type=_count, nargs="+", help="clips at once (default 1 8, of a training step the config's)"
+    )
     parser.add_argument("--repeats", type=_count, default=5, help="counted rounds (default %(default)s)")
 
 
 def end_to_end(parser: Parser) -> None:
     parser.add_argument("--count", type=_count, default=48, help="sounds to learn from (default %(default)s)")
     parser.add_argument("--steps", type=integer(at_least=4), default=100, help="of training (default %(default)s)")
+
+
+def _codec_config(path: str):
+    """The `CodecRunConfig` of a config file."""
+    from ualm_jax.cli.config_file import load_config
+    from ualm_jax.mapping import from_mapping
+    from ualm_jax.train.codec_config import CodecRunConfig
+
+    return from_mapping(CodecRunConfig, load_config(path, []).to_dict())
 
 
 def _add_model(parser: Parser, against: bool = True) -> None:

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 
 from ualm_jax.errors import UserError
 
-_BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # bounds, in shares of the spectrum
-_PERIOD_STRIDES = (3, 3, 3, 1)
-_SLOPE = 0.1  # of the leaky rectifier
+BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # bounds, in shares of the spectrum
+PERIOD_STRIDES = (3, 3, 3, 1)
+SLOPE = 0.1  # of the leaky rectifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def init_discriminators(config: DiscriminatorConfig, channels: int, seed: int) -
         }
 
     def period() -> list[dict]:
-        widths = [channels, *(config.width * min(2**i, 16) for i in range(len(_PERIOD_STRIDES)))]
+        widths = [channels, *(config.width * min(2**i, 16) for i in range(len(PERIOD_STRIDES)))]
         layers = [conv(5, 1, a, b) for a, b in zip(widths, widths[1:], strict=False)]
         return [*layers, conv(3, 1, widths[-1], 1)]
 
@@ -62,7 +62,7 @@ def init_discriminators(config: DiscriminatorConfig, channels: int, seed: int) -
 
     return {
         "periods": [period() for _ in config.periods],
-        "spectrograms": [[band() for _ in _BANDS[1:]] for _ in config.windows],
+        "spectrograms": [[band() for _ in BANDS[1:]] for _ in config.windows],
     }
 
 
@@ -71,7 +71,7 @@ def discriminate(params: dict, config: DiscriminatorConfig, wav: Float[Array, "B
     found = [_period(layers, wav, p) for layers, p in zip(params["periods"], config.periods, strict=True)]
     for bands, window in zip(params["spectrograms"], config.windows, strict=True):
         spectrum = _complex_spectrogram(wav, window)
-        bounds = [round(b * spectrum.shape[2]) for b in _BANDS]
+        bounds = [round(b * spectrum.shape[2]) for b in BANDS]
         for layers, first, stop in zip(bands, bounds, bounds[1:], strict=False):
             found.append(_band(layers, spectrum[:, :, first:stop]))
     return found
@@ -82,8 +82,8 @@ def _period(layers: list[dict], wav: Float[Array, "B N C"], period: int) -> list
     x = jnp.pad(wav, ((0, 0), (0, -samples % period), (0, 0)), mode="reflect")
     x = x.reshape(batch, -1, period, channels)
     found = []
-    for layer, stride in zip(layers[:-1], _PERIOD_STRIDES, strict=True):
-        x = jax.nn.leaky_relu(_conv2d(x, layer, (stride, 1)), _SLOPE)
+    for layer, stride in zip(layers[:-1], PERIOD_STRIDES, strict=True):
+        x = jax.nn.leaky_relu(_conv2d(x, layer, (stride, 1)), SLOPE)
         found.append(x)
     return [*found, _conv2d(x, layers[-1], (1, 1))]
 
@@ -91,7 +91,7 @@ def _period(layers: list[dict], wav: Float[Array, "B N C"], period: int) -> list
 def _band(layers: list[dict], x: Float[Array, "B T F C"]) -> list[Array]:
     found = []
     for i, layer in enumerate(layers[:-1]):
-        x = jax.nn.leaky_relu(_conv2d(x, layer, (1, 2 if 0 < i < 3 else 1)), _SLOPE)
+        x = jax.nn.leaky_relu(_conv2d(x, layer, (1, 2 if 0 < i < 3 else 1)), SLOPE)
         found.append(x)
     return [*found, _conv2d(x, layers[-1], (1, 1))]
 

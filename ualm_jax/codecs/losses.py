@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 SILENCE = 1e-3  # RMS of full scale, -60 dB: differences below it do not count
 FLOOR = 1e-2  # of magnitudes, -40 dB: logarithms below it are all alike
-_FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
+FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
 
 
 def spectrogram(wav: Float[Array, "B N"], window: int) -> Float[Array, "B T F"]:
@@ -46,8 +46,8 @@ def spectral(
         power = jnp.mean(b**2, 2)
         sounding = power / (power + SILENCE**2)
         frames = b.shape[1]
-        log += jnp.mean(jnp.sum(sounding * distance, 1) / (jnp.sum(sounding, 1) + _FEWEST * frames))
-        silent += jnp.mean(jnp.sum((1 - sounding) * distance, 1) / (jnp.sum(1 - sounding, 1) + _FEWEST * frames))
+        log += jnp.mean(jnp.sum(sounding * distance, 1) / (jnp.sum(sounding, 1) + FEWEST * frames))
+        silent += jnp.mean(jnp.sum((1 - sounding) * distance, 1) / (jnp.sum(1 - sounding, 1) + FEWEST * frames))
     return linear / len(windows), log / len(windows), silent / len(windows)
 
 

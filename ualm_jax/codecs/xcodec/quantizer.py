@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from ualm_jax.codecs.xcodec.rvq import nearest
 
-_SMOOTHING = 1e-5  # of a cluster's size, so that an empty one divides by something
-_SOFTEST = 0.01  # of the mean energy: softer frames count no more than those
+SMOOTHING = 1e-5  # of a cluster's size, so that an empty one divides by something
+SOFTEST = 0.01  # of the mean energy: softer frames count no more than those
 
 
 class Codebooks(NamedTuple):
@@ -97,7 +97,7 @@ def quantize_learning(
 
 def weights(energy: Float[Array, " M"], mean: Float[Array, ""]) -> Float[Array, " M"]:
     """What each frame counts: 1 at the mean energy, more where it is softer. energy: mean square of its vector."""
-    return (1 + _SOFTEST) / (energy / jnp.maximum(mean, 1e-12) + _SOFTEST)
+    return (1 + SOFTEST) / (energy / jnp.maximum(mean, 1e-12) + SOFTEST)
 
 
 def _total(x: Any, axes: tuple[str, ...]) -> Any:
@@ -130,7 +130,7 @@ def moved(codebooks: Codebooks, found: Quantized, decay: float, dead_below: floa
     dead = use < dead_below * mean_use
     use, size = jnp.where(dead, mean_use, use), jnp.where(dead, mean_size, size)
     total = jnp.where(dead[..., None], mean_size[..., None] * found.sample, total)
-    return Codebooks(total / (size + _SMOOTHING)[..., None], total, size, use)
+    return Codebooks(total / (size + SMOOTHING)[..., None], total, size, use)
 
 
 def kmeans(
