@@ -49,6 +49,7 @@ setup(
     extras_require={
         "beam": ["apache-beam>=2.77"],
         "cuda": ["jax[cuda13]", "tokamax>=0.0.12"],
+        "gcs": ["gcsfs>=2026.1", "google-cloud-storage>=3"],
         "hf": ["datasets>=4", "pyarrow>=21"],
         "remote": ["fsspec>=2025.3"],
         "tpu": ["jax[tpu]"],
@@ -57,6 +58,9 @@ setup(
             "beartype>=0.20",
             "datasets>=4",
             "fsspec>=2025.3",
+            "gcp-storage-emulator>=2026.7",
+            "gcsfs>=2026.1",
+            "google-cloud-storage>=3",
             "hypothesis>=6.100",
             "import-linter>=2.1",
             "pyarrow>=21",

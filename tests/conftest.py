@@ -59,6 +59,19 @@ def expected() -> dict:
     return json.loads((GOLDEN / "expected.json").read_text())
 
 
+@pytest.fixture(scope="session")
+def bucket():
+    """A bucket of an emulator, gs://bucket."""
+    from helpers.emulated_buckets import emulated_buckets
+
+    from ualm_jax.buckets import open_folder
+
+    with emulated_buckets() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield open_folder("gs://bucket")
+
+
 @pytest.fixture(autouse=True)
 def one_device_mesh():
     """Every test sees a mesh, as every program does; tests that want eight devices set their own."""

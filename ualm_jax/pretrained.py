@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from ualm_jax.buckets import Folder
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
@@ -40,7 +41,7 @@ class Pretrained(Pipeline):
     knows, such as "soundscript-2". speech: whether it was trained on any, None where that is not known.
     """
 
-    path: pathlib.Path
+    path: Folder
     step: int = 0
     language: str | None = None
     speech: bool | None = None
@@ -124,8 +125,9 @@ def load(
         clips = model.generate(["two beeps, then a drum"], seconds=4, cfg_scale=3.0, seed=0)
         clips[0].save("out.wav")
 
-    path: the --workdir of a run; what `ualm convert` made; or a local folder of Qwen2 (extended by random rows for
-        special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio Flamingo 3 as Hugging Face stores it.
+    path: the --workdir of a run or what `ualm convert` made, here or as a URL gs://BUCKET/PATH; or a local folder of
+        Qwen2 (extended by random rows for special tokens and 8 codebooks of 1024), X-codec, Qwen2.5-Omni or Audio
+        Flamingo 3 as Hugging Face stores it.
     step: the checkpoint of a run, by default its newest.
     int8: layers with 8-bit weights: half the memory, less exact.
     enhance: folder of an enhancer that `ualm enhance train` left; clips are then saved as 48 kHz stereo.

@@ -107,9 +107,9 @@ def test_a_step_is_of_a_run(base, tmp_path):
         ualm_jax.load(base, step=7)
 
 
-@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
+@pytest.mark.parametrize("url", ["gs:/bucket/run", "s3://bucket/run"])
 def test_a_url_is_no_folder(url):
-    with pytest.raises(UserError, match=f"{url}: expected a folder on this machine"):
+    with pytest.raises(UserError, match=f"{url}: expected a folder on this machine or gs://BUCKET/PATH"):
         ualm_jax.load(url)
 
 

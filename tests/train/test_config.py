@@ -97,7 +97,7 @@ def test_a_config_that_is_not_there_is_not_another_one(arguments, sentence, tmp_
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("workdir", ["", "gs://bucket/run", "s3://bucket/run", str(ROOT / "README.md")])
+@pytest.mark.parametrize("workdir", ["", "gs:/bucket/run", "s3://bucket/run", str(ROOT / "README.md")])
 def test_a_work_folder_that_can_not_be_is_refused_before_anything_starts(workdir, capsys):
     with pytest.raises(SystemExit):
         run(["train", "--config", "configs/tiny.py", "--workdir", workdir, "--config.data.directory=none"])

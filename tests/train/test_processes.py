@@ -38,6 +38,26 @@ def test_two_processes_train_one_model(dataset, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_process_that_is_refused_ends_soon_and_says_why_also_where_both_are(dataset, tmp_path):
+    missing = tmp_path / "missing"
+    for refused in ([1], [0, 1]):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        data = [missing if index in refused else dataset for index in range(2)]
+        words = [command(data[index], tmp_path / "run", f"--distributed={address},2,{index}") for index in range(2)]
+        processes = [start(*words[index], "--config.mesh.fsdp=2") for index in range(2)]
+        try:
+            for index in refused:
+                output = processes[index].communicate(timeout=90)[0]
+                assert processes[index].returncode == 1 and str(missing) in output.splitlines()[-1], output
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
+
+
+@pytest.mark.slow
 def test_two_processes_learn_from_the_rewards_of_one(dataset, tmp_path):
     sizes = grpo_config.get_config().model.decoder
     small = [f"--config.model.decoder.{name}={sizes[name]}" for name in ("num_layers", "width", "mlp_dim")]

@@ -19,7 +19,10 @@ import tempfile
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+from ualm_jax.buckets import Folder, open_folder
+from ualm_jax.errors import UserError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _PROCESS = re.compile(r"\S+:\d+,\d+,\d+")
 
 
@@ -158,13 +161,18 @@ def input_directory(value: str) -> pathlib.Path:
     return _readable(path)
 
 
-def model_directory(value: str) -> pathlib.Path:
-    """Type of what weights are read from: a folder, or the name of a model that is shipped with the package."""
-    from ualm_jax.errors import UserError
+def model_directory(value: str) -> Folder:
+    """Type of what weights are read from: a folder here or in a bucket, or the name of a model that is shipped with the
+    package."""
     from ualm_jax.weights.shipped import located
 
     try:
-        return input_directory(str(located(local_path(value))))
+        folder = located(value or local_path(value))
+        if isinstance(folder, pathlib.Path):
+            return input_directory(str(folder))
+        if not folder.is_dir():
+            raise ArgumentTypeError(f"there is no {folder}")
+        return folder
     except UserError as error:
         raise ArgumentTypeError(str(error)) from None
 
@@ -194,6 +202,16 @@ def output_directory(value: str) -> pathlib.Path:
         raise ArgumentTypeError(f"expected a folder, {there} is a file")
     _try_writing(there)
     return path
+
+
+def run_directory(value: str) -> Folder:
+    """Type of the work folder of a run: what `output_directory` takes, or a URL gs://BUCKET/PATH."""
+    if not _URL.match(value):
+        return output_directory(value)
+    try:
+        return open_folder(value)
+    except UserError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _process(value: str) -> str:

@@ -4,8 +4,19 @@ import argparse
 import pathlib
 import resource
 import time
+from collections.abc import Callable
+from typing import Any
 
-from ualm_jax.cli.arguments import Parser, input_directory, integer, local_path, number, output_directory
+from ualm_jax.buckets import here, in_bucket
+from ualm_jax.cli.arguments import (
+    Parser,
+    input_directory,
+    integer,
+    local_path,
+    model_directory,
+    number,
+    output_directory,
+)
 from ualm_jax.errors import UserError
 from ualm_jax.outputs import check_new_folder
 
@@ -57,7 +68,7 @@ def _parser() -> Parser:
 
     export = verbs.add_parser("export", help="to a foreign format, or ours without optimiser, from a run or converted")
     export.add_argument("format", choices=("hf", "ours", "peft", "ualm-reference", "xcodec"))
-    _paths(export, "converted checkpoint or --workdir of a run")
+    _paths(export, "converted checkpoint or --workdir of a run; may be gs://BUCKET/PATH", model_directory)
     export.add_argument(
         "--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest checkpoint"
     )
@@ -89,13 +100,13 @@ def _parser() -> Parser:
 
 def _importer(verbs, name: str, text: str, run) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=f"Reads {text}.")
-    _paths(parser, "local directory")
+    _paths(parser, "local directory", _there)
     parser.set_defaults(run=run)
     return parser
 
 
-def _paths(parser: argparse.ArgumentParser, source: str) -> None:
-    parser.add_argument("source", type=_there, metavar="SRC", help=source)
+def _paths(parser: argparse.ArgumentParser, source: str, kind: Callable[[str], Any]) -> None:
+    parser.add_argument("source", type=kind, metavar="SRC", help=source)
     parser.add_argument("--out", required=True, type=_new_directory, metavar="DIR", help="the folder to make")
 
 
@@ -169,7 +180,8 @@ def _export(args: argparse.Namespace) -> int:
     from ualm_jax.weights.opener import open_weights
 
     if args.format == "xcodec":
-        return _timed(args.out, lambda progress: export_xcodec(args.source, args.out))
+        source = here(args.source / "codec") if in_bucket(args.source) else args.source
+        return _timed(args.out, lambda progress: export_xcodec(source, args.out))
     weights = open_weights(args.source, args.step)
     if args.format == "ours":
         return _timed(args.out, lambda progress: export_ours(weights, args.out, dtype=args.dtype, progress=progress))

@@ -3,7 +3,7 @@
 import errno
 import re
 
-from ualm_jax.errors import UserError
+from ualm_jax.errors import UserError, first_line
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the number of the signal, as shells have it
 
@@ -48,6 +48,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return words.rstrip("."), 1
     if found := re.search(r"\[OS error (\d+): \w+ ([^\]]+)\]", words):
         return _failed_file(int(found[1]), found[2], re.findall(r'"(/[^"]+)"', words)[:1]), 1
+    if type(error).__module__.partition(".")[0] in ("gcsfs", "google", "aiohttp"):  # what a bucket refuses
+        return f"the bucket: {first_line(error)}", 1
     if type(error).__name__ == "OutOfMemoryError":  # torch's, in a benchmark
         return f"out of memory: {words.splitlines()[0].rstrip('.')}; make the batch, the length or the model smaller", 1
     if "RESOURCE_EXHAUSTED" in words and type(error).__module__.startswith("jax"):

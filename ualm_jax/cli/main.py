@@ -60,6 +60,12 @@ def main() -> int:
     status = run(sys.argv[1:])
     if status == INTERRUPTED:
         _leave(status)
+    if status and "ualm_jax.parallel.processes" in sys.modules:
+        from ualm_jax.parallel import processes
+
+        if processes.joined():
+            processes.part()
+            _leave(status)
     if status == BROKEN_PIPE:  # what is still to be flushed has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

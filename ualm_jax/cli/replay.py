@@ -1,9 +1,9 @@
 """`ualm replay`: makes a generated sound again, bit for bit."""
 
-import os
 import pathlib
 import tempfile
 
+from ualm_jax.buckets import open_folder
 from ualm_jax.cli.arguments import Parser, input_directory, input_file, model_directory, output_file
 from ualm_jax.errors import UserError
 
@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
     if args.out is not None and args.out.suffix.lower() != sound.suffix.lower():
         raise UserError(f"{args.out}: bit for bit it is a {sound.suffix} file; choose such a name.")
     made_by = record.get("made_by") or {}
-    path = args.model or pathlib.Path(made_by.get("path") or "")
-    if not os.path.isdir(path) or path == pathlib.Path(""):
+    path = args.model or open_folder(made_by.get("path") or "")
+    if not path.is_dir() or path == pathlib.Path(""):
         raise UserError(f"{args.file} was made by {path}, which is not here; say where it is with --model.")
 
     from ualm_jax.parallel.startup import start

@@ -1,6 +1,6 @@
 """`ualm train`: a training run from a config file."""
 
-from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
+from ualm_jax.cli.arguments import Parser, add_device_arguments, run_directory
 
 _DESCRIPTION = """\
 Trains a model. The work folder receives checkpoints, metrics.jsonl, TensorBoard files, generated samples, and what
@@ -23,7 +23,9 @@ docs/train.md says what they mean.
 def main(argv: list[str]) -> int:
     parser = Parser("ualm train", overrides=True, description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/tiny.py")
-    parser.add_argument("--workdir", type=output_directory, metavar="DIR", help="where the run lives")
+    parser.add_argument(
+        "--workdir", type=run_directory, metavar="DIR", help="where the run lives; may be gs://BUCKET/PATH"
+    )
     parser.add_argument("--print-config", action="store_true", help="list all fields with their values, train nothing")
     add_device_arguments(parser)
     args, overrides = parser.parse_with_overrides(argv)

@@ -6,8 +6,9 @@ The mesh is explicit (`jax.set_mesh`), so a sharding that does not fit is an err
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
+
+from ualm_jax.parallel.processes import from_all
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -40,4 +41,4 @@ def reshard(array: jax.Array, *axes: str | None) -> jax.Array:
 
 def on_host(array: jax.Array) -> np.ndarray:
     """All of `array` on this process, wherever its parts lie. Every process must call it."""
-    return np.asarray(array if array.is_fully_addressable else multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array if array.is_fully_addressable else from_all("gather an array", array, tiled=True))

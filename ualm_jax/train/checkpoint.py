@@ -14,15 +14,16 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from ualm_jax.buckets import Folder, absolute, filled, open_folder
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import renamed
+from ualm_jax.parallel.processes import from_all, meet
 from ualm_jax.train.batches import Batches
-from ualm_jax.weights.checksums import files_below, sha256_of, write_sums
+from ualm_jax.weights.checksums import sums_of, write_sums
 from ualm_jax.weights.restore import on_mesh, unreadable
-from ualm_jax.weights.run_folder import PARTS, SUMS, check_step, damaged, saved_steps
+from ualm_jax.weights.run_folder import PARTS, check_step, damaged, saved_steps, sums_name
 
 
 class Checkpoints:
@@ -35,7 +36,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        directory: pathlib.Path,
+        directory: Folder,
         *,
         every: int,
         keep: int,
@@ -47,7 +48,7 @@ class Checkpoints:
         self._identity = json.loads(json.dumps(identity))
         self._folders = dict(folders or {})
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            absolute(directory),
             options=ocp.CheckpointManagerOptions(
                 save_interval_steps=every, max_to_keep=keep, enable_async_checkpointing=True, create=False
             ),
@@ -73,6 +74,7 @@ class Checkpoints:
         """Saves in the background where `step` is due, or now with `force`; True if a checkpoint was begun."""
         if self._manager.latest_step() == step:
             return False
+        meet("save a checkpoint")
         return self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -106,7 +108,7 @@ class Checkpoints:
             check_step(self._directory.parent, step, part=jax.process_index(), parts=jax.process_count())
         except UserError as error:
             problem = error
-        if jax.process_count() > 1 and multihost_utils.process_allgather(np.array(problem is not None)).any():
+        if from_all("say whether the checkpoint is whole", np.array(problem is not None)).any():
             problem = problem or UserError(
                 f"Checkpoint {self._directory / str(step)} is damaged; the process that found it says more."
             )
@@ -154,19 +156,20 @@ class _Checksums(ocp.CheckpointHandler):
 
     def finalize(self, directory) -> None:
         """Called by one process, when all have written and the items before this one have their names."""
-        directory = pathlib.Path(directory)
+        directory = open_folder(directory)
         step, run = directory.parent, directory.parents[2]
         if self._parts is None:  # tokenizer, codec and encoder never change in a run
-            self._parts = sha256_of(step, files_below(*(run / part for part in PARTS)))
+            self._parts = sums_of(step, *(run / part for part in PARTS))
         items = [entry for entry in step.iterdir() if entry.is_dir() and entry != directory]
-        write_sums(directory / pathlib.Path(SUMS).name, self._parts | sha256_of(step, files_below(*items)))
+        write_sums(directory / pathlib.PurePath(sums_name(step)).name, self._parts | sums_of(step, *items))
 
 
 class _Folder(ocp.CheckpointHandler):
     """An item of a checkpoint that is written by a function, and read by whoever knows its layout."""
 
     def save(self, directory, args) -> None:
-        args.write(pathlib.Path(directory))
+        with filled(open_folder(directory)) as folder:
+            args.write(folder)
 
     def restore(self, directory, args=None) -> None:
         """Nothing of it is needed to go on."""

@@ -1,7 +1,6 @@
 """What a run measures and makes on its way: held-out loss, and sounds from fixed prompts."""
 
 import logging
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +55,7 @@ class HeldOut:
 class Sounds:
     """A sound for each prompt, as wav and in TensorBoard.
 
-    directory: where the wavs go. model_of: the language model in a state.
+    model_of: the language model in a state.
     """
 
     def __init__(
@@ -67,24 +66,22 @@ class Sounds:
         model_of: Callable[[Any], nnx.Module],
         codec: Codec,
         tokenizer: Tokenizer,
-        directory: pathlib.Path,
         writer: MetricWriter,
     ):
         self.every, self._prompts, self._sampling = every, tuple(prompts), sampling
         self._model_of, self._codec, self._tokenizer = model_of, codec, tokenizer
-        self._directory, self._writer = directory, writer
+        self._writer = writer
 
     def run(self, step: int, state: Any) -> None:
         log.info("step %d: making %d sounds", step, len(self._prompts))
         wavs = caption_to_sound(self._model_of(state), self._codec, self._tokenizer, self._prompts, self._sampling)
         if jax.process_index() != 0:
             return
-        self._directory.mkdir(exist_ok=True)
         for index, (prompt, wav) in enumerate(zip(self._prompts, wavs, strict=True)):
-            path = self._directory / f"step_{step:07d}_{index}.wav"
-            write_sound(path, wav, self._codec.sample_rate)
+            name = f"samples/step_{step:07d}_{index}.wav"
+            write_sound(self._writer.file(name), wav, self._codec.sample_rate)
             self._writer.sound(step, f"prompt_{index}", wav, self._codec.sample_rate)
-            log.info("%s: %s", path, prompt)
+            log.info("%s: %s", name, prompt)
 
     def close(self) -> None:
         """Holds nothing that needs it."""

@@ -1,7 +1,7 @@
 """Parameters that a run begins with: those of a converted checkpoint, of another run, or of a Hugging Face folder."""
 
 import dataclasses
-import pathlib
+import os
 
 import jax
 from flax import nnx
@@ -14,7 +14,7 @@ from ualm_jax.weights.opener import open_weights
 
 
 def initial_params(
-    path: pathlib.Path, architecture: Architecture, execution: Execution, mesh: Mesh, seed: int = 0
+    path: str | os.PathLike, architecture: Architecture, execution: Execution, mesh: Mesh, seed: int = 0
 ) -> nnx.State:
     """What lies at `path`, on `mesh`, cast to param_dtype; where it could not listen and the run shall, with a fresh
     adapter. Raises UserError where it is another architecture."""

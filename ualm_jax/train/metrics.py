@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ualm_jax.audio.spectrogram import spectrogram_image
+from ualm_jax.buckets import Folder, Spool, in_bucket
 
 
 def _tensorboard() -> ModuleType:
@@ -33,17 +34,18 @@ tensorboardX = _tensorboard()
 class MetricWriter:
     """Writes scalars and sounds of a run into `workdir`. Of a step there is one line, whatever adds to it and when.
 
-    workdir: None writes nothing; of many processes one writes.
+    workdir: None writes nothing; of many processes one writes. In a bucket, what was written arrives with `flush`.
     step: where the run begins or goes on. What was written of later steps is removed: they will be done again.
     """
 
-    def __init__(self, workdir: pathlib.Path | None, step: int = 0):
+    def __init__(self, workdir: Folder | None, step: int = 0):
         self._workdir, self._step = workdir, step
-        self._jsonl = self._board = None
+        self._spool = self._jsonl = self._board = None
 
     def _open(self) -> None:
         """At the first write: a start that is refused changes no file."""
-        path = self._workdir / "metrics.jsonl"
+        self._spool = Spool(self._workdir)
+        path = self._spool.bring("metrics.jsonl")
         rows = [row for row in read_metrics(path) if row["step"] <= self._step]
         lines = [_line(row) for row in rows]
         beside = path.with_name(".metrics.jsonl.partial")
@@ -52,13 +54,12 @@ class MetricWriter:
         self._last: dict[str, Any] = rows[-1] if rows else {}
         self._start = sum(map(len, lines[:-1]))  # of the last line
         self._jsonl = open(path, "r+b")
-        purged = {"purge_step": self._step + 1} if self._step else {}
-        self._board = tensorboardX.SummaryWriter(str(self._workdir / "tensorboard"), **purged)
+        self._purged = {"purge_step": self._step + 1} if self._step else {}
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         if self._workdir is None:
             return
-        if self._jsonl is None:
+        if self._spool is None:
             self._open()
         if self._last.get("step") == step:
             self._jsonl.seek(self._start)
@@ -69,27 +70,55 @@ class MetricWriter:
         self._jsonl.write(_line(self._last))
         self._jsonl.truncate()
         self._jsonl.flush()
+        board = self._tensorboard(step)
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            board.add_scalar(name, value, step)
 
     def sound(self, step: int, name: str, wav: np.ndarray, sample_rate: int) -> None:
         """A waveform, [N] or [N, C], and its spectrogram."""
         if self._workdir is None:
             return
-        if self._board is None:
+        if self._spool is None:
             self._open()
         channels = wav.reshape(len(wav), -1)
         picture = spectrogram_image(channels.mean(axis=1), sample_rate)
-        self._board.add_audio(name, channels, step, sample_rate=sample_rate)
-        self._board.add_image(f"{name}/spectrogram", picture, step, dataformats="HWC")
+        board = self._tensorboard(step)
+        board.add_audio(name, channels, step, sample_rate=sample_rate)
+        board.add_image(f"{name}/spectrogram", picture, step, dataformats="HWC")
+
+    def file(self, name: str) -> pathlib.Path:
+        """Where to write another file of the run, such as "samples/one.wav"."""
+        if self._spool is None:
+            self._open()
+        path = self._spool.here / name
+        path.parent.mkdir(exist_ok=True)
+        return path
+
+    def flush(self) -> None:
+        """Brings what was written to `workdir` where that is a bucket; on this machine it is there already."""
+        if self._spool is not None and in_bucket(self._workdir):
+            if self._board is not None:  # TensorBoard's files go there once each, and the next is begun
+                self._board.close()
+                self._board = None
+            self._spool.send()
 
     def close(self) -> None:
-        if self._jsonl is not None:
+        self.flush()
+        if self._spool is not None:
             self._jsonl.close()
+        if self._board is not None:
             self._board.close()
 
+    def _tensorboard(self, step: int) -> Any:
+        if self._board is None:
+            self._board = tensorboardX.SummaryWriter(
+                str(self._spool.here / "tensorboard"), filename_suffix=f".{step}", **self._purged
+            )
+            self._purged = {}
+        return self._board
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+
+def read_metrics(path: Folder) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, one a step, in order. What a killed run wrote twice, or half, is mended."""
     rows: dict[int, dict[str, Any]] = {}
     for line in path.read_bytes().splitlines() if path.is_file() else ():

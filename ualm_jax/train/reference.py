@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Float32, Int32, Int64
 
@@ -33,6 +32,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.models.log_probabilities import Sequences, sequences, targets
 from ualm_jax.models.ualm import UALM
 from ualm_jax.outputs import check_new_folder, lock
+from ualm_jax.parallel.processes import from_all, meet
 from ualm_jax.tokens.types import Batch
 from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.batches import shard_batch
@@ -90,7 +90,7 @@ def write_columns(
     with lock(partial) if first else contextlib.nullcontext():
         if (partial / DESCRIPTION).is_file():
             check_key(partial, key)
-        _meet("key")
+        meet("score in the folder")
         if first:
             _write(partial / DESCRIPTION, {"key": key})
         for info in infos:
@@ -116,7 +116,7 @@ def _write_dataset(info: DatasetInfo, reading: Reading, score: Any, partial: pat
         if begun:
             loader.set_state(json.loads(progress.read_text()))
         columns = [_column(path, shape, begun) for path in column_files(partial, info)]
-        _meet(f"columns {info.key}")
+        meet("fill the columns")
         missing = np.isnan(columns[0]).any(axis=(1, 2))
         missing &= ~Lengths(info.directory, front_end).too_long(data.seq_len, data.audio_slots)
         saved = time.monotonic()
@@ -180,13 +180,8 @@ def rows_everywhere(
     placed, of_rows = shard_batch((batch, owners), mesh, microbatches)
     found = (of_rows, score(placed, owners.shape[1]))
     if jax.process_count() > 1:
-        found = multihost_utils.process_allgather(found, tiled=True)
+        found = from_all("exchange log-probabilities", found, tiled=True)
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), found)
-
-
-def _meet(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def _write(path: pathlib.Path, content: Any) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.processes import from_all
 
 log = logging.getLogger(__name__)
 
@@ -64,5 +64,5 @@ def _bytes_of(lowered: jax.stages.Lowered) -> int | None:
 def _memory() -> int | None:
     """Bytes that JAX may use of the smallest device of the run; None where that is not known."""
     limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()]
-    least = int(np.min(multihost_utils.process_allgather(np.int64(min(limits)))))
+    least = int(np.min(from_all("compare the memory of their devices", np.int64(min(limits)))))
     return least or None

@@ -59,6 +59,7 @@ class Reporter:
         """Reports all that was added. Raises UserError where a metric is not finite."""
         while self._pending:
             self._report(*self._pending.popleft())
+        self._writer.flush()
 
     def close(self) -> None:
         if self._bar is not None:

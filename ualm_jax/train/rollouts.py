@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jaxtyping import Float64, Int, UInt32
 
 from ualm_jax.errors import UserError
@@ -25,6 +24,7 @@ from ualm_jax.generate.scorers import Scorer, score_all
 from ualm_jax.generate.step import Work
 from ualm_jax.generate.weights import make_weights
 from ualm_jax.models.ualm import UALM
+from ualm_jax.parallel.processes import from_first
 from ualm_jax.tokens.layout import build_grid, build_prompt
 from ualm_jax.tokens.types import Batch, Message, Modality, Role, TokenGrid
 from ualm_jax.tokens.vocabulary import EOT
@@ -163,7 +163,7 @@ class Rollouts:
             rewards = np.array([np.nan if score.value is None else score.value for score in scores], np.float64)
             problem = next((score.problem for score in scores if score.problem), "")
         if jax.process_count() > 1:  # as bits, because JAX would make float32 of them
-            rewards = multihost_utils.broadcast_one_to_all(rewards.view(np.uint32)).view(np.float64)
+            rewards = from_first("learn from the rewards", rewards.view(np.uint32)).view(np.float64)
         return rewards, problem
 
     def _grid(self, message: Message, job: Job) -> TokenGrid:

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from ualm_jax.parallel.processes import from_all
+
 
 class Stop:
     """Turns SIGINT and SIGTERM into a request that a loop reads between steps.
@@ -38,4 +40,4 @@ class Stop:
             return self._asked
         if self._noticed and multihost_utils.reached_preemption_sync_point(step):
             return True
-        return step % self._every == 0 and bool(np.any(multihost_utils.process_allgather(np.array(self._asked))))
+        return step % self._every == 0 and bool(np.any(from_all("agree whether to stop", np.array(self._asked))))

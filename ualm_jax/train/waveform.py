@@ -13,7 +13,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float32
 
@@ -24,6 +23,7 @@ from ualm_jax.data.loading.dataset_clips import DatasetClips
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.processes import meet
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.gan import AdversarialConfig, GanState, gathered, init_gan_state
@@ -120,8 +120,7 @@ def train_waveforms(network: Network, workdir: pathlib.Path) -> int:
         if jax.process_index() == 0:  # when every check has passed
             (workdir / "checkpoints").mkdir(exist_ok=True)
             _replace(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("workdir")
+        meet("train in the work folder")
         step = fit(run)
     if first >= config.train.steps:
         log.info("%s is at step %d already, train.steps is %d: nothing to do", workdir, step, config.train.steps)

@@ -2,30 +2,34 @@
 
 import contextlib
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ualm_jax.bucket_lock import bucket_lock
+from ualm_jax.buckets import Folder, here, in_bucket, open_folder, replace_folder, write
 from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
 from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.opener import notes_of
-from ualm_jax.weights.run_folder import kept_notes, write_notes
+from ualm_jax.weights.run_folder import kept_notes, parts_at, remove_uncommitted, write_notes
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path) -> Iterator[None]:
+def claim(workdir: Folder) -> Iterator[None]:
     """Keeps other runs out of `workdir`. Folders made for it go again if nothing has come to lie in them.
 
     Raises UserError where another process has it.
     """
+    if in_bucket(workdir):
+        with bucket_lock(workdir):
+            yield
+        return
     missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     workdir.mkdir(parents=True, exist_ok=True)
     try:
@@ -38,25 +42,32 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def parts_of_run(source: pathlib.Path, encoder: str | None, workdir: pathlib.Path) -> Parts:
+def parts_of_run(source: Folder, encoder: str | None, workdir: Folder) -> Parts:
     """What a run reads sounds and texts with: the tokenizer and codec of its data or its model, and its encoder.
 
     The encoder may have moved since the run began; its copy in `workdir` then stands for it.
     """
-    parts = {name: source / name for name in ("tokenizer", "codec")}
+    there = parts_at(source, None)
+    for name in ("tokenizer", "codec"):
+        if name not in there:
+            raise UserError(f"There is no folder {source / name} to take the {name} from.")
+    parts = {name: there[name] for name in ("tokenizer", "codec")}
     if encoder is not None:
-        given = pathlib.Path(encoder)
-        parts["encoder"] = parts_of(given).get("encoder", given)
-        if not parts["encoder"].is_dir() and (workdir / "encoder").is_dir():
-            parts["encoder"] = workdir / "encoder"
-    for name, source in parts.items():
-        if not source.is_dir():
-            raise UserError(f"There is no folder {source} to take the {name} from.")
+        found = encoder_at(encoder) or parts_at(workdir, None).get("encoder")
+        if found is None:
+            raise UserError(f"There is no folder {encoder} to take the encoder from.")
+        parts["encoder"] = found
     return parts
 
 
+def encoder_at(path: str) -> pathlib.Path | None:
+    """The encoder that `train.encoder` names: in the folder of an encoder, of a run or of a converted checkpoint."""
+    given = open_folder(path)
+    return (parts_of(given).get("encoder") or here(given)) if given.is_dir() else None
+
+
 def write_workdir(
-    config: Mapping[str, Any], parts: Parts, workdir: pathlib.Path, *, sources: Sequence[DatasetInfo], resumed: bool
+    config: Mapping[str, Any], parts: Parts, workdir: Folder, *, sources: Sequence[DatasetInfo], resumed: bool
 ) -> None:
     """What must lie beside the checkpoints to use them. Called when every check has passed.
 
@@ -66,21 +77,17 @@ def write_workdir(
     """
     for name, source in parts.items():
         target = workdir / name
-        if source.resolve() == target.resolve() or (resumed and target.is_dir()):
-            continue
-        beside = workdir / f".{name}.partial"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(source, beside)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(beside, target)
+        itself = not in_bucket(target) and source.resolve() == target.resolve()
+        if not itself and not (resumed and target.is_dir()):
+            replace_folder(target, source)
     begun_with = config["train"]["init_from"]
     notes = kept_notes(workdir) if resumed else None if begun_with is None else notes_of(begun_with)
     write_notes(workdir, (notes or {}) | {"speech": _has_seen_speech(notes, sources)})
-    _keep_settings(workdir / "encoder")
+    if not in_bucket(workdir):
+        _keep_settings(workdir / "encoder")
     (workdir / "checkpoints").mkdir(exist_ok=True)
-    beside = workdir / ".config.json.partial"
-    beside.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(beside, workdir / "config.json")
+    remove_uncommitted(workdir)
+    write(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def _has_seen_speech(notes: Mapping[str, Any] | None, sources: Sequence[DatasetInfo]) -> bool | None:

@@ -1,10 +1,9 @@
 """The arrays of a run with low-rank adapters, as if it had none."""
 
-import pathlib
-
 import numpy as np
 from jaxtyping import Shaped
 
+from ualm_jax.buckets import Folder
 from ualm_jax.models.lora import LoraConfig
 from ualm_jax.weights.arrays import ArrayStore, Index
 
@@ -15,7 +14,7 @@ class AdaptedStore(ArrayStore):
     parts: the arrays as they are stored.
     """
 
-    def __init__(self, directory: pathlib.Path, lora: LoraConfig):
+    def __init__(self, directory: Folder, lora: LoraConfig):
         super().__init__(directory)
         self.parts, self._lora = ArrayStore(directory), lora
         self._adapted = {f"decoder.layers.{part}.{name}" for part, name, _ in lora.kernels()}

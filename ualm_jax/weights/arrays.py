@@ -2,7 +2,6 @@
 
 import ast
 import json
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import tensorstore as ts
 from jaxtyping import Shaped
 
+from ualm_jax.buckets import Folder, in_bucket
 from ualm_jax.errors import UserError
 
 Index = tuple[slice | int, ...]
@@ -29,12 +29,12 @@ class Piece(NamedTuple):
     make: Callable[[], Shaped[np.ndarray, "..."]]
 
 
-def averaged_paths(directory: pathlib.Path) -> set[str]:
+def averaged_paths(directory: Folder) -> set[str]:
     """The parameters of which a run keeps a moving average, which then stands for them; `directory` is its `state`."""
     return {".".join(name[2:-1]) for name in _names(directory)[0] if name[:2] == ("opt_state", "average")}
 
 
-def _names(directory: pathlib.Path) -> tuple[list[tuple[str, ...]], bool]:
+def _names(directory: Folder) -> tuple[list[tuple[str, ...]], bool]:
     """Paths of all arrays that Orbax stored, and whether a run did."""
     try:
         metadata = json.loads((directory / "_METADATA").read_text())
@@ -46,7 +46,7 @@ def _names(directory: pathlib.Path) -> tuple[list[tuple[str, ...]], bool]:
 class ArrayStore:
     """Arrays of the model by path, from `params` of a converted checkpoint or `checkpoints/STEP/state` of a run."""
 
-    def __init__(self, directory: pathlib.Path):
+    def __init__(self, directory: Folder):
         names, self._run = _names(directory)
         self._directory = directory
         self._averaged = averaged_paths(directory) if self._run else set()
@@ -73,16 +73,16 @@ class ArrayStore:
 
     def _store(self, path: str):
         if self._opened[path] is None:
-            directory = self._directory.resolve()  # tensorstore takes no ".."
+            # tensorstore takes no ".."
+            base = str(self._directory) if in_bucket(self._directory) else self._directory.resolve().as_uri()
             if self._run:
-                base = directory.as_uri() + "/"
                 group = "opt_state.average" if path in self._averaged else "params"
                 store = {
                     "driver": "zarr",
-                    "kvstore": {"driver": "ocdbt", "base": base, "path": f"{group}.{path}.value/"},
+                    "kvstore": {"driver": "ocdbt", "base": f"{base}/", "path": f"{group}.{path}.value/"},
                 }
             else:
-                store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{directory / path}/"}}
+                store = {"driver": "zarr3", "kvstore": f"{base}/{path}/"}
             try:
                 self._opened[path] = ts.open(store | {"fill_missing_data_reads": False}, read=True).result()
             except ValueError as error:

@@ -10,6 +10,7 @@ import json
 import pathlib
 from typing import Any
 
+from ualm_jax.buckets import Folder
 from ualm_jax.errors import UserError
 from ualm_jax.weights.checksums import files_below, first_change
 
@@ -17,7 +18,7 @@ FORMAT = 1
 CARD = "ualm.json"
 
 
-def read_card(directory: pathlib.Path) -> dict[str, Any]:
+def read_card(directory: Folder) -> dict[str, Any]:
     """`ualm.json`. Raises UserError where there is none, or one that this version cannot read."""
     path = directory / CARD
     try:
@@ -41,7 +42,7 @@ def checked_files(directory: pathlib.Path) -> list[pathlib.Path]:
     return [*parts, *arrays.glob("_METADATA"), *arrays.glob("*/zarr.json")]
 
 
-def check_files(directory: pathlib.Path, card: dict[str, Any]) -> None:
+def check_files(directory: Folder, card: dict[str, Any]) -> None:
     """Raises UserError where a file is not as it was converted. Version 0.1 kept no such sums."""
     problem = first_change(directory, card.get("files", {}))
     if problem is not None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ualm_jax.buckets import in_bucket
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.xcodec.idle import without_idle
 from ualm_jax.codecs.xcodec.model import XCodec
@@ -36,7 +37,7 @@ def parts_of(path: str | os.PathLike) -> dict[str, pathlib.Path]:
     """
     path = located(path)
     parts = parts_at(path, max(saved_steps(path), default=None))
-    if not parts and is_tokenizer(path):
+    if not parts and not in_bucket(path) and is_tokenizer(path):
         return {"tokenizer": path}
     return parts
 

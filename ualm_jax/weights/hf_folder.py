@@ -8,6 +8,7 @@ import json
 import logging
 import pathlib
 
+from ualm_jax.buckets import Folder
 from ualm_jax.errors import UserError
 from ualm_jax.weights.tensor_files import TensorFiles
 
@@ -53,7 +54,7 @@ def open_directory(directory: pathlib.Path, prefix: str = "") -> TensorFiles:
     )
 
 
-def read_json(path: pathlib.Path) -> dict:
+def read_json(path: Folder) -> dict:
     """A JSON object. Raises UserError where there is none."""
     try:
         values = json.loads(path.read_text())
@@ -68,7 +69,11 @@ def read_json(path: pathlib.Path) -> dict:
 
 def write_json(path: pathlib.Path, values: dict) -> None:
     """As Hugging Face's tools write it: indented, keys in order."""
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    path.write_text(json_text(values))
+
+
+def json_text(values: dict) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
 def _weight_map(index: pathlib.Path) -> dict[str, str]:

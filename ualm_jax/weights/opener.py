@@ -6,13 +6,13 @@ Training begins with what it opens, `ualm_jax.load` and `ualm generate` use it, 
 import dataclasses
 import os
 import pathlib
-import re
 from typing import Any
 
 import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
+from ualm_jax.buckets import Folder, in_bucket
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution, read_model
 from ualm_jax.models.hf_names import our_shapes
@@ -27,7 +27,7 @@ from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.hf_qwen2 import Qwen2Plan, plan_qwen2
 from ualm_jax.weights.hf_to_ours import assemble
 from ualm_jax.weights.restore import restore_arrays
-from ualm_jax.weights.run_folder import PARTS, check_step, choose_step, parts_at, read_lora, read_notes, read_run
+from ualm_jax.weights.run_folder import check_step, choose_step, parts_at, read_lora, read_notes, read_run
 from ualm_jax.weights.shipped import located
 
 
@@ -43,7 +43,7 @@ class Weights:
     lora: the low-rank adapters of a run; they are merged where parameters or arrays are read.
     """
 
-    path: pathlib.Path
+    path: Folder
     architecture: Architecture | None = None
     execution: Execution | None = None
     step: int = 0
@@ -88,7 +88,7 @@ class _Stored(Weights):
 
 class _Run(_Stored):
     @property
-    def _directory(self) -> pathlib.Path:
+    def _directory(self) -> Folder:
         return self.path / "checkpoints" / str(self.step) / "state"
 
     def arrays(self) -> ArrayStore:
@@ -118,7 +118,7 @@ class _Run(_Stored):
 
 class _Converted(_Stored):
     @property
-    def _directory(self) -> pathlib.Path:
+    def _directory(self) -> Folder:
         return self.path / "params"
 
     def _read(self, abstract: nnx.State, mesh: Mesh) -> nnx.State:
@@ -143,10 +143,9 @@ class _Qwen2(Weights):
 def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
     """What lies at `path`: the --workdir of a run, what `ualm convert` made, a Hugging Face folder, or a shipped model.
 
+    path: of a run or a converted checkpoint also a URL gs://BUCKET/PATH.
     step: of a run; by default the newest. Raises UserError where `path` is none of these, or damaged.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
-        raise UserError(f"{path}: expected a folder on this machine; copy it here, or mount the bucket.")
     path = located(path)
     if (path / "checkpoints").is_dir():
         return _open_run(path, step)
@@ -155,7 +154,7 @@ def open_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
     if (path / CARD).is_file():
         card = read_card(path)
         check_files(path, card)
-        parts = {name: path / name for name in PARTS if (path / name).is_dir()}
+        parts = parts_at(path, None)
         if "model" not in card:
             return Weights(path, parts=parts)
         return _Converted(path, *read_model(card["model"]), parts=parts, notes=card["source"])
@@ -170,13 +169,13 @@ def notes_of(path: str | os.PathLike) -> dict[str, Any]:
     return read_card(path)["source"] if (path / CARD).is_file() else read_qwen2(path).kept
 
 
-def _open_run(path: pathlib.Path, step: int | None) -> Weights:
+def _open_run(path: Folder, step: int | None) -> Weights:
     step = choose_step(path, step)
     check_step(path, step)
     return _Run(path, *read_run(path, step), step, parts_at(path, step), read_notes(path), read_lora(path, step))
 
 
-def _open_hugging_face(path: pathlib.Path) -> Weights:
+def _open_hugging_face(path: Folder) -> Weights:
     if not (path / "config.json").is_file():
         raise UserError(
             f"{path}: expected the --workdir of a run, a converted checkpoint or a Hugging Face folder, found none."
@@ -184,6 +183,11 @@ def _open_hugging_face(path: pathlib.Path) -> Weights:
     values = read_json(path / "config.json")
     if "train" in values:  # a run that has saved nothing yet
         choose_step(path, None)
+    if in_bucket(path):
+        raise UserError(
+            f"{path}: expected the --workdir of a run or a converted checkpoint; a Hugging Face folder must lie on "
+            "this machine."
+        )
     kind = values.get("model_type")
     if kind == "qwen2":
         plan = plan_qwen2(path)

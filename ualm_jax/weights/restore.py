@@ -1,16 +1,16 @@
 """Arrays that Orbax stored, onto a mesh."""
 
-import pathlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ualm_jax.buckets import Folder, absolute
 from ualm_jax.errors import UserError, first_line
 
 
-def restore_arrays(directory: pathlib.Path, abstract: Any, mesh: Mesh) -> Any:
+def restore_arrays(directory: Folder, abstract: Any, mesh: Mesh) -> Any:
     """The arrays of the pytree `abstract`, laid out and cast as it says; others in `directory` are not read.
 
     Raises UserError where one is missing, damaged or of another shape.
@@ -21,7 +21,7 @@ def restore_arrays(directory: pathlib.Path, abstract: Any, mesh: Mesh) -> Any:
     )
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(directory.absolute(), args=arguments)
+            return checkpointer.restore(absolute(directory), args=arguments)
     except Exception as error:
         reason = unreadable(error)
         if reason is None:

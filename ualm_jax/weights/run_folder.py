@@ -7,44 +7,67 @@ DIR/checkpoints/STEP/state/           parameters and optimiser, as Orbax stores 
 DIR/checkpoints/STEP/data/, identity/ where the data stands; the architecture, and what else may not change
 DIR/checkpoints/STEP/encoder/         of a run that trains its encoder: the encoder at this step, as such a folder
 DIR/checkpoints/STEP/checksums/SHA256SUMS   of all these but config.json: `cd STEP; sha256sum -c checksums/SHA256SUMS`
+
+DIR may be a URL gs://BUCKET/PATH. There it is MD5SUMS, and Orbax's commit_success.txt in STEP makes it a checkpoint.
 """
 
 import json
 import logging
-import os
 import pathlib
 from typing import Any
 
+from ualm_jax.buckets import COMMITTED, Folder, here, in_bucket, write
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.models.config import Architecture, Execution, read_model, split_model
 from ualm_jax.models.lora import LoraConfig
 from ualm_jax.weights.checksums import first_change, read_sums
-from ualm_jax.weights.hf_folder import read_json, write_json
+from ualm_jax.weights.hf_folder import json_text, read_json
 
 PARTS = ("tokenizer", "codec", "encoder")
-SUMS = "checksums/SHA256SUMS"
+_SHA256, _MD5 = "checksums/SHA256SUMS", "checksums/MD5SUMS"
 _NOTES = "source.json"
 _METADATA = "_CHECKPOINT_METADATA"  # Orbax writes it into every checkpoint
 log = logging.getLogger(__name__)
 
 
-def saved_steps(workdir: pathlib.Path) -> list[int]:
+def saved_steps(workdir: Folder) -> list[int]:
     """Steps whose folders lie in `checkpoints`, whole or not, in order."""
+    return sorted(int(entry.name) for entry in _step_folders(workdir) if not in_bucket(entry) or _committed(entry))
+
+
+def remove_uncommitted(workdir: Folder) -> None:
+    """Removes what a killed process has left of checkpoints in a bucket, where it was writing or removing them. On this
+    machine Orbax does both under other names."""
+    for entry in _step_folders(workdir):
+        if in_bucket(entry) and not _committed(entry):
+            entry.rmtree()
+
+
+def _step_folders(workdir: Folder) -> list[Folder]:
     directory = workdir / "checkpoints"
     if not directory.is_dir():
         return []
-    return sorted(int(entry.name) for entry in directory.iterdir() if entry.name.isdigit() and entry.is_dir())
+    return [entry for entry in directory.iterdir() if entry.name.isdigit() and entry.is_dir()]
 
 
-def parts_at(workdir: pathlib.Path, step: int | None) -> dict[str, pathlib.Path]:
-    """Folders of "tokenizer", "codec" and "encoder" that belong to the weights of a step; None: as the run began."""
+def _committed(folder: Folder) -> bool:
+    return (folder / COMMITTED).exists()
+
+
+def parts_at(workdir: Folder, step: int | None) -> dict[str, pathlib.Path]:
+    """Folders of "tokenizer", "codec" and "encoder" that belong to the weights of a step; None: as the run began.
+
+    Copies on this machine where they lie in a bucket.
+    """
     parts = {name: workdir / name for name in PARTS if (workdir / name).is_dir()}
     trained = workdir / "checkpoints" / str(step) / "encoder"
-    return parts | ({"encoder": trained} if trained.is_dir() else {})
+    if step is not None and trained.is_dir():
+        parts["encoder"] = trained
+    return {name: here(path) for name, path in parts.items()}
 
 
-def choose_step(workdir: pathlib.Path, step: int | None) -> int:
+def choose_step(workdir: Folder, step: int | None) -> int:
     """`step` if it is there, or the newest. Raises UserError where there is none."""
     steps = saved_steps(workdir)
     if not steps:
@@ -54,7 +77,7 @@ def choose_step(workdir: pathlib.Path, step: int | None) -> int:
     return steps[-1] if step is None else step
 
 
-def check_step(workdir: pathlib.Path, step: int, *, part: int = 0, parts: int = 1) -> None:
+def check_step(workdir: Folder, step: int, *, part: int = 0, parts: int = 1) -> None:
     """Raises UserError where a checkpoint, or what it was trained with, is not as it was saved.
 
     part, parts: which of so many equal shares of its files is read here, where several processes share the work.
@@ -64,7 +87,7 @@ def check_step(workdir: pathlib.Path, step: int, *, part: int = 0, parts: int = 
         raise damaged(workdir, step, problem)
 
 
-def damaged(workdir: pathlib.Path, step: int, problem: str) -> UserError:
+def damaged(workdir: Folder, step: int, problem: str) -> UserError:
     """The sentence about a checkpoint that cannot be used, with the newest one that can."""
     others = (other for other in reversed(saved_steps(workdir)) if other != step)
     whole = next((other for other in others if _damage(workdir, other, 0, 1) is None), None)
@@ -76,7 +99,7 @@ def damaged(workdir: pathlib.Path, step: int, problem: str) -> UserError:
     return UserError(f"Checkpoint {workdir / 'checkpoints' / str(step)} is damaged, {problem}; {advice}.")
 
 
-def read_run(workdir: pathlib.Path, step: int) -> tuple[Architecture, Execution]:
+def read_run(workdir: Folder, step: int) -> tuple[Architecture, Execution]:
     """The architecture that a checkpoint was saved with, and how the last start computed it."""
     config, saved = read_json(workdir / "config.json"), _read_identity(workdir, step)["model"]
     try:
@@ -86,13 +109,13 @@ def read_run(workdir: pathlib.Path, step: int) -> tuple[Architecture, Execution]
         raise UserError(f"{workdir / 'config.json'}: is not the configuration of a run ({error!r}).") from None
 
 
-def read_lora(workdir: pathlib.Path, step: int) -> LoraConfig | None:
+def read_lora(workdir: Folder, step: int) -> LoraConfig | None:
     """The low-rank adapters that a checkpoint was saved with, None where it has none."""
     lora = from_mapping(LoraConfig, _read_identity(workdir, step).get("lora", {}), "lora")
     return lora if lora.rank else None
 
 
-def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
+def read_notes(workdir: Folder) -> dict[str, Any]:
     """What an export needs beside the weights: as it came with those that the run began with.
 
     Positions that the weights have seen are those of its sequences, and of what it began with where that saw more.
@@ -104,23 +127,26 @@ def read_notes(workdir: pathlib.Path) -> dict[str, Any]:
     return notes | {"config": before | {length: seen}}
 
 
-def kept_notes(workdir: pathlib.Path) -> dict[str, Any]:
+def kept_notes(workdir: Folder) -> dict[str, Any]:
     """What `write_notes` has kept; empty where it has kept nothing."""
     return read_json(workdir / _NOTES) if (workdir / _NOTES).is_file() else {}
 
 
-def write_notes(workdir: pathlib.Path, notes: dict[str, Any]) -> None:
+def write_notes(workdir: Folder, notes: dict[str, Any]) -> None:
     """Keeps the notes of the weights that a run begins with, and what it adds to them; the file is there whole."""
-    beside = workdir / f".{_NOTES}.partial"
-    write_json(beside, notes)
-    os.replace(beside, workdir / _NOTES)
+    write(workdir / _NOTES, json_text(notes))
 
 
-def _read_identity(workdir: pathlib.Path, step: int) -> dict[str, Any]:
+def sums_name(folder: Folder) -> str:
+    """Of the file of sums in a checkpoint that is saved here."""
+    return _MD5 if in_bucket(folder) else _SHA256
+
+
+def _read_identity(workdir: Folder, step: int) -> dict[str, Any]:
     return read_json(workdir / "checkpoints" / str(step) / "identity" / "metadata")
 
 
-def _damage(workdir: pathlib.Path, step: int, part: int, parts: int) -> str | None:
+def _damage(workdir: Folder, step: int, part: int, parts: int) -> str | None:
     """What is wrong with a checkpoint; None where nothing is known to be."""
     folder = workdir / "checkpoints" / str(step)
     try:
@@ -129,13 +155,16 @@ def _damage(workdir: pathlib.Path, step: int, part: int, parts: int) -> str | No
         return f"it has no {_METADATA}, so it was not saved by a run"
     except (ValueError, KeyError, TypeError, OSError):
         return f"{_METADATA} cannot be read"
-    if not (folder / SUMS).is_file():
+    name = sums_name(folder)
+    if not (folder / name).exists():  # written on this machine and copied to a bucket, or the other way round
+        name = _SHA256 if name == _MD5 else _MD5
+    if not (folder / name).exists():
         if "checksums" in items:
-            return f"{SUMS} is missing"
+            return f"{sums_name(folder)} is missing"
         log.warning("%s has no checksums, as version 0.1 saved it: it is read unchecked", folder)
         return None
     try:
-        sums = sorted(read_sums(folder / SUMS).items())
+        sums = sorted(read_sums(folder / name).items())
     except UserError:
-        return f"{SUMS} cannot be read"
+        return f"{name} cannot be read"
     return first_change(folder, dict(sums[part::parts]))

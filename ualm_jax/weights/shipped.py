@@ -3,19 +3,21 @@
 import os
 import pathlib
 
+from ualm_jax.buckets import Folder, open_folder
 from ualm_jax.errors import UserError
 
 LANGUAGES = {"soundscript": "soundscript-2"}  # what kind of captions each model knows
 FOLDER = pathlib.Path(__file__).parents[1] / "shipped"
 
 
-def located(path: str | os.PathLike) -> pathlib.Path:
+def located(path: str | os.PathLike) -> Folder:
     """`path`; where there is nothing at it and it is the name of a shipped model, the folder of that.
 
-    Raises UserError where the package was installed without the model.
+    Raises UserError for a URL of another kind than gs://BUCKET/PATH, and where the package was installed without the
+    model.
     """
-    path = pathlib.Path(path)
-    if path.exists() or str(path) not in LANGUAGES:
+    path = open_folder(path)
+    if str(path) not in LANGUAGES or path.exists():
         return path
     folder = FOLDER / path
     if not folder.is_dir():
@@ -26,6 +28,6 @@ def located(path: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
-def language(path: pathlib.Path) -> str | None:
+def language(path: Folder) -> str | None:
     """What kind of captions the model in a folder knows, and no others; None for models that are not shipped."""
     return LANGUAGES.get(path.name) if path.parent == FOLDER else None

@@ -86,6 +86,11 @@ def read_description(directory: Path) -> dict[str, Any]:
     """`dataset.json` as this version writes it. Raises UserError if it is missing, of another format or damaged."""
     path = directory / "dataset.json"
     if not path.is_file():
+        if directory.parts[:1] and directory.parts[0].endswith(":"):  # of a URL, of which Path keeps one slash
+            raise UserError(
+                f"{directory.parts[0]}//{'/'.join(directory.parts[1:])}: a dataset is read at random and must lie in a "
+                "file system; copy it here, or mount the bucket"
+            )
         raise UserError(f"{directory}: no dataset here, expected a folder made by `ualm data prepare`")
     try:
         content = json.loads(path.read_text())

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 
 from ualm_jax.codecs.base import Codec
@@ -35,6 +34,7 @@ from ualm_jax.data.prepare.shard_files import read_records
 from ualm_jax.data.prepare.sounds_dataset import SoundsInfo, open_sounds
 from ualm_jax.data.raw.files import hash_directory
 from ualm_jax.errors import UserError
+from ualm_jax.parallel.processes import from_first
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.tokens.types import Modality
 from ualm_jax.tokens.vocabulary import Vocabulary
@@ -116,7 +116,7 @@ def write_codes(
 def _name_of_run() -> str:
     """Differs between runs, and is the same in all processes of one."""
     number = np.uint32(secrets.randbits(32))
-    return f"{int(multihost_utils.broadcast_one_to_all(number)) if jax.process_count() > 1 else number:08x}"
+    return f"{int(from_first('agree on a name of the run', number)):08x}"
 
 
 def _pending(work: PartialDataset, sounds: SoundsInfo) -> list[int]:

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
+from ualm_jax.buckets import Folder
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import AudioEncoder, abstract_encoder
 from ualm_jax.models.config import Architecture, Execution
@@ -24,7 +25,7 @@ from ualm_jax.train.config import RunConfig
 from ualm_jax.train.init_from import initial_params
 from ualm_jax.train.step import Frozen, TrainState, state_from
 from ualm_jax.train.trainable import Trainable, choose
-from ualm_jax.train.workdir import Parts
+from ualm_jax.train.workdir import Parts, encoder_at
 from ualm_jax.weights.audio_tower import load_encoder, read_encoder_config, write_encoder
 from ualm_jax.weights.peft import put_adapters
 
@@ -81,7 +82,8 @@ def shapes_of_encoder(config: RunConfig) -> AudioEncoder | None:
     """Shapes of an encoder that is trained; None where it is not, or where there is none."""
     if not config.train.trains_encoder:
         return None
-    return abstract_encoder(read_encoder_config(pathlib.Path(config.train.encoder) / "config.json"))
+    folder = encoder_at(config.train.encoder) or pathlib.Path(config.train.encoder)
+    return abstract_encoder(read_encoder_config(folder / "config.json"))
 
 
 def shapes_of_params(config: RunConfig, encoder: AudioEncoder | None) -> nnx.State:
@@ -127,7 +129,7 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
     if config.train.init_from is None:
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
-        path = pathlib.Path(config.train.init_from)
+        path = config.train.init_from
         params = initial_params(path, config.model, config.execution, mesh, config.train.seed)
         if config.lora.rank:
             params = adapted_params(params, config.model, config.execution, config.lora, config.train.seed)
@@ -165,7 +167,7 @@ def state_of(
     return state
 
 
-def checkpoints_of(config: RunConfig, parts: Parts, directory: pathlib.Path, identity: dict[str, Any]) -> Checkpoints:
+def checkpoints_of(config: RunConfig, parts: Parts, directory: Folder, identity: dict[str, Any]) -> Checkpoints:
     """In `directory`. A trained encoder lies in each as a folder of its own (weights/run_folder.py)."""
 
     def write(state: TrainState, out: pathlib.Path) -> None:

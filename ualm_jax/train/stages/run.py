@@ -4,16 +4,15 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import AbstractMesh, Mesh
 
 from ualm_jax.audio.mel import MelFrontEnd
+from ualm_jax.buckets import Folder
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.dataset.reference import check_key
 from ualm_jax.data.loading.config import DataConfig
@@ -22,6 +21,7 @@ from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.mesh import make_mesh
+from ualm_jax.parallel.processes import meet
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.train.averaging import evaluated_params
 from ualm_jax.train.batches import ShardedBatches, abstract_batch, with_windows
@@ -60,7 +60,7 @@ from ualm_jax.weights.shipped import located
 log = logging.getLogger(__name__)
 
 
-def train(config: RunConfig, workdir: pathlib.Path) -> int:
+def train(config: RunConfig, workdir: Folder) -> int:
     """Trains until config.train.steps, a signal or a NaN; returns the step reached.
 
     A run that finds a checkpoint in `workdir` goes on from it, bit for bit as if it had never stopped.
@@ -80,8 +80,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
             sources = [] if config.online else open_sources(config.data)
             resumed = run.checkpoints.latest_step() is not None
             write_workdir(to_mapping(config), parts, workdir, sources=sources, resumed=resumed)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("workdir")
+        meet("train in the work folder")
         step = fit(run)
     if first == config.train.steps:
         log.info("%s is at step %d already, which is train.steps: nothing to do", workdir, step)
@@ -90,7 +89,7 @@ def train(config: RunConfig, workdir: pathlib.Path) -> int:
     return step
 
 
-def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh: Mesh) -> Run:
+def language_model(config: RunConfig, parts: Parts, workdir: Folder, mesh: Mesh) -> Run:
     """Training of a UALM; `mesh` is set. Reads and checks everything, and writes nothing."""
     config = with_remat_decided(config, functools.partial(lower_step, mesh=mesh))
     encoder = encoder_of(config, parts)
@@ -121,7 +120,7 @@ def language_model(config: RunConfig, parts: Parts, workdir: pathlib.Path, mesh:
         reporter=_reporter(config, mesh, writer),
         steps=config.train.steps,
         stop_every=config.train.log_every,
-        evaluators=_evaluators(config, parts, workdir, mesh, model, writer),
+        evaluators=_evaluators(config, parts, mesh, model, writer),
     )
 
 
@@ -142,7 +141,7 @@ def objective_of(config: RunConfig) -> Objective:
     return Preference(config.preference) if config.train.objective == "preference" else next_token
 
 
-def checked_parts(config: RunConfig, workdir: pathlib.Path) -> Parts:
+def checked_parts(config: RunConfig, workdir: Folder) -> Parts:
     """Tokenizer, codec and encoder of the run, the same in its data, its checkpoints, and all that it is given."""
     # All datasets of a run were made with the same tokenizer and codec.
     source = located(config.train.init_from) if config.online else open_sources(config.data)[0].directory
@@ -214,7 +213,6 @@ def _reporter(config: RunConfig, mesh: Mesh, writer: MetricWriter) -> Reporter:
 def _evaluators(
     config: RunConfig,
     parts: Parts,
-    workdir: pathlib.Path,
     mesh: Mesh,
     model: Frozen,
     writer: MetricWriter,
@@ -246,7 +244,6 @@ def _evaluators(
                 lambda state: nnx.merge(model.structure, _judged(state), model.constants),
                 codec,
                 load_tokenizer(parts["tokenizer"]),
-                workdir / "samples",
                 writer,
             )
         )
