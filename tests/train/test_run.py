@@ -13,6 +13,7 @@ from helpers.runs import EIGHT, checkpoint_steps, command, finish, losses, saved
 
 from ualm_jax.audio.io import read_audio
 from ualm_jax.cli.main import run
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,10 @@ def refusal(capsys, *words) -> str:
     return message
 
 
-def test_a_metric_that_is_not_finite_stops_with_step_and_records(dataset, tmp_path, capsys):
-    message = refusal(capsys, *command(dataset, tmp_path, "--config.optimizer.peak_lr=1e38", *EIGHT))
+def test_a_metric_that_is_not_finite_stops_with_step_and_records(dataset, tmp_path, capsys, monkeypatch):
+    one = make_mesh(MeshConfig(), jax.devices()[:1])
+    monkeypatch.setattr("ualm_jax.train.stages.run.make_mesh", lambda config: one)
+    message = refusal(capsys, *command(dataset, tmp_path, "--config.optimizer.peak_lr=1e38"))
     assert "update_norm is inf" in message and "fake/clip-" in message and message.startswith("ualm train: Step ")
     assert not checkpoint_steps(tmp_path) or max(checkpoint_steps(tmp_path)) < int(message.split()[3].rstrip(":"))
 

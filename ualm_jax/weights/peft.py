@@ -59,16 +59,21 @@ def write_adapters(store: ArrayStore, config: LoraConfig, out: pathlib.Path) -> 
     return sum(array.nbytes for array in arrays.values())
 
 
-def put_adapters(folder: pathlib.Path, config: LoraConfig, params: nnx.State) -> None:
-    """Replaces the adapters among `params` by those in `folder`, in their shardings and dtypes.
+Adapters = dict[tuple[str, ...], Shaped[np.ndarray, "..."]]
+"""Arrays of adapters by their paths among the parameters, all layers stacked."""
+
+
+def read_adapters(folder: pathlib.Path, config: LoraConfig, params: nnx.State) -> Adapters:
+    """The adapters in `folder`, in the shapes that they have among `params`, of which shapes are enough.
 
     Raises UserError where the folder is none of PEFT, or its adapters are not those of the configuration.
     """
-    arrays = _read(folder, config)
+    arrays, adapters = _read(folder, config), {}
     leaves = dict(nnx.to_flat_state(params))
     for path, module, _ in _kernels(config):
         for letter in "ab":
-            leaf = leaves[(*path.split("."), f"lora_{letter}")]
+            place = (*path.split("."), f"lora_{letter}")
+            leaf = leaves[place]
             names = [f"{_name(module, layer)}.lora_{letter.upper()}.weight" for layer in range(leaf.shape[0])]
             missing = [name for name in names if name not in arrays]
             if missing:
@@ -76,10 +81,19 @@ def put_adapters(folder: pathlib.Path, config: LoraConfig, params: nnx.State) ->
             value = [arrays.pop(name).T for name in names]
             if value[0].size * len(value) != leaf.size:
                 raise UserError(f"{folder / ARRAYS}: {names[0]} has shape {value[0].T.shape}, which does not fit.")
-            stacked = np.stack(value).reshape(leaf.shape).astype(leaf.dtype)
-            leaf.set_value(jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i, v=stacked: v[i]))
+            adapters[place] = np.stack(value).reshape(leaf.shape)
     if arrays:
         raise UserError(f"{folder / ARRAYS}: lora.targets leaves out what it holds, such as {min(arrays)}.")
+    return adapters
+
+
+def put_adapters(adapters: Adapters, params: nnx.State) -> None:
+    """Replaces those among `params`, in their shardings and dtypes."""
+    leaves = dict(nnx.to_flat_state(params))
+    for place, value in adapters.items():
+        leaf = leaves[place]
+        cast = value.astype(leaf.dtype)
+        leaf.set_value(jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i, v=cast: v[i]))
 
 
 def _read(folder: pathlib.Path, config: LoraConfig) -> dict[str, Shaped[np.ndarray, "..."]]:

@@ -27,7 +27,7 @@ from ualm_jax.train.step import Frozen, TrainState, state_from
 from ualm_jax.train.trainable import Trainable, choose
 from ualm_jax.train.workdir import Parts, encoder_at
 from ualm_jax.weights.audio_tower import load_encoder, read_encoder_config, write_encoder
-from ualm_jax.weights.peft import put_adapters
+from ualm_jax.weights.peft import put_adapters, read_adapters
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,9 @@ def shapes_of_state(config: RunConfig, encoder: AudioEncoder | None, optimizer: 
 
 def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh) -> nnx.State:
     """The parameters that a run begins with, those of an encoder that is trained among them."""
+    adapters = {}
+    if config.train.init_lora is not None:  # read before parameters are made, so that what does not fit is told at once
+        adapters = read_adapters(pathlib.Path(config.train.init_lora), config.lora, nnx.state(shapes_of_model(config)))
     if config.train.init_from is None:
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
@@ -134,8 +137,7 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
         if config.lora.rank:
             params = adapted_params(params, config.model, config.execution, config.lora, config.train.seed)
         log.info("parameters from %s", path)
-    if config.train.init_lora is not None:
-        put_adapters(pathlib.Path(config.train.init_lora), config.lora, params)
+    put_adapters(adapters, params)
     if config.train.trains_encoder:
         params = nnx.merge_state(params, nnx.State({"encoder": nnx.state(encoder, nnx.Param)}))
     return params
