@@ -25,7 +25,8 @@ CAPTIONS = {  # said plainly, what must be heard first
 
 @pytest.fixture(scope="module")
 def model():
-    return ualm_jax.load("soundscript")
+    """With a slot for each caption, and no longer a window than they and their sounds need."""
+    return ualm_jax.load("soundscript", slots=len(CAPTIONS), window=256)
 
 
 def test_it_is_small_and_its_card_says_what_it_is():

@@ -253,18 +253,33 @@ print(compiled.memory_analysis().temp_size_in_bytes)
     assert int(done.stdout.split()[-1]) <= most
 
 
-@pytest.mark.parametrize("topology", ["v5e", "v9:2x2", "h100:", "laptop:1"])
-def test_an_unknown_topology_is_one_sentence(tmp_path, topology):
-    done, _ = run(tmp_path, "tiny", topology)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"ualm compile: --topology {topology} is not known; expected a TPU")
+UNKNOWN = ["v5e", "v9:2x2", "h100:", "laptop:1"]
+HAS_PLUGIN = _installed("jax_plugins", "jax_plugins.xla_cuda13")
 
 
-def test_a_compiler_that_is_not_installed_is_named(tmp_path):
-    if _installed("jax_plugins", "jax_plugins.xla_cuda13"):
-        pytest.skip("JAX's GPU plugin is installed here")
-    done, _ = run(tmp_path, "tiny", "h100:8")
-    assert done.stderr.splitlines()[-1].endswith("install it with: pip install '.[cuda]'.")
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, str]:
+    """The last line that the command writes for each topology that it refuses; one process asks for all of them."""
+    words = ["compile", "--config", "configs/tiny.py", "--topology"]
+    done = execute(f"""
+import sys
+from ualm_jax.cli.main import run
+for topology in {[*UNKNOWN, *([] if HAS_PLUGIN else ["h100:8"])]!r}:
+    code = run([*{words!r}, topology])
+    print("refused" if code == 1 else "taken", topology, file=sys.stderr, flush=True)
+""")
+    lines = done.stderr.splitlines()
+    return {line.removeprefix("refused "): lines[i - 1] for i, line in enumerate(lines) if line.startswith("refused ")}
+
+
+@pytest.mark.parametrize("topology", UNKNOWN)
+def test_an_unknown_topology_is_one_sentence(refusals, topology):
+    assert refusals[topology].startswith(f"ualm compile: --topology {topology} is not known; expected a TPU")
+
+
+@pytest.mark.skipif(HAS_PLUGIN, reason="JAX's GPU plugin is installed here")
+def test_a_compiler_that_is_not_installed_is_named(refusals):
+    assert refusals["h100:8"].endswith("install it with: pip install '.[cuda]'.")
 
 
 @needs_libtpu
