@@ -22,6 +22,16 @@ from ualm_jax.train.stages.model import trained_part
 
 OTHERS = ("codec_", "enhance_", "reason_data_")  # that configure no language model
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py") if not path.stem.startswith(OTHERS))
+SMALL = ("_tiny", "_soundscript")
+STAGES = [name for name in CONFIGS if not name.endswith(SMALL) and not name.startswith("pretrain_")]
+
+
+def small_sibling(name: str) -> bool:
+    """Whether a config is a small one of a stage that has a large one, or a second small one, among the others."""
+    stage = name.removesuffix("_tiny").removesuffix("_soundscript")
+    return stage != name and name != "grpo_gen_tiny" and (any(o.startswith(stage) for o in STAGES) or stage == "grpo")
+
+
 RUN = """
 from ualm_jax.aot.compile import lower_step
 from ualm_jax.parallel.mesh import make_mesh
@@ -76,7 +86,9 @@ def test_what_the_optimiser_keeps_is_two_moments_but_for_matrices_of_layers_unde
     assert adam.params == muon.params and adam.state_bytes - muon.state_bytes == pytest.approx(4 * matrices, abs=100)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if small_sibling(name) else []) for name in CONFIGS]
+)
 def test_the_step_lowers_for_as_many_tpus_as_have_a_row(name):
     config = load(name)
     rows = config.data.batch_size // config.train.grad_accum_steps

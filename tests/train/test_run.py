@@ -94,6 +94,7 @@ def test_a_signal_saves_and_leaves_cleanly(number, dataset, tmp_path):
     assert counts == {step}
 
 
+@pytest.mark.slow  # tests/generate has that for a folder, test_listening_run.py opens a run
 def test_the_same_seed_writes_the_same_wav(killed, tmp_path):
     def generate(name, seed):
         arguments = ["--prompt", "sound 3", "--out", tmp_path / name, "--seconds", "0.5", "--seed", seed]

@@ -54,7 +54,7 @@ def everything(golden, one):
     return one_step(golden, ("*",), one, plain=True)[1]
 
 
-@pytest.mark.parametrize("entries", [ALIGNMENT, TEXT_FROZEN])
+@pytest.mark.parametrize("entries", [ALIGNMENT, pytest.param(TEXT_FROZEN, marks=pytest.mark.slow)])
 def test_what_is_trained_moves_as_if_all_were_on_any_mesh(golden, everything, entries):
     before, after, _ = one_step(golden, entries, make_mesh(MeshConfig(2, 2, 2)), microbatches=2, plain=True)
     for name, leaf in after.items():
