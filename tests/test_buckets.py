@@ -117,6 +117,12 @@ def store(monkeypatch):
     return ts.KvStore.open("memory://").result()
 
 
+def test_a_bucket_that_is_not_there_is_said_so(bucket):
+    with pytest.raises(UserError, match="gs://none/run: nothing can be written there .*404.*; does the bucket exist"):
+        with bucket_lock.bucket_lock(open_folder("gs://none/run")):
+            pass
+
+
 def test_one_holds_the_lock_and_leaves_nothing(store):
     with bucket_lock.held(store, "gs://bucket/run"):
         with pytest.raises(UserError, match="gs://bucket/run: process .* is writing here"):

@@ -40,7 +40,15 @@ def bucket_lock(folder: epath.Path) -> Iterator[None]:
 def held(store: ts.KvStore, where: str) -> Iterator[None]:
     """The lock in a key-value store; `where` is its name for people."""
     lock = _Lock(store, where)
-    lock.take()
+    try:
+        lock.take()
+    except UserError:
+        raise
+    except Exception as error:  # tensorstore has no classes of its own
+        reason = first_line(error)
+        raise UserError(
+            f"{where}: nothing can be written there ({reason}); does the bucket exist, and may you write to it?"
+        ) from error
     ended = threading.Event()
     keeper = threading.Thread(target=lock.keep, args=(ended,), daemon=True)
     keeper.start()

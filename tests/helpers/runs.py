@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,6 +39,22 @@ def finish(*words) -> str:
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return output
+
+
+def free_address() -> str:
+    """Where a process of this machine can listen."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def in_two_processes(*words) -> list[str]:
+    """What both say of a run that they make together."""
+    address = free_address()
+    processes = [start(*words, f"--distributed={address},2,{i}") for i in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    return outputs
 
 
 def checkpoint_steps(workdir) -> list[int]:

@@ -1,9 +1,10 @@
 """Processes that wait for each other wait with an end, and say who did not come."""
 
 import pathlib
-import socket
 import subprocess
 import sys
+
+from helpers.runs import free_address
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "helpers" / "waiting_process.py"
 
@@ -14,9 +15,7 @@ def begin(address: str, index: int) -> subprocess.Popen:
 
 
 def test_a_wait_for_a_process_that_never_comes_ends_with_a_sentence_that_names_it():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     first, second = (begin(address, index) for index in range(2))
     try:
         output = first.communicate(timeout=60)[0]

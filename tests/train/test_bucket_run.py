@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from helpers import run_config
-from helpers.runs import assert_same_state, command, finish, kill_and_finish
+from helpers.runs import assert_same_state, command, finish, in_two_processes, kill_and_finish
 
 import ualm_jax
 from ualm_jax.buckets import objects, open_folder
@@ -83,10 +83,22 @@ def test_damage_is_found_and_the_step_before_is_named(bucket, dataset):
     assert "lock" not in objects(there) and json.loads((there / "config.json").read_text())["train"]["steps"] == 6
 
 
+def test_two_processes_write_one_run(bucket, dataset, tmp_path):
+    for folder in (tmp_path / "two", bucket / "runs" / "two"):
+        for steps in (4, 6):  # and go on with it
+            words = [f"--config.train.steps={steps}", "--config.train.save_interval=4", "--config.mesh.fsdp=2"]
+            outputs = in_two_processes(*command(dataset, folder, *words))
+        assert all("resumed from step 4" in output for output in outputs), "\n".join(outputs)
+    assert_same_state(tmp_path / "two", bucket / "runs" / "two", 6)
+    assert len(read_metrics(bucket / "runs" / "two" / "metrics.jsonl")) == 6
+
+
 def test_a_run_that_is_killed_goes_on_bit_for_bit(both, dataset, tmp_path):
     words = command(dataset, "gs://bucket/runs/killed", "--config.train.steps=6", "--config.train.save_interval=2")
     del words[words.index("--workdir") : words.index("--workdir") + 2]
     output = kill_and_finish([*words, "--config.train.max_to_keep=2"], "gs://bucket/runs/killed", 1, 6)
     assert "watching it for 60 s" in output
+    rows = read_metrics(open_folder("gs://bucket/runs/killed") / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 7))
     finish(*words, "--config.train.max_to_keep=2", "--workdir", str(tmp_path / "whole"))
     assert_same_state(tmp_path / "whole", open_folder("gs://bucket/runs/killed"), 6)

@@ -1,27 +1,15 @@
 """Two processes train as one, and what they save one process can read."""
 
 import pathlib
-import socket
 
 import numpy as np
 import pytest
 from helpers import grpo_config
-from helpers.runs import checkpoint_steps, command, finish, losses, start
+from helpers.runs import checkpoint_steps, command, finish, free_address, in_two_processes, losses, start
 
 from ualm_jax.train.metrics import read_metrics
 
 REWARD = pathlib.Path(__file__).parents[1] / "helpers" / "rewards.py"
-
-
-def in_two_processes(*words) -> list[str]:
-    """What both say of a run that they make together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    processes = [start(*words, f"--distributed={address},2,{i}") for i in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    return outputs
 
 
 @pytest.mark.slow
@@ -41,9 +29,7 @@ def test_two_processes_train_one_model(dataset, tmp_path):
 def test_a_process_that_is_refused_ends_soon_and_says_why_also_where_both_are(dataset, tmp_path):
     missing = tmp_path / "missing"
     for refused in ([1], [0, 1]):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = free_address()
         data = [missing if index in refused else dataset for index in range(2)]
         words = [command(data[index], tmp_path / "run", f"--distributed={address},2,{index}") for index in range(2)]
         processes = [start(*words[index], "--config.mesh.fsdp=2") for index in range(2)]
