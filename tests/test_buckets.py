@@ -141,6 +141,16 @@ def test_the_lock_of_a_killed_process_is_taken_over_when_it_was_silent(store):
         assert b"process 1 on another" not in store["lock"]
 
 
+def test_a_lock_that_is_given_back_while_it_is_watched_is_taken_at_once(store, monkeypatch):
+    monkeypatch.setattr(bucket_lock, "SILENCE", 30)
+    monkeypatch.setattr(bucket_lock, "BEAT", 0.2)
+    store["lock"] = b"process 1 on another\n"
+    threading.Timer(0.15, lambda: store.write("lock", None).result()).start()
+    began = time.monotonic()
+    with bucket_lock.held(store, "gs://bucket/run"):
+        assert time.monotonic() - began < 5
+
+
 def test_of_many_that_take_over_at_once_one_does(store):
     store["lock"] = b"process 1 on another\n"
     got, ended = [], threading.Event()

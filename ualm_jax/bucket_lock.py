@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def bucket_lock(folder: epath.Path) -> Iterator[None]:
     """Keeps other jobs out of a folder of a bucket for the duration of the context.
 
-    Raises UserError if another job has it. One that was taken for dead, since it could not write for `SILENCE`, ends
-    itself when it finds that its lock was taken over, before it can spoil anything.
+    Raises UserError if another job has it, or where nothing can be written. A process that was taken for dead, since it
+    could not write for `SILENCE`, ends itself as soon as it finds that its lock was taken over.
     """
     with held(ts.KvStore.open(f"{folder}/").result(), str(folder)):
         yield
@@ -68,24 +68,17 @@ class _Lock:
 
     def take(self) -> None:
         found = self._store.read(_NAME).result()
+        version, until = found.stamp.generation, time.monotonic() + SILENCE
         if found.state == "value":
-            log.info(
-                "%s: %s has left its lock, or works here still; watching it for %.0f s",
-                self._where,
-                _holder(found.value),
-                SILENCE,
-            )
-            self._watch(found.stamp.generation)
+            holder = _holder(found.value)
+            log.info("%s: %s left its lock, or works here; watching it for %.0f s", self._where, holder, SILENCE)
+        while found.state == "value" and time.monotonic() < until:
+            time.sleep(min(BEAT / 2, SILENCE / 4))
+            found = self._store.read(_NAME).result()
+            if found.state == "value" and found.stamp.generation != version:
+                self._refuse()
         if not self._write(found.stamp.generation):
             self._refuse()
-
-    def _watch(self, version: bytes) -> None:
-        """Returns when the object has not changed for `SILENCE`."""
-        until = time.monotonic() + SILENCE
-        while time.monotonic() < until:
-            time.sleep(min(BEAT / 2, SILENCE / 4))
-            if self._store.read(_NAME).result().stamp.generation != version:
-                self._refuse()
 
     def _refuse(self) -> None:
         holder = _holder(self._store.read(_NAME).result().value)
@@ -107,7 +100,7 @@ class _Lock:
             try:
                 if self._write(self._version):
                     continue
-            except ValueError as error:  # of the network: tensorstore has tried again and again
+            except Exception as error:  # of the network: tensorstore has tried again and again
                 log.warning("%s: its lock could not be written (%s)", self._where, first_line(error))
                 continue
             log.error("%s: another process has taken over, since this one was silent for too long", self._where)

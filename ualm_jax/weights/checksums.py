@@ -71,7 +71,7 @@ def read_sums(file: Folder) -> dict[str, str]:
     for line in file.read_bytes().decode(errors="replace").splitlines():
         found, separator, name = line.partition("  ")
         if len(found) not in _KINDS or not separator or not name:
-            raise UserError(f"{file}: expected lines of a SHA-256 and a path, found {line[:80]!r}.")
+            raise UserError(f"{file}: expected lines of a sum and a path, found {line[:80]!r}.")
         sums[name] = found
     return sums
 
