@@ -59,9 +59,9 @@ def test_shares_are_counted_kind_by_kind():
 
 def test_a_model_is_asked_in_batches_that_change_nothing(golden_dir):
     model, tokenizer = golden_model.load(golden_dir), load_tokenizer(golden_dir / "qwen2")
-    asked, params = questions("text", "train", 3), SamplingParams(max_tokens=5)
-    together = list(answer_all(model, None, tokenizer, asked, params, batch_size=3))
-    assert len(together) == 3
+    asked, params = questions("text", "train", 4), SamplingParams(max_tokens=5)
+    together = list(answer_all(model, None, tokenizer, asked, params, batch_size=4))
+    assert len(together) == 4
     assert together == list(answer_all(model, None, tokenizer, asked, params, batch_size=2))
 
 
