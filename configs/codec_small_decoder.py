@@ -14,9 +14,8 @@ from ualm_jax.configs import codec_small
 def get_config() -> ConfigDict:
     config = codec_small.get_config()
     config.quantizer.update(begin=0, fixed=True)
-    # A window of 2048 tells the partials of a buzz from a tone, one of 32 where a click begins.
-    config.loss.update(linear=1.5, windows=(2048, 512, 128, 32))
+    config.loss.update(linear=1.0, windows=(2048, 512, 128, 32))
     config.data.seed = 1
-    config.optimizer.update(peak_lr=4e-4, weight_decay=0.0, decay_steps=9_000)
-    config.train.update(steps=9_000, init_from="runs/codec/codec")
+    config.optimizer.update(peak_lr=5e-4, weight_decay=0.0, decay_steps=5_400)
+    config.train.update(steps=5_400, init_from="runs/codec/codec")
     return config
