@@ -78,6 +78,8 @@ def _training(args: argparse.Namespace) -> BenchResult:
     from ualm_jax.bench.codec_training import measure
 
     config, rows = args.training, args.batch or [args.training.data.batch_size]
+    if config.codec.semantic or config.quantizer.fixed:
+        raise UserError("--training measures codecs that learn whole: without codec.semantic and quantizer.fixed.")
     if len(rows) > 1:
         raise UserError("--training measures one batch at a time: give --batch one number.")
     frames = config.data.frames

@@ -60,7 +60,8 @@ class Training:
         norm = self._optimizer.step()
         with torch.no_grad():
             self._books.move(chosen)
-            torch._foreach_clamp_min_(self._alphas, SMALLEST_ALPHA)
+            for alpha in self._alphas:
+                alpha.copy_(alpha.abs().clamp_min(SMALLEST_ALPHA).copysign(alpha))
             torch._foreach_lerp_(self._average, self._optimizer.params, 1 - self._config.train.averaging)
         synchronize()
         return (loss + cost).item(), norm

@@ -1,18 +1,22 @@
 """Training a codec: what `train.waveform` asks of it, and the folder that `XCodec.from_directory` opens."""
 
+import hashlib
 import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
+from ualm_jax.codecs.xcodec.config import XCodecConfig
 from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.principal import init_principal, mirrored
 from ualm_jax.codecs.xcodec.quantizer import Codebooks
+from ualm_jax.codecs.xcodec.trainable import Trainable
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.data.loading.crops import Crops
 from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
@@ -33,13 +37,23 @@ def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
 
 
 class CodecNetwork:
-    """A codec as `train.waveform.Network`. What learns without gradients are its codebooks."""
+    """A codec as `train.waveform.Network`. What learns without gradients are its codebooks.
+
+    With a semantic branch it is the X-codec of `train.init_from`, which is read at once: its HuBERT is no part of the
+    state, so that a run that goes on needs the folder too.
+    """
 
     name, channels = "codec", 1
-    shown = ("squared", "log")
 
     def __init__(self, config: CodecRunConfig):
         self.config, self.trainable = config, config.codec.trainable()
+        self.shown, self._given = ("squared", "log"), None
+        if config.codec.semantic:
+            self.shown += ("semantic",)
+            given, self._given = read_directory(config.train.init_from, semantic_decoder=True)
+            if _stated(given) != _stated(self.trainable.config):
+                raise UserError(f"{config.train.init_from}: expected an X-codec as config.codec states, found {given}")
+            self.trainable = Trainable(given, linear_ends=False)
         self.sample_rate, self.hop = self.trainable.config.sample_rate, self.trainable.config.hop
 
     def source(self) -> SoundScript | SoundScript2:
@@ -48,12 +62,20 @@ class CodecNetwork:
 
     def identity(self) -> dict[str, Any]:
         mapping = to_mapping(self.config)
-        return {name: mapping[name] for name in ("codec", "loss", "quantizer", "adversarial")}
+        same = {name: mapping[name] for name in ("codec", "loss", "quantizer", "adversarial")}
+        if self._given is not None:
+            digest = hashlib.sha256()
+            for leaf in jax.tree.leaves(self._given["hubert"]):
+                digest.update(leaf.tobytes())
+            same["train"] = {"init_from (SHA-256 of HuBERT)": digest.hexdigest()}
+        return same
 
     def finish(self, rows: slice, seed: int) -> Callable[[int, np.ndarray], dict[str, np.ndarray]]:
         return lambda number, crops: {"wav": crops[..., 0]}
 
     def blank(self) -> tuple[Any, Codebooks | Fixed]:
+        if self._given is not None:
+            return self._begun(self._given)
         params = self.trainable.narrowed(init_random(self.trainable.config, self.config.train.seed))
         return self._split(params, empty_codebooks(self.trainable))
 
@@ -61,12 +83,15 @@ class CodecNetwork:
         """What is trained, and what is not."""
         if not self.config.quantizer.fixed:
             return params, codebooks
-        encoder = {name: params[name] for name in ("acoustic_encoder", "fc")}
+        encoder = {name: params[name] for name in ("acoustic_encoder", "semantic_encoder", "fc") if name in params}
         return {name: part for name, part in params.items() if name not in encoder}, Fixed(codebooks, encoder)
 
     def beginning(self, sounds: Crops) -> tuple[Any, Codebooks | Fixed]:
         """Another codec, or principal components of what will be heard and no codebooks yet."""
         trainable, begun_with = self.trainable, self.config.train.init_from
+        if self._given is not None:
+            log.info("parameters from %s, with its semantic branch", begun_with)
+            return self._begun(self._given)
         if begun_with is None:
             if not mirrored(trainable.config.acoustic):
                 log.info("random parameters: principal components need a decoder that mirrors the encoder")
@@ -75,12 +100,22 @@ class CodecNetwork:
             return init_principal(trainable, np.concatenate(heard), self.config.train.seed), empty_codebooks(trainable)
         given, params = read_directory(begun_with)
         if given != trainable.config:
-            raise UserError(f"{begun_with}: expected a codec of the shape in config.codec, found {given}")
+            raise UserError(
+                f"{begun_with}: expected a codec of the shape in config.codec, found {given}; for one with a semantic "
+                "branch set codec.semantic to True"
+            )
         log.info("parameters from %s", begun_with)
-        return self._split(trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"])))
+        return self._begun(params)
+
+    def _begun(self, params: dict) -> tuple[Any, Codebooks | Fixed]:
+        """With the parameters and codebooks of another codec."""
+        return self._split(self.trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"])))
+
+    def _hubert(self) -> dict | None:
+        return None if self._given is None else self._given["hubert"]
 
     def step(self, sounds: Sounds, first: int) -> CodecStep:
-        return CodecStep(self.config, self.trainable, lambda number: sounds(number)["wav"], first)
+        return CodecStep(self.config, self.trainable, lambda number: sounds(number)["wav"], first, self._hubert())
 
     def ready(self, step: int) -> bool:
         return step > self.config.quantizer.begin
@@ -88,7 +123,7 @@ class CodecNetwork:
     def save(self, params: Any, rest: Codebooks | Fixed, step: int, folder: pathlib.Path) -> None:
         if isinstance(rest, Fixed):
             rest, params = rest.codebooks, params | rest.encoder
-        save_directory(self.trainable.widened(params, rest.embed), self.trainable.config, folder)
+        save_directory(self.trainable.widened(params, rest.embed, self._hubert()), self.trainable.config, folder)
 
     def opened(self, folder: pathlib.Path) -> Callable[[Float32[np.ndarray, "N 1"]], dict[str, tuple[np.ndarray, int]]]:
         codec = XCodec.from_directory(folder)
@@ -98,3 +133,8 @@ class CodecNetwork:
             return {"original": (wav, self.sample_rate), "decoded": (codec.decode(codec.encode(wav)), self.sample_rate)}
 
         return make
+
+
+def _stated(config: XCodecConfig) -> tuple:
+    """What `CodecShape` says of a codec."""
+    return config.acoustic, config.codebook_size, config.num_quantizers, config.sample_rate

@@ -14,9 +14,10 @@ from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, Wave
 
 @dataclasses.dataclass(frozen=True)
 class CodecShape:
-    """The codec, in the terms of X-codec. hidden_size: of the acoustic features; what is quantised has one number more,
-    for the layout's sake.
+    """The codec, in the terms of X-codec. hidden_size: of the acoustic features.
 
+    semantic: with the semantic branch of the X-codec in `train.init_from`, whose shape is that folder's. Without it,
+    what is quantised has one number more than the acoustic features, for the layout's sake.
     linear_ends: see `codecs.xcodec.trainable`.
     """
 
@@ -27,10 +28,15 @@ class CodecShape:
     hidden_size: int = 256
     downsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
     upsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
+    semantic: bool = False
     linear_ends: bool = False
 
+    def __post_init__(self):
+        if self.semantic and self.linear_ends:
+            raise UserError("codec.semantic and codec.linear_ends exclude each other: set one of them to False.")
+
     def trainable(self) -> Trainable:
-        """The network. Raises UserError where no X-codec has this shape."""
+        """The network without a semantic branch. Raises UserError where no X-codec has this shape."""
         acoustic = DacConfig(
             self.encoder_hidden_size,
             self.downsampling_ratios,
@@ -51,7 +57,8 @@ class CodecShape:
 class CodecLossConfig:
     """Weights of the reconstruction: absolute and squared error of the waveform, linear and logarithmic distance of
     spectrograms with `windows` (samples), the latter of frames that sound and of silent ones (`codecs.losses`).
-    commitment: weight of the distance to the chosen codewords.
+    commitment: weight of the distance to the chosen codewords. semantic: weight of the squared error of what HuBERT
+    heard, with `codec.semantic`; that of X-codec's authors.
     """
 
     absolute: float = 0.5
@@ -61,6 +68,7 @@ class CodecLossConfig:
     silent: float = 1.0
     windows: tuple[int, ...] = (1024, 256, 64)
     commitment: float = 0.1
+    semantic: float = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +113,8 @@ class CodecRunConfig:
 
     def __post_init__(self):
         self.codec.trainable()
+        if self.codec.semantic and self.train.init_from is None:
+            raise UserError("codec.semantic needs an X-codec to begin with: set train.init_from to its folder.")
         if self.train.init_from is not None and self.quantizer.begin:
             raise UserError("train.init_from brings its codebooks along: set quantizer.begin to 0.")
         if self.quantizer.fixed and self.train.init_from is None:

@@ -38,11 +38,11 @@ class CodecGenerator:
     codes: bool
 
     def make(self, params: Any, rest: Codebooks | Fixed, batch: dict[str, Array], key: Array) -> Made:
-        """batch: {"wav": [B, N]}."""
-        wav = batch["wav"]
+        """batch: {"wav": [B, N]}, with a semantic branch also {"heard": [B, T, S]}, what HuBERT hears in it."""
+        wav, heard = batch["wav"], batch.get("heard")
         if isinstance(rest, Fixed):
             rest, params = rest.codebooks, params | rest.encoder
-        vectors = self.trainable.vectors(params, wav)
+        vectors = self.trainable.vectors(params, wav, heard)
         if not self.codes:
             beyond = jnp.mean(jax.nn.relu(jnp.abs(vectors) - _WIDEST) ** 2)
             made = self.trainable.waveform(params, vectors)
@@ -54,8 +54,13 @@ class CodecGenerator:
             "commitment": found.commitment,
             "perplexity": jnp.exp(-jnp.sum(share * jnp.log(share + 1e-9), 1)),
         }
+        cost = self.loss.commitment * found.commitment
+        if heard is not None:
+            # As X-codec (Ye et al. 2024) learns: mean squared error of HuBERT's features from the quantised vectors.
+            metrics["semantic"] = jnp.mean((self.trainable.heard_again(params, found.vectors) - heard) ** 2)
+            cost += self.loss.semantic * metrics["semantic"]
         made = self.trainable.waveform(params, found.vectors)
-        return Made(made[..., None], wav[..., None], self.loss.commitment * found.commitment, metrics, found)
+        return Made(made[..., None], wav[..., None], cost, metrics, found)
 
     def _layers(self, key: Array, rows: int) -> Array:
         """How many codebooks each of this device's rows uses; drawn for all rows, so that meshes do not matter."""
@@ -82,19 +87,31 @@ class CodecGenerator:
         return moved(rest, found, self.quantizer.decay, self.quantizer.dead_below)
 
     def allowed(self, params: Any) -> Any:
-        """Snakes divide by their alpha: those of the trained layers stay away from zero."""
-        return self.trainable.with_alphas(params, lambda alpha: jnp.maximum(alpha, SMALLEST_ALPHA))
+        """Snakes divide by their alpha: those of the trained layers stay away from zero, on either side of it."""
+        return self.trainable.with_alphas(
+            params, lambda alpha: jnp.copysign(jnp.maximum(jnp.abs(alpha), SMALLEST_ALPHA), alpha)
+        )
 
 
 class CodecStep:
     """(state, batch) to (state, metrics): by its number a step is one of the autoencoder's, one with codes, or one with
     discriminators too. Between the first and the second the codebooks are made.
 
-    sounds: number -> waveforms [B, N] on the mesh, of which the codebooks are made.
+    sounds: number -> waveforms [B, N] on the mesh, of which the codebooks are made. hubert: parameters, where there is
+    a semantic branch; they stay as they are and are no part of the state. A mesh must be set.
     """
 
-    def __init__(self, config: CodecRunConfig, trainable: Trainable, sounds: Callable[[int], Array], step: int):
+    def __init__(
+        self,
+        config: CodecRunConfig,
+        trainable: Trainable,
+        sounds: Callable[[int], Array],
+        step: int,
+        hubert: dict | None = None,
+    ):
         self._config, self._trainable, self._sounds, self._number = config, trainable, sounds, step
+        self._hubert = None if hubert is None else jax.device_put(hubert, PartitionSpec())
+        self._hear = jax.jit(self._on_rows(trainable.hear, PartitionSpec(AXES, None, None)))
         optimizer, judges_optimizer = make_optimizer(config.optimizer), make_optimizer(config.judges_optimizer)
 
         def phase(codes: bool, adversarial: bool):
@@ -120,7 +137,14 @@ class CodecStep:
         else:
             step = self.judged
         self._number += 1
+        if self._hubert is not None:
+            batch = batch | {"heard": self._hear(self._hubert, batch["wav"])}
         return step(state, batch)
+
+    def _on_rows(self, function: Callable[[Any, Array], Array], made: PartitionSpec) -> Callable[[Any, Array], Array]:
+        """`function(params, wav)` of each device's rows."""
+        given = (PartitionSpec(), PartitionSpec(AXES, None))
+        return jax.shard_map(function, in_specs=given, out_specs=made, check_vma=False)
 
     def _codebooks(self, params: Any) -> Codebooks:
         """By k-means, of the vectors of `kmeans_frames` frames."""
@@ -128,12 +152,7 @@ class CodecStep:
         rows = PartitionSpec(AXES, None, None)
         vectors = jax.jit(
             lambda params, wav: jax.reshard(
-                jax.shard_map(
-                    self._trainable.vectors,
-                    in_specs=(PartitionSpec(), PartitionSpec(AXES, None)),
-                    out_specs=rows,
-                    check_vma=False,
-                )(gathered(params), wav),
+                self._on_rows(self._trainable.vectors, rows)(gathered(params), wav),
                 PartitionSpec(),
             ).reshape(-1, codec.hidden_size)
         )

@@ -45,7 +45,7 @@ def semantic_features(
 ) -> Float[Array, "B T S"]:
     """HuBERT's features of `padded`, through the semantic encoder. lengths: of the clips with their padding."""
     heard = hubert_mean(params["hubert"], config.semantic, padded, lengths)
-    return _semantic_encoder(params["semantic_encoder"], config, heard, hubert_length(config.semantic, lengths))
+    return semantic_encoder(params["semantic_encoder"], config, heard, hubert_length(config.semantic, lengths))
 
 
 def waveform(
@@ -61,15 +61,30 @@ def waveform(
     )
 
 
-def _semantic_encoder(
-    params: dict, config: XCodecConfig, x: Float[Array, "B T D"], frames: Int[Array, "B"]
-) -> Float[Array, "B T D"]:
+def semantic_encoder(
+    params: dict, config: XCodecConfig, x: Float[Array, "B T S"], frames: Int[Array, "B"] | None
+) -> Float[Array, "B T S"]:
     """HF `SemanticEncoder`: residual units with ELU; ELU keeps the zeros beyond the end."""
     x = conv(masked(x, frames), **params["first"], padding=config.kernel_size // 2)
     for block in params["blocks"]:
-        for unit, dilation in zip(block["units"], config.block_dilations, strict=True):
-            padding = (config.unit_kernel_size - 1) // 2 * dilation
-            y = conv(jax.nn.elu(masked(x, frames)), **unit["conv_1"], dilation=dilation, padding=padding)
-            x = x + conv(jax.nn.elu(y), **unit["conv_2"])
+        x = _semantic_units(block["units"], config, x, frames)
         x = conv(masked(x, frames), **block["last"], padding=1)
+    return x
+
+
+def semantic_decoder(params: dict, config: XCodecConfig, x: Float[Array, "B T S"]) -> Float[Array, "B T S"]:
+    """HF `SemanticDecoder`, of clips that fill their rows."""
+    x = conv(x, **params["first"], padding=config.kernel_size // 2)
+    for block in params["blocks"]:
+        x = _semantic_units(block["units"], config, conv(x, **block["first"], padding=1), None)
+    return conv(x, **params["last"], padding=config.kernel_size // 2)
+
+
+def _semantic_units(
+    units: list[dict], config: XCodecConfig, x: Float[Array, "B T S"], frames: Int[Array, "B"] | None
+) -> Float[Array, "B T S"]:
+    for unit, dilation in zip(units, config.block_dilations, strict=True):
+        padding = (config.unit_kernel_size - 1) // 2 * dilation
+        y = conv(jax.nn.elu(masked(x, frames)), **unit["conv_1"], dilation=dilation, padding=padding)
+        x = x + conv(jax.nn.elu(y), **unit["conv_2"])
     return x

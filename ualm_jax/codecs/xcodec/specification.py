@@ -1,6 +1,7 @@
-"""Every tensor X-codec encodes and decodes with: where it sits in `params`, how HF names and shapes it.
+"""Every tensor of an X-codec: where it sits in `params`, how HF names and shapes it.
 
-One tree, read by the loader, the writer and the random initialiser.
+One tree, read by the loader, the writer and the random initialiser. The semantic decoder, which only training uses,
+is part of it on request.
 """
 
 from dataclasses import dataclass
@@ -29,17 +30,27 @@ class Tensor:
         return [self.name] if self.count is None else [self.name.format(i) for i in range(self.count)]
 
 
-# Tensors that HF stores and that encoding and decoding never read.
-TRAINING_ONLY = (
-    r"decoder_semantic\..*",
-    r"fc1\..*",
+# Tensors that HF stores and that are never read here.
+UNUSED = (
     r"semantic_model\.masked_spec_embed",
     r"quantizer\.quantizers\.\d+\.codebook\.(inited|cluster_size|embed_avg)",
 )
+# Those that encoding and decoding never read.
+SEMANTIC_DECODER = (r"decoder_semantic\..*", r"fc1\..*")
 
 
-def specification(config: XCodecConfig) -> dict:
+def specification(config: XCodecConfig, semantic_decoder: bool = False) -> dict:
     """The tree of `Tensor`s, in the structure of `params`."""
+    tree = _coding(config)
+    if semantic_decoder:
+        tree |= {
+            "fc1": _linear("fc1", config.hidden_size, config.semantic.hidden_size),
+            "semantic_decoder": _semantic_decoder(config),
+        }
+    return tree
+
+
+def _coding(config: XCodecConfig) -> dict:
     acoustic, semantic, width = config.acoustic, config.semantic, config.hidden_size
     codebook_shape = (config.codebook_size, width)
     return {
@@ -116,22 +127,37 @@ def _semantic_encoder(config: XCodecConfig) -> dict:
     root, width = "encoder_semantic", config.semantic.hidden_size
     return {
         "first": {"kernel": _kernel(f"{root}.conv", width, width, config.kernel_size)},
-        "blocks": [
-            {
-                "units": [
-                    {
-                        f"conv_{j}": {
-                            "kernel": _kernel(f"{root}.conv_blocks.{b}.res_units.{u}.conv{j}", width, width, taps)
-                        }
-                        for j, taps in ((1, config.unit_kernel_size), (2, 1))
-                    }
-                    for u in range(len(config.block_dilations))
-                ],
-                "last": _conv(f"{root}.conv_blocks.{b}.conv", width, width, 3),
-            }
-            for b in range(len(config.strides))
-        ],
+        "blocks": _semantic_blocks(root, "last", config),
     }
+
+
+def _semantic_decoder(config: XCodecConfig) -> dict:
+    root, width = "decoder_semantic", config.semantic.hidden_size
+    return {
+        "first": {"kernel": _kernel(f"{root}.conv1", width, width, config.kernel_size)},
+        "blocks": _semantic_blocks(root, "first", config),
+        "last": {"kernel": _kernel(f"{root}.conv2", width, width, config.kernel_size)},
+    }
+
+
+def _semantic_blocks(root: str, conv: str, config: XCodecConfig) -> list[dict]:
+    """conv: what to call the convolution that stands beside a block's residual units."""
+    width = config.semantic.hidden_size
+    return [
+        {
+            "units": [
+                {
+                    f"conv_{j}": {
+                        "kernel": _kernel(f"{root}.conv_blocks.{b}.res_units.{u}.conv{j}", width, width, taps)
+                    }
+                    for j, taps in ((1, config.unit_kernel_size), (2, 1))
+                }
+                for u in range(len(config.block_dilations))
+            ],
+            conv: _conv(f"{root}.conv_blocks.{b}.conv", width, width, 3),
+        }
+        for b in range(len(config.strides))
+    ]
 
 
 def _acoustic_encoder(config: DacConfig) -> dict:

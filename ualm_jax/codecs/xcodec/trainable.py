@@ -1,7 +1,8 @@
 """The X-codec's network while it learns: what is trained, how it begins, and the whole codec that comes of it.
 
-What learns has no semantic branch. It keeps the layout of X-codec all the same: it is stored with the smallest HuBERT
-there is, whose features have the weight zero (`NO_SEMANTICS`), and learns without computing that.
+The semantic branch of X-codec learns where the codec has one; the HuBERT that it hears with does not. A codec without
+keeps the layout of X-codec all the same: it is stored with the smallest HuBERT there is, whose features have the weight
+zero (`NO_SEMANTICS`), and learns without computing that.
 
 Linear ends: the layers at the sample rate cost more than all others together and narrow ones run badly on CPUs. Where
 `linear_ends` is set they hold no snake and no residual unit, so that the first convolution and the first strided one
@@ -13,11 +14,13 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ualm_jax.codecs.xcodec import dac, network
 from ualm_jax.codecs.xcodec.config import HubertConfig, XCodecConfig
+from ualm_jax.codecs.xcodec.hubert import hubert_mean
 from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.codecs.xcodec.layers import linear
 
@@ -36,15 +39,38 @@ NO_SEMANTICS = HubertConfig(
 
 @dataclasses.dataclass(frozen=True)
 class Trainable:
-    """Which parts of a codec of this `config` are trained, and how they are computed."""
+    """Which parts of a codec of this `config` are trained, and how they are computed.
+
+    linear_ends: of a codec without a semantic branch.
+    """
 
     config: XCodecConfig
     linear_ends: bool
 
-    def vectors(self, params: dict, wav: Float[Array, "B N"]) -> Float[Array, "B T D"]:
-        """What is quantised, of waveforms of whole frames."""
-        acoustic = dac.encode(params["acoustic_encoder"], self.config.acoustic, wav, None)
-        return linear(acoustic, **params["fc"])
+    @property
+    def semantic(self) -> bool:
+        """Whether the codec has a semantic branch."""
+        return self.config.semantic != NO_SEMANTICS
+
+    def hear(self, hubert: dict, wav: Float[Array, "B N"]) -> Float[Array, "B T S"]:
+        """What HuBERT hears in waveforms of whole frames, as `XCodec.encode` pads them."""
+        half = self.config.hop // 2
+        padded = jnp.pad(wav, ((0, 0), (half, half)))
+        return hubert_mean(hubert, self.config.semantic, padded, jnp.full(len(wav), padded.shape[1]))
+
+    def vectors(
+        self, params: dict, wav: Float[Array, "B N"], heard: Float[Array, "B T S"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """What is quantised, of waveforms of whole frames. heard: see `hear`; None without a semantic branch."""
+        features = dac.encode(params["acoustic_encoder"], self.config.acoustic, wav, None)
+        if heard is not None:
+            semantic = network.semantic_encoder(params["semantic_encoder"], self.config, heard, None)
+            features = jnp.concatenate([features, semantic], axis=-1)
+        return linear(features, **params["fc"])
+
+    def heard_again(self, params: dict, vectors: Float[Array, "B T D"]) -> Float[Array, "B T S"]:
+        """What HuBERT heard, as far as `vectors` tell."""
+        return network.semantic_decoder(params["semantic_decoder"], self.config, linear(vectors, **params["fc1"]))
 
     def waveform(self, params: dict, vectors: Float[Array, "B T D"]) -> Float[Array, "B N"]:
         """The inverse of `vectors`, as far as it is learnt."""
@@ -59,6 +85,8 @@ class Trainable:
     def narrowed(self, full: dict) -> dict:
         """What is trained, of a whole codec's `params`; the inverse of `widened` where nothing is lost."""
         params = {name: full[name] for name in ("acoustic_encoder", "acoustic_decoder", "fc", "fc2")}
+        if self.semantic:
+            return params | {name: full[name] for name in ("semantic_encoder", "semantic_decoder", "fc1")}
         width = self.config.acoustic.hidden_size
         params["fc"] = params["fc"] | {"kernel": params["fc"]["kernel"][:width]}
         if self.linear_ends:
@@ -75,10 +103,17 @@ class Trainable:
             }
         return params
 
-    def widened(self, params: dict, codebooks: Float[Array, "Q V D"] | Float[np.ndarray, "Q V D"]) -> dict:
-        """The whole codec, as `weights.save_directory` stores it."""
-        full = jax.tree.map(np.copy, init_random(self.config, seed=0))
+    def widened(
+        self,
+        params: dict,
+        codebooks: Float[Array, "Q V D"] | Float[np.ndarray, "Q V D"],
+        hubert: dict | None = None,
+    ) -> dict:
+        """The whole codec, as `weights.save_directory` stores it. hubert: of a codec with a semantic branch."""
         trained = jax.tree.map(np.asarray, params)
+        if self.semantic:
+            return trained | {"codebooks": np.asarray(codebooks), "hubert": hubert}
+        full = jax.tree.map(np.copy, init_random(self.config, seed=0))
         full |= {name: trained[name] for name in trained} | {"codebooks": np.asarray(codebooks)}
         missing = np.zeros((1, full["fc"]["kernel"].shape[1]), np.float32)
         full["fc"] = full["fc"] | {"kernel": np.concatenate([full["fc"]["kernel"], missing])}

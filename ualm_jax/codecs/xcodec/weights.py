@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ualm_jax.codecs.xcodec.config import XCodecConfig, read_config, write_config
-from ualm_jax.codecs.xcodec.specification import TRAINING_ONLY, Tensor, specification
+from ualm_jax.codecs.xcodec.specification import SEMANTIC_DECODER, UNUSED, Tensor, specification
 from ualm_jax.errors import UserError
 
 # How a weight-normed tensor is stored: (magnitude, direction), in old and new torch.
@@ -20,10 +20,12 @@ _WEIGHT_NORM = (
 )
 
 
-def read_directory(path: str | Path) -> tuple[XCodecConfig, dict]:
+def read_directory(path: str | Path, semantic_decoder: bool = False) -> tuple[XCodecConfig, dict]:
     """Read an HF directory. Returns the config and `params`, a tree of float32 numpy arrays.
 
-    Weights may be folded or weight-normed, and stored in float16; training-only tensors are skipped. Raises
+    semantic_decoder: read that, too, which only training uses.
+
+    Weights may be folded or weight-normed, and stored in float16; tensors that are not used are skipped. Raises
     UserError naming file and tensor when one is missing, unexpected, of the wrong shape or type, or not finite, or
     when a file is missing or broken.
     """
@@ -34,17 +36,19 @@ def read_directory(path: str | Path) -> tuple[XCodecConfig, dict]:
         raise UserError(f"{file}: expected the X-codec weights, found no such file")
     try:
         with safe_open(file, framework="numpy") as source:
-            stored = {name: source.get_tensor(name) for name in source.keys() if not _training_only(name)}
+            stored = {name: source.get_tensor(name) for name in source.keys() if not _skipped(name, semantic_decoder)}
     except (SafetensorError, TypeError) as error:
         raise UserError(
             f"{file}: expected whole safetensors of float32 or float16, found a file that cannot be read ({error})"
         ) from None
-    return config, params_from_tensors(stored, config, str(file))
+    return config, params_from_tensors(stored, config, str(file), semantic_decoder)
 
 
-def params_from_tensors(tensors: Mapping[str, np.ndarray], config: XCodecConfig, source: str) -> dict:
+def params_from_tensors(
+    tensors: Mapping[str, np.ndarray], config: XCodecConfig, source: str, semantic_decoder: bool = False
+) -> dict:
     """`params` from tensors under HF's names; `source` names their origin in errors (as `read_directory`)."""
-    unused = {name: tensor for name, tensor in tensors.items() if not _training_only(name)}
+    unused = {name: tensor for name, tensor in tensors.items() if not _skipped(name, semantic_decoder)}
 
     def take(name: str) -> np.ndarray:
         tensor = unused.pop(name, None)
@@ -73,7 +77,7 @@ def params_from_tensors(tensors: Mapping[str, np.ndarray], config: XCodecConfig,
         parts = [read(name, spec.shape).transpose(spec.axes) for name in spec.names]
         return np.ascontiguousarray(parts[0]) if spec.count is None else np.stack(parts)
 
-    params = jax.tree.map(leaf, specification(config))
+    params = jax.tree.map(leaf, specification(config, semantic_decoder))
     if unused:
         raise UserError(f"{source}: expected the tensors of an X-codec, found also {', '.join(sorted(unused))}")
     return params
@@ -85,8 +89,9 @@ def save_directory(params: dict, config: XCodecConfig, path: str | Path, dtype: 
     dtype: float32, or float16 for half the size. What was rounded makes other codes here and there: it is another
     codec, with which data is to be prepared anew.
 
-    It holds what encoding and decoding use. `XcodecModel.from_pretrained` reports the training-only modules
-    (`decoder_semantic`, `fc1`, codebook statistics) as missing and leaves them at their initial values.
+    It holds what encoding and decoding use, and the semantic decoder where `params` have one. What it lacks (`fc1`,
+    `decoder_semantic`, codebook statistics), `XcodecModel.from_pretrained` reports as missing and leaves as it was
+    initialised; encoding and decoding do not use it.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -97,7 +102,7 @@ def save_directory(params: dict, config: XCodecConfig, path: str | Path, dtype: 
         for name, part in zip(spec.names, stack, strict=True):
             tensors[name] = np.ascontiguousarray(part.transpose(np.argsort(spec.axes)))
 
-    jax.tree.map(leaf, specification(config), params)
+    jax.tree.map(leaf, specification(config, "semantic_decoder" in params), params)
     # HF's model weight-norms this one convolution over its taps whatever the checkpoint holds, so store it so.
     name = "semantic_model.encoder.pos_conv_embed.conv.weight"
     kernel = tensors.pop(name)
@@ -108,8 +113,9 @@ def save_directory(params: dict, config: XCodecConfig, path: str | Path, dtype: 
     write_config(config, path / "config.json")
 
 
-def _training_only(name: str) -> bool:
-    return any(re.fullmatch(pattern, name) for pattern in TRAINING_ONLY)
+def _skipped(name: str, semantic_decoder: bool) -> bool:
+    patterns = UNUSED if semantic_decoder else UNUSED + SEMANTIC_DECODER
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _fold(magnitude: np.ndarray, direction: np.ndarray, where: str) -> np.ndarray:
