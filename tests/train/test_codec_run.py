@@ -56,7 +56,7 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
     values = to_mapping(tiny_codec(steps=3))
     values["train"]["init_from"] = str(before)
     values["quantizer"] |= load_config(str(ROOT / "configs" / "codec_small_decoder.py"), []).to_dict()["quantizer"]
-    values["adversarial"]["begin"] = 1
+    values["adversarial"]["begin"] = None
     values["eval"]["every"] = 3
     states = trained(from_mapping(CodecRunConfig, values), tmp_path, one_device)
     assert set(states[-1][0].params) == set(states[-1][0].average) == {"acoustic_decoder", "fc2"}
