@@ -11,7 +11,7 @@ from ualm_jax.configs import soundscript
 def get_config() -> ConfigDict:
     config = soundscript.get_deaf_config()
     config.data.update(directory="data/prefer/winners", sources=())
-    config.optimizer.update(schedule="constant", peak_lr=2e-4, warmup_steps=5)
+    config.optimizer.update(schedule="constant", peak_lr=3e-5, warmup_steps=5)
     config.train.update(init_from="soundscript", steps=20, save_interval=20, log_every=1)
     config.eval.prompts = ()
     return config
