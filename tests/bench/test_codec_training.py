@@ -15,7 +15,13 @@ from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
 
-@pytest.mark.parametrize("linear_ends, ratios, judged", [(True, (20, 16), True), (False, (64, 5), False)])
+@pytest.mark.parametrize(
+    "linear_ends, ratios, judged",
+    [
+        (True, (20, 16), True),
+        pytest.param(False, (64, 5), False, marks=pytest.mark.slow),
+    ],
+)
 def test_both_sides_take_the_same_steps(linear_ends, ratios, judged):
     """Both forms of the ends, both steps, an odd stride, two windows; closer than `measure` asks for."""
     config = tiny_codec()
@@ -35,6 +41,7 @@ def test_both_sides_take_the_same_steps(linear_ends, ratios, judged):
             np.testing.assert_allclose(ours.step(), theirs.step(), rtol=2e-4)
 
 
+@pytest.mark.slow  # one form of the ends is stepped beside torch above
 def test_every_step_has_its_row_and_a_ratio():
     result = measure(tiny_codec(), rows=2, frames=4, repeats=1, torch=True)
     assert [(row["step"], row["side"]) for row in result.rows] == [
