@@ -218,9 +218,10 @@ def _tell_of_words(model, prompts: list[str]) -> None:
     from ualm_jax.data.raw.soundscript.words import unknown_words
 
     if never := unknown_words(" ".join(prompts)):
+        shown = ", ".join(word if len(word) <= 30 else f"{word[:30]}..." for word in never[:8])
         print(
             f"{model.path.name} knows only captions of SoundScript (docs/soundscript.md) and never saw: "
-            f"{', '.join(never[:8])}{', ...' * (len(never) > 8)}; what it makes of them means nothing.",
+            f"{shown}{', ...' * (len(never) > 8)}; what it makes of them means nothing.",
             file=sys.stderr,
         )
 
