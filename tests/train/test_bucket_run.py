@@ -89,8 +89,13 @@ def test_two_processes_write_one_run(bucket, dataset, tmp_path):
             words = [f"--config.train.steps={steps}", "--config.train.save_interval=4", "--config.mesh.fsdp=2"]
             outputs = in_two_processes(*command(dataset, folder, *words))
         assert all("resumed from step 4" in output for output in outputs), "\n".join(outputs)
-    assert_same_state(tmp_path / "two", bucket / "runs" / "two", 6)
-    assert len(read_metrics(bucket / "runs" / "two" / "metrics.jsonl")) == 6
+    # Read array by array: as one state it could only be restored on two devices again.
+    ours, theirs = (open_weights(run).arrays() for run in (tmp_path / "two", bucket / "runs" / "two"))
+    for name in ("embed", "decoder.norm", "decoder.layers.mlp.down", "audio_head"):
+        np.testing.assert_array_equal(ours.read(name), theirs.read(name))
+    rows = [read_metrics(run / "metrics.jsonl") for run in (tmp_path / "two", bucket / "runs" / "two")]
+    assert [row["step"] for row in rows[1]] == list(range(1, 7))
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
 
 
 def test_a_run_that_is_killed_goes_on_bit_for_bit(both, dataset, tmp_path):
