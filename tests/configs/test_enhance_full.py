@@ -18,6 +18,7 @@ def one_device_mesh():
     """No mesh, unlike elsewhere: an abstract mesh of many devices can not be set inside that of one device."""
 
 
+@pytest.mark.slow  # as that of codec_16k
 def test_the_full_size_lowers_for_many_devices():
     config = enhance_config("enhance_full", {"mesh": {"data": 1, "fsdp": 64}})
     explicit = (jax.sharding.AxisType.Explicit,) * 3
