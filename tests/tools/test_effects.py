@@ -1,27 +1,19 @@
 """What tools/effects.py asks for, and the figures that it tells."""
 
-import importlib
 import json
-import pathlib
-import sys
 
 import numpy as np
 import pytest
+from helpers.tools import tool
 
 from ualm_jax.data.raw.soundscript.parse import plan_of_caption
 from ualm_jax.evaluate.soundscript.benchmark import items
-
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
 def tools():
     """effects.py and effects_report.py, which import others beside them."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        return [importlib.import_module(name) for name in ("effects", "effects_report")]
-    finally:
-        sys.path.remove(str(TOOLS))
+    return [tool(name) for name in ("effects", "effects_report")]
 
 
 def test_no_plan_is_both_learnt_and_judged_and_the_benchmark_is_left_alone(tools, monkeypatch):

@@ -1,23 +1,17 @@
 """`tools/proof.py` runs every experiment once, and its report says what the figures say."""
 
-import importlib
 import json
 import pathlib
 import re
 import sys
 
 import pytest
-
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+from helpers.tools import tool
 
 
 @pytest.fixture(scope="module")
 def proof():
-    sys.path.insert(0, str(TOOLS))
-    try:
-        return importlib.import_module("proof")
-    finally:
-        sys.path.remove(str(TOOLS))
+    return tool("proof")
 
 
 class Ualm:
@@ -62,11 +56,11 @@ def tools(script, *words):
 def proved(proof, monkeypatch, folder, right):
     """The experiments of proof.json, and what was called, first and when run again."""
     fake = Ualm(right)
-    for module in (proof, importlib.import_module("demo")):
+    for module in (proof, tool("demo")):
         monkeypatch.setattr(module, "ualm", fake)
     monkeypatch.setattr(proof, "run", tools)
     monkeypatch.chdir(folder)
-    report = importlib.import_module("proof_report")
+    report = tool("proof_report")
     draw, last = report._draw, []
     # Every experiment draws the whole picture again, a second each: here the last one is drawn.
     monkeypatch.setattr(report, "_draw", lambda *words: last.append(words))
