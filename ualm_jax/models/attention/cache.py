@@ -38,7 +38,7 @@ def attend_cache(
         place = (jnp.arange(B)[:, None], slice(None), positions)
         keys, values = keys.at[place].set(k, **how), values.at[place].set(v, **how)
         mask = jnp.arange(T) <= positions[:, :, None]
-        logits = jnp.einsum("btkgh,bksh->bktgs", q, keys, preferred_element_type=jnp.float32)
+        logits = jax.lax.platform_dependent(q, keys, cpu=_logits_keys_first, default=_logits)
         weights = softmax(logits, mask[:, None, :, None, :], q)
         return jnp.einsum("bktgs,bksh->bktgh", weights, values).swapaxes(1, 2), keys, values
 
@@ -46,3 +46,13 @@ def attend_cache(
     specs = tuple(sharding(*names) for names in axes)
     mapped = jax.shard_map(local, in_specs=specs, out_specs=(specs[0], *specs[3:5]), check_vma=False)
     return mapped(*map(jax.reshard, (q, k, v, keys, values, length), specs))
+
+
+def _logits(q: Float[Array, "B N K G H"], keys: Float[Array, "B K T H"]) -> Float[Array, "B K N G T"]:
+    return jnp.einsum("btkgh,bksh->bktgs", q, keys, preferred_element_type=jnp.float32)
+
+
+def _logits_keys_first(q: Float[Array, "B N K G H"], keys: Float[Array, "B K T H"]) -> Float[Array, "B K N G T"]:
+    """The same. What stands second in a product is packed anew at every call by XLA's CPU library, all of the cache."""
+    logits = jnp.einsum("bksh,btkgh->bkstg", keys, q, preferred_element_type=jnp.float32)
+    return jnp.moveaxis(logits, 2, -1)
