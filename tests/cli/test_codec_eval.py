@@ -37,6 +37,15 @@ def test_a_folder_of_sounds_is_measured_and_shown(folder, capsys):
     assert set(result["metrics"]) == {"1", "2", "4", "8"} and len(result["use"]) == 8
 
 
+def test_scenes_are_read_by_track(folder, capsys):
+    out = folder / "scenes.html"
+    assert run(["codec", "eval", str(folder / "codec"), "--count", "2", "--examples", "1", "--out", str(out)]) == 0
+    right = json.loads(out.with_suffix(".json").read_text())["right"]
+    assert {"all", "class", "count", "order"} <= set(right["original"]) and set(right["original"].values()) == {1.0}
+    assert right["8 codebooks"]["all"] < 1.0  # of random weights
+    assert "scenes read right, original: all 100.0%, class 100.0%, count 100.0%" in capsys.readouterr().out
+
+
 def test_all_codebooks_are_the_codec_itself(folder):
     codec = XCodec.from_directory(folder / "codec")
     wavs = [sounds(0.5)["melody"][:8000]]

@@ -38,7 +38,10 @@ def main(argv: list[str]) -> int:
     codes, made = evaluate.decoded(codec, wavs)
     measured = evaluate.measure(codec, wavs, codes, made)
     right = _right(scenes, wavs, made)
-    extra = [(f"scenes read right, {label}", f"{share:.1%} of {len(scenes)}") for label, share in right.items()]
+    extra = [
+        (f"scenes read right, {label}", ", ".join(f"{track} {share:.1%}" for track, share in shares.items()))
+        for label, shares in right.items()
+    ]
     out = args.out or args.codec.parent / "eval.html"
     shown = names[: args.examples]
     out.write_text(evaluate.page(f"{args.codec}", measured, codec, wavs, made, shown, extra))
@@ -78,14 +81,19 @@ def _sounds(args: argparse.Namespace, sample_rate: int, hop: int):
     return wavs, names, []
 
 
-def _right(scenes, wavs, made) -> dict[str, float]:
-    """Share of the scenes that SoundScript's checker reads fully right, of the originals and of what was decoded."""
+def _right(scenes, wavs, made) -> dict[str, dict[str, float]]:
+    """Shares of the scenes that SoundScript's checker reads right, of the originals and of what was decoded: in all,
+    and on each track those of which it asks something.
+    """
     if not scenes:
         return {}
     from ualm_jax.evaluate.soundscript import hear, judge_scene
 
-    sides = {"original": wavs} | {f"{number} codebooks": parts for number, parts in made.items()}
-    return {
-        label: sum(judge_scene(hear(wav), scene).right for wav, scene in zip(parts, scenes, strict=True)) / len(scenes)
-        for label, parts in sides.items()
-    }
+    shares = {}
+    for label, parts in ({"original": wavs} | {f"{number} codebooks": parts for number, parts in made.items()}).items():
+        verdicts = [judge_scene(hear(wav), scene) for wav, scene in zip(parts, scenes, strict=True)]
+        shares[label] = {"all": sum(verdict.right for verdict in verdicts) / len(verdicts)}
+        for track in verdicts[0].tracks:
+            asked = [verdict.tracks[track] for verdict in verdicts if verdict.tracks[track] is not None]
+            shares[label] |= {track: sum(asked) / len(asked)} if asked else {}
+    return shares
