@@ -22,6 +22,8 @@ from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.codec import CodecNetwork
+from ualm_jax.train.codec_step import CodecGenerator
+from ualm_jax.train.gan import AXES
 from ualm_jax.train.waveform import waveform_run
 
 SHAPE = dataclasses.replace(
@@ -153,6 +155,27 @@ def test_a_codec_without_a_semantic_decoder_is_refused(bare):
     config = fine_tuning(bare)
     with pytest.raises(UserError, match=r"set train\.init_from to its folder"):
         dataclasses.replace(config, train=dataclasses.replace(config.train, init_from=None))
+
+
+def test_fixed_codes_leave_the_acoustic_decoder_alone_to_learn(given, tmp_path):
+    """The semantic decoder changes no code and no sound: it would go on learning for nothing."""
+    config = fine_tuning(given)
+    config = dataclasses.replace(config, quantizer=dataclasses.replace(config.quantizer, fixed=True))
+    network = CodecNetwork(config)
+    params, rest = network.blank()
+    heard = np.zeros((2, 3, SHAPE.semantic.hidden_size), np.float32)
+    batch = {"wav": np.zeros((2, 3 * SHAPE.hop), np.float32), "heard": heard}
+    generator = CodecGenerator(network.trainable, config.loss, config.quantizer, codes=True)
+    make = jax.vmap(generator.make, (None, None, 0, None), axis_name=AXES[0])
+    for axis in AXES[1:]:
+        make = jax.vmap(make, (None, None, 0, None), axis_name=axis)
+    rows = {name: array[(None,) * len(AXES)] for name, array in batch.items()}
+    made = jax.eval_shape(make, params, rest, rows, jax.random.key(0))
+    assert set(made.metrics) == {"commitment", "perplexity"} and "semantic" not in network.shown
+    network.save(jax.tree.map(lambda leaf: leaf + 1, params), rest, 1, tmp_path)
+    before, after = (load_file(folder / "model.safetensors") for folder in (given, tmp_path))
+    moved = {name.split(".")[0] for name, tensor in after.items() if not np.array_equal(tensor, before[name])}
+    assert moved == {"acoustic_decoder", "fc2"}
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ class CodecNetwork:
         self.config, self.trainable = config, config.codec.trainable()
         self.shown, self._given = ("squared", "log"), None
         if config.codec.semantic:
-            self.shown += ("semantic",)
+            self.shown += () if config.quantizer.fixed else ("semantic",)
             given, self._given = read_directory(config.train.init_from, semantic_decoder=True)
             if _stated(given) != _stated(self.trainable.config):
                 raise UserError(f"{config.train.init_from}: expected an X-codec as config.codec states, found {given}")
@@ -83,8 +83,8 @@ class CodecNetwork:
         """What is trained, and what is not."""
         if not self.config.quantizer.fixed:
             return params, codebooks
-        encoder = {name: params[name] for name in ("acoustic_encoder", "semantic_encoder", "fc") if name in params}
-        return {name: part for name, part in params.items() if name not in encoder}, Fixed(codebooks, encoder)
+        decoder = {name: params[name] for name in ("acoustic_decoder", "fc2")}
+        return decoder, Fixed(codebooks, {name: part for name, part in params.items() if name not in decoder})
 
     def beginning(self, sounds: Crops) -> tuple[Any, Codebooks | Fixed]:
         """Another codec, or principal components of what will be heard and no codebooks yet."""

@@ -77,7 +77,7 @@ class QuantizerConfig:
     decay: of the codebooks' moving averages. dead_below: a code used less than this share of the mean is moved.
     dropout: share of the rows that use a random number of the first codebooks instead of all.
     fixed: sounds keep the codes that train.init_from gives them, which a language model may have learnt: encoder and
-        codebooks stay as they are, and the decoder alone is trained.
+        codebooks stay as they are (the whole semantic branch too), and the acoustic decoder alone is trained.
     """
 
     begin: int = 200

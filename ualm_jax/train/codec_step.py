@@ -21,7 +21,7 @@ _WIDTH_COST = 1e-3
 
 
 class Fixed(NamedTuple):
-    """What makes codes, where it does not learn. encoder: its part of the parameters."""
+    """What makes codes, where it does not learn. encoder: the parameters of all but the acoustic decoder."""
 
     codebooks: Codebooks
     encoder: Any
@@ -39,8 +39,8 @@ class CodecGenerator:
 
     def make(self, params: Any, rest: Codebooks | Fixed, batch: dict[str, Array], key: Array) -> Made:
         """batch: {"wav": [B, N]}, with a semantic branch also {"heard": [B, T, S]}, what HuBERT hears in it."""
-        wav, heard = batch["wav"], batch.get("heard")
-        if isinstance(rest, Fixed):
+        wav, heard, fixed = batch["wav"], batch.get("heard"), isinstance(rest, Fixed)
+        if fixed:
             rest, params = rest.codebooks, params | rest.encoder
         vectors = self.trainable.vectors(params, wav, heard)
         if not self.codes:
@@ -55,7 +55,7 @@ class CodecGenerator:
             "perplexity": jnp.exp(-jnp.sum(share * jnp.log(share + 1e-9), 1)),
         }
         cost = self.loss.commitment * found.commitment
-        if heard is not None:
+        if heard is not None and not fixed:
             # As X-codec (Ye et al. 2024) learns: mean squared error of HuBERT's features from the quantised vectors.
             metrics["semantic"] = jnp.mean((self.trainable.heard_again(params, found.vectors) - heard) ** 2)
             cost += self.loss.semantic * metrics["semantic"]
