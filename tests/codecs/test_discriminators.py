@@ -9,6 +9,7 @@ from helpers.sounds import sounds
 
 from ualm_jax.codecs.discriminators import (
     DiscriminatorConfig,
+    conv2d,
     discriminate,
     feature_matching,
     init_discriminators,
@@ -28,8 +29,37 @@ def pair():
 
 def test_there_is_a_verdict_of_each_period_and_of_each_band(pair):
     params = init_discriminators(CONFIG, 1, 0)
-    found = discriminate(jax.tree.map(jnp.asarray, params), CONFIG, pair[1])
+    found = jax.eval_shape(lambda params, wav: discriminate(params, CONFIG, wav), params, pair[1])
     assert len(found) == 2 + 5 and all(layers[-1].shape[-1] == 1 for layers in found)
+
+
+def test_a_convolution_and_its_gradients_are_those_of_xla():
+    """Layers of periods and of bands, stretches that strides do not divide, one narrower than the kernel."""
+    cases = [
+        ((2, 2, 17, 1), (1, 5, 1, 8), 3),
+        ((2, 3, 13, 8), (3, 9, 8, 8), 2),
+        ((2, 3, 3, 2), (3, 9, 2, 4), 1),
+        ((2, 3, 6, 5), (3, 3, 5, 1), 1),
+    ]
+
+    def plain(x, kernel, stride):
+        padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+        return jax.lax.conv_general_dilated(x, kernel, (1, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    @jax.jit
+    def computed(arrays):
+        results = []
+        for (x, kernel), (_, _, stride) in zip(arrays, cases, strict=True):
+            for conv in (conv2d, plain):
+                out, pull = jax.vjp(lambda x, kernel: conv(x, kernel, stride), x, kernel)  # noqa: B023
+                results.append((out, *pull(jnp.cos(jnp.arange(out.size)).reshape(out.shape))))
+        return results
+
+    draws = np.random.default_rng(0)
+    results = computed([[draws.normal(size=size).astype(np.float32) for size in case[:2]] for case in cases])
+    for ours, theirs in zip(results[::2], results[1::2], strict=True):
+        for mine, expected in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_they_learn_to_tell_made_from_real(pair):

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from ualm_jax.errors import UserError
 
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # bounds, in shares of the spectrum
-PERIOD_STRIDES = (3, 3, 3, 1)
+PERIOD_STRIDES = (3, 3, 3, 1)  # of all layers but the last
+BAND_STRIDES = (1, 2, 2, 1, 1)
 SLOPE = 0.1  # of the leaky rectifier
 
 
@@ -73,33 +74,57 @@ def discriminate(params: dict, config: DiscriminatorConfig, wav: Float[Array, "B
         spectrum = _complex_spectrogram(wav, window)
         bounds = [round(b * spectrum.shape[2]) for b in BANDS]
         for layers, first, stop in zip(bands, bounds, bounds[1:], strict=False):
-            found.append(_band(layers, spectrum[:, :, first:stop]))
+            found.append(_layers(layers, spectrum[:, :, first:stop], BAND_STRIDES))
     return found
 
 
 def _period(layers: list[dict], wav: Float[Array, "B N C"], period: int) -> list[Array]:
     batch, samples, channels = wav.shape
     x = jnp.pad(wav, ((0, 0), (0, -samples % period), (0, 0)), mode="reflect")
-    x = x.reshape(batch, -1, period, channels)
+    x = jnp.swapaxes(x.reshape(batch, -1, period, channels), 1, 2)
+    layers = [layer | {"kernel": jnp.swapaxes(layer["kernel"], 0, 1)} for layer in layers]
+    return _layers(layers, x, (*PERIOD_STRIDES, 1))
+
+
+def _layers(layers: list[dict], x: Float[Array, "B H W C"], strides: tuple[int, ...]) -> list[Array]:
     found = []
-    for layer, stride in zip(layers[:-1], PERIOD_STRIDES, strict=True):
-        x = jax.nn.leaky_relu(_conv2d(x, layer, (stride, 1)), SLOPE)
+    for layer, stride in zip(layers, strides, strict=True):
+        x = conv2d(x, layer["kernel"], stride) + layer["bias"]
+        if len(found) < len(layers) - 1:
+            x = jax.nn.leaky_relu(x, SLOPE)
         found.append(x)
-    return [*found, _conv2d(x, layers[-1], (1, 1))]
+    return found
 
 
-def _band(layers: list[dict], x: Float[Array, "B T F C"]) -> list[Array]:
-    found = []
-    for i, layer in enumerate(layers[:-1]):
-        x = jax.nn.leaky_relu(_conv2d(x, layer, (1, 2 if 0 < i < 3 else 1)), SLOPE)
-        found.append(x)
-    return [*found, _conv2d(x, layers[-1], (1, 1))]
+def conv2d(x: Float[Array, "B H W C"], kernel: Float[Array, "K L C D"], stride: int) -> Float[Array, "B H R D"]:
+    """The convolution with zeros around, whose windows lie `stride` apart along W; K and L are odd, R is W / stride,
+    rounded up.
 
-
-def _conv2d(x: Float[Array, "B H W C"], layer: dict, strides: tuple[int, int]) -> Float[Array, "B S R D"]:
-    padding = [(size // 2, size // 2) for size in layer["kernel"].shape[:2]]
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, layer["kernel"], strides, padding, dimension_numbers=numbers) + layer["bias"]
+    The first layers have few channels, which leaves every processor idle, and gradients of strided convolutions are
+    slow on CPUs. So neighbours in W count as channels of one place, and `together` outputs are one place: what is
+    computed has no stride, and its kernel holds the given one `together` times, each `stride` further on among zeros.
+    The bounds on `together` are measured (docs/codec.md); beyond them there are more zeros than it saves.
+    """
+    (height, length, into, out), width = kernel.shape, x.shape[2]
+    together = min(4, max(-(-16 // out), -(-8 // (stride * into))))
+    step = stride * together
+    places = (width - 1) // stride + 1
+    blocks, made = -(-width // step), -(-places // together)
+    before = -(-(length // 2) // step)
+    first = before * step - length // 2
+    taps = -(-(first + step - stride + length) // step)
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, blocks * step - width), (0, 0)))
+    x = x.reshape(*x.shape[:2], blocks, step * into)
+    starts = range(first, first + step, stride)
+    pads = [((0, 0), (start, taps * step - start - length), (0, 0), (0, 0)) for start in starts]
+    y = jax.lax.conv_general_dilated(
+        x,
+        jnp.concatenate([jnp.pad(kernel, pad) for pad in pads], -1).reshape(height, taps, step * into, together * out),
+        (1, 1),
+        [(height // 2, height // 2), (before, made - 1 + taps - before - blocks)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(*y.shape[:2], made * together, out)[:, :, :places]
 
 
 def _complex_spectrogram(wav: Float[Array, "B N C"], window: int) -> Float[Array, "B T F C2"]:

@@ -146,18 +146,20 @@ def make_gan_step(
 def _judged(config: AdversarialConfig, judges: Any, wav: Array, wanted: Array) -> tuple[Array, Any, dict[str, Array]]:
     """Gradient of what the discriminators say at the waveform, their own gradients, and metrics."""
 
-    def fooling(wav):
-        found = discriminate(judges, config.discriminators, wav)
-        real = jax.lax.stop_gradient(discriminate(judges, config.discriminators, wanted))
-        verdict, matching = verdict_loss(found, True), feature_matching(found, real, AXES)
+    real, pull_real = jax.vjp(lambda judges: discriminate(judges, config.discriminators, wanted), judges)
+    made, pull_made = jax.vjp(lambda judges, wav: discriminate(judges, config.discriminators, wav), judges, wav)
+
+    def fooling(made):
+        verdict, matching = verdict_loss(made, True), feature_matching(made, real, AXES)
         return verdict + config.feature_matching * matching, (verdict, matching)
 
-    def telling_apart(judges):
-        real = verdict_loss(discriminate(judges, config.discriminators, wanted), True)
-        return real + verdict_loss(discriminate(judges, config.discriminators, jax.lax.stop_gradient(wav)), False)
+    def telling_apart(real, made):
+        return verdict_loss(real, True) + verdict_loss(made, False)
 
-    (_, (verdict, matching)), against = jax.value_and_grad(fooling, has_aux=True)(wav)
-    loss, grads = jax.value_and_grad(telling_apart)(judges)
+    at_made, (verdict, matching) = jax.grad(fooling, has_aux=True)(made)
+    _, against = pull_made(at_made)
+    loss, (at_real, at_made) = jax.value_and_grad(telling_apart, (0, 1))(real, made)
+    grads = jax.tree.map(jnp.add, *pull_real(at_real), pull_made(at_made)[0])
     return against, grads, {"adversarial": verdict, "feature_matching": matching, "discriminators": loss}
 
 
