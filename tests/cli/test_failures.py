@@ -38,6 +38,17 @@ def out_of_device_memory():
     jnp.zeros(10**13, jnp.uint8).block_until_ready()
 
 
+def no_such_platform():
+    raise RuntimeError("Unable to initialize backend 'tpu': INTERNAL: Failed to open libtpu.so")
+
+
+def no_card():
+    """What JAX does where JAX_PLATFORMS names cards and there is none."""
+    from jax._src import xla_bridge
+
+    exec(compile("assert None is not None", xla_bridge.__file__, "exec"), {})
+
+
 def no_package():
     import apache_beam_is_not_here  # noqa: F401
 
@@ -53,6 +64,8 @@ CASES = [
     (lambda: soundfile.write("/no/such.wav", [0.0], 8000), 1, ["/no/such.wav"]),
     (out_of_device_memory, 1, ["out of memory on the device: 10,000.0 GB", "smaller"]),
     (lambda: bytes(1 << 62), 1, ["out of memory", "smaller"]),
+    (no_such_platform, 1, ["JAX finds no device here", "JAX_PLATFORMS"]),
+    (no_card, 1, ["JAX finds no device here", "JAX_PLATFORMS"]),
     (no_extra, 1, ["torch", "pip install '.[torch]'"]),
 ]
 
@@ -78,6 +91,8 @@ def test_a_fault_of_ours_keeps_its_traceback(failing):
         failing(no_package)
     with pytest.raises(json.JSONDecodeError):
         failing(lambda: json.loads("{"))
+    with pytest.raises(AssertionError):
+        failing(lambda: exec("assert False"))
 
 
 def test_a_reader_that_has_gone_is_no_error(failing, capsys):

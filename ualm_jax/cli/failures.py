@@ -1,7 +1,9 @@
 """What ends a verb, as one sentence and an exit status. Any other error is a bug, and shows its traceback."""
 
 import errno
+import os
 import re
+import traceback
 
 from ualm_jax.errors import UserError, first_line
 
@@ -43,6 +45,9 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         case OSError():
             paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
             return _failed_file(error.errno, error.strerror or words or type(error).__name__, paths), 1
+    if _no_backend(error):
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        return f"JAX finds no device here that is of JAX_PLATFORMS={wanted}; unset it, or install what is missing", 1
     # Libraries below have their own classes for the same: libsndfile, and tensorstore, which quotes the system.
     if type(error).__module__ == "soundfile":
         return words.rstrip("."), 1
@@ -57,6 +62,14 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         wanted = f": {int(size[1]) / 1e9:,.1f} GB in one piece could not be had" if size else ""
         return f"out of memory on the device{wanted}; make the batch, the length or the model smaller", 1
     return None
+
+
+def _no_backend(error: BaseException) -> bool:
+    """Whether JAX could not start what JAX_PLATFORMS names: without NVIDIA cards an assertion of its own fails."""
+    if isinstance(error, AssertionError):
+        frames = traceback.extract_tb(error.__traceback__)
+        return bool(frames) and frames[-1].filename.endswith("xla_bridge.py")
+    return isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error)
 
 
 def _failed_file(number: int | None, reason: str, paths: list[str]) -> str:
