@@ -16,8 +16,8 @@ from ualm_jax.configs import tiny
 from ualm_jax.convert_weights.ours import export_ours
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
-from ualm_jax.models.audio_encoder import from_directory
 from ualm_jax.train.config import RunConfig
+from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import fingerprints, parts_of
 from ualm_jax.weights.opener import open_weights
 
@@ -78,10 +78,10 @@ def test_the_encoder_learns_and_the_rest_stays_as_it_was(folder):
 def test_what_was_trained_is_a_folder_of_its_own_that_everything_opens(folder):
     """The state of the run and the folder beside it are the same arrays; the encoder of the start is another."""
     arrays = saved(folder / "whole", 4)
-    trained = from_directory(folder / "whole" / "checkpoints" / "4" / "encoder")
+    trained = load_encoder(folder / "whole" / "checkpoints" / "4" / "encoder")
     kernel = arrays["['params']['encoder']['layers']['up']['kernel']['value']"]
     np.testing.assert_array_equal(trained.layers.up.kernel[...], kernel)
-    assert (np.asarray(from_directory(folder / "encoder").layers.up.kernel[...]) != kernel).any()
+    assert (np.asarray(load_encoder(folder / "encoder").layers.up.kernel[...]) != kernel).any()
     assert trained.front_end.max_seconds == 2.0 and trained.config.compute_dtype == "float32"
     opened = ualm_jax.load(folder / "whole")
     np.testing.assert_array_equal(opened.encoder.layers.up.kernel[...], kernel)
@@ -96,7 +96,7 @@ def test_what_is_given_to_others_has_it_in_as_few_bits_as_the_rest(folder):
     assert {path.name for path in (out / "encoder").iterdir()} == {"config.json", "settings.json", "model.safetensors"}
     with safe_open(out / "encoder" / "model.safetensors", framework="numpy") as stored:
         assert {stored.get_tensor(name).dtype.name for name in stored.keys()} == {"bfloat16"}  # noqa: SIM118
-    trained = from_directory(folder / "whole" / "checkpoints" / "4" / "encoder").layers.up.kernel[...]
+    trained = load_encoder(folder / "whole" / "checkpoints" / "4" / "encoder").layers.up.kernel[...]
     np.testing.assert_array_equal(
         ualm_jax.load(out).encoder.layers.up.kernel[...], np.asarray(trained).astype(jnp.bfloat16).astype(np.float32)
     )

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32
@@ -104,8 +104,6 @@ class MelFrontEnd:
     windowed: bool
     normalize: bool
     max_seconds: float
-
-    frame_rate: ClassVar[int] = 25
 
     @property
     def batch_frames(self) -> int:

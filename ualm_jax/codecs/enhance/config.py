@@ -20,7 +20,7 @@ class EnhancerConfig:
         depthwise convolution of a block sees.
     latent_width: numbers in a latent; latent_stride: frames for which one stands.
     noise_bands: points of a spectrum at which the level of the noise part is given, evenly spaced.
-    causal: no block sees later frames; see `network.latency`.
+    causal: no block sees later frames: 25 ms of latency with these frames and latents.
     crossover_hz: below it the mid signal is the input, exactly; from 8 kHz on all is made. None: all is made, as in the
         UALM paper.
     mid_side: the two signals that are made are mid and what the side signal has besides a share of the mid signal;

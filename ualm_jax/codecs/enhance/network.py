@@ -76,12 +76,6 @@ def context(config: EnhancerConfig) -> int:
     return -(-frames // config.latent_stride) + 1
 
 
-def latency(config: EnhancerConfig) -> int | None:
-    """Later samples, at 16 kHz, that a sample may depend on in a causal enhancer: a window, what is missing of a
-    latent, and the reach of the crossover's filter. None where it is not causal."""
-    return max((OVERLAP + config.latent_stride - 1) * config.frame, _filter_reach(config)) if config.causal else None
-
-
 def _filter_reach(config: EnhancerConfig) -> int:
     """Samples at 16 kHz on either side that the crossover's filter looks at."""
     return 0 if config.crossover_hz is None else -(-(len(lowpass(config.crossover_hz)) // 2) // FACTOR)

@@ -8,5 +8,4 @@ from ualm_jax.models.audio_encoder.encoder import encode_audio as encode_audio
 from ualm_jax.models.audio_encoder.encoder import encode_rows as encode_rows
 from ualm_jax.models.audio_encoder.weights import abstract_encoder as abstract_encoder
 from ualm_jax.models.audio_encoder.weights import build as build
-from ualm_jax.models.audio_encoder.weights import from_directory as from_directory
 from ualm_jax.models.audio_encoder.weights import load_state as load_state

@@ -15,7 +15,7 @@ class AudioEncoder(Protocol):
 
     @property
     def front_end(self) -> MelFrontEnd:
-        """Waveform to mel windows; how many rows of a token grid a clip takes; `frame_rate` (25 Hz)."""
+        """Waveform to mel windows; how many positions a clip takes, 25 a second."""
 
     @property
     def output_width(self) -> int:

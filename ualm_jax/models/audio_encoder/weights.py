@@ -4,10 +4,7 @@ Every kernel is stored there with its axes in the opposite order of ours ([out, 
 embeddings are not. Nothing else differs, so an entry is a name, a path and whether to turn the axes round.
 """
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,7 +14,7 @@ from jaxtyping import Float, Shaped
 
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.af_whisper import AFWhisperEncoder
-from ualm_jax.models.audio_encoder.config import AFWhisperConfig, OmniConfig, read_settings
+from ualm_jax.models.audio_encoder.config import AFWhisperConfig, OmniConfig
 from ualm_jax.models.audio_encoder.omni import OmniEncoder
 
 
@@ -76,28 +73,6 @@ def build(config: OmniConfig | AFWhisperConfig, *, rngs: nnx.Rngs) -> OmniEncode
 def abstract_encoder(config: OmniConfig | AFWhisperConfig) -> OmniEncoder | AFWhisperEncoder:
     """What `build` makes, with shapes, dtypes and shardings in the place of arrays."""
     return nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(0)))
-
-
-def from_directory(path: str | os.PathLike) -> OmniEncoder | AFWhisperEncoder:
-    """The encoder that lies in `path` (config.json and safetensors of the tower alone, as `ualm convert` writes it).
-
-    Raises UserError naming the file where there is none, or a damaged one.
-    """
-    # Here, so that a model without an encoder runs where safetensors is not installed.
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = Path(path)
-    files = sorted(path.glob("*.safetensors"))
-    if not files or not (path / "config.json").is_file():
-        raise UserError(f"{path}: no audio encoder here, expected config.json and safetensors; see `ualm convert`.")
-    try:
-        config = json.loads((path / "config.json").read_text())
-        kind = OmniConfig if "omni" in config.get("model_type", "") else AFWhisperConfig
-        tensors = {name: array for file in files for name, array in load_file(file).items()}
-        return load_state(kind.from_hf(config, **read_settings(path)), tensors)
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); convert the encoder again.") from error
 
 
 def load_state(
