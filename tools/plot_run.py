@@ -3,8 +3,8 @@
 python tools/plot_run.py runs/tiny loss.png
 """
 
-import json
 import pathlib
+import sys
 
 import matplotlib
 
@@ -12,18 +12,24 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from ualm_jax.cli.arguments import Parser, input_directory, output_file
+from ualm_jax.errors import UserError
+from ualm_jax.train.metrics import read_metrics
 
 
 def plot_run(workdir: pathlib.Path, out: pathlib.Path) -> None:
-    """Loss (left) and accuracy of each stream (right) over steps, from metrics.jsonl."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [row for row in map(json.loads, lines) if "loss" in row]
-    # A resumed run may repeat steps that were not yet saved when it stopped; the last line of a step counts.
-    rows = list({row["step"]: row for row in rows}.values())
+    """Loss (left) and accuracy of each stream (right) over steps, from metrics.jsonl.
+
+    Raises UserError where no step has a loss.
+    """
+    path = workdir / "metrics.jsonl"
+    found = read_metrics(path)
+    rows = [row for row in found if "loss" in row]
+    if not rows:
+        raise UserError(f"{path}: expected steps with their loss, found none in {len(found)} steps; train on first.")
     steps = [row["step"] for row in rows]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     left.plot(steps, [row["loss"] for row in rows], label="training")
-    held_out = [row for row in map(json.loads, lines) if "eval/loss" in row]
+    held_out = [row for row in found if "eval/loss" in row]
     if held_out:
         left.plot([row["step"] for row in held_out], [row["eval/loss"] for row in held_out], "o-", label="held out")
         left.legend()
@@ -33,7 +39,8 @@ def plot_run(workdir: pathlib.Path, out: pathlib.Path) -> None:
         values = [row[f"accuracy/stream_{stream}"] for row in rows]
         right.plot(steps, values, label=f"stream {stream}")
     right.set(xlabel="step", ylabel="share of tokens predicted right", title="Accuracy", ylim=(0, None))
-    right.legend(fontsize="small", ncols=2)
+    if streams:
+        right.legend(fontsize="small", ncols=2)
     figure.savefig(out, dpi=120)
     pyplot.close(figure)
 
@@ -45,4 +52,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if not (args.workdir / "metrics.jsonl").is_file():
         parser.error(f"{args.workdir} has no metrics.jsonl: expected the --workdir of `ualm train`")
-    plot_run(args.workdir, args.out)
+    try:
+        plot_run(args.workdir, args.out)
+    except UserError as error:
+        sys.exit(f"plot_run.py: {error}")

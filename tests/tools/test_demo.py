@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.tools import tool
 
 from ualm_jax.errors import UserError
 
@@ -89,3 +90,16 @@ def test_a_picture_without_a_run_is_one_sentence(tmp_path):
         [sys.executable, TOOLS / "plot_run.py", tmp_path, tmp_path / "loss.png"], capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no metrics.jsonl" in done.stderr
+
+
+def test_a_picture_needs_a_loss_and_passes_over_the_line_that_was_being_written(tmp_path):
+    plot_run, metrics = tool("plot_run").plot_run, tmp_path / "metrics.jsonl"
+    for text, found in (("", 0), ('{"step": 1, "reward": 0.5}\n{"step": 2, "lo', 1)):
+        metrics.write_text(text)
+        with pytest.raises(UserError, match=f"metrics.jsonl: expected steps with their loss, found none in {found} "):
+            plot_run(tmp_path, tmp_path / "loss.png")
+    metrics.write_text(
+        '{"step": 1, "loss": 2.0, "accuracy/stream_0": 0.5}\n{"step": 1, "eval/loss": 3.0}\n{"step": 2, "lo'
+    )
+    plot_run(tmp_path, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
