@@ -6,13 +6,13 @@ Its vocabulary, `qwen.tiktoken`, comes in the wheel `dashscope` (Apache-2.0): `p
 is one that `transformers.AutoTokenizer` and `ualm convert qwen2 --tokenizer` read.
 """
 
-import argparse
 import base64
 import hashlib
 import importlib.util
 import sys
 from pathlib import Path
 
+from ualm_jax.cli.arguments import Parser, input_file, output_directory
 from ualm_jax.errors import UserError
 
 PACKAGE, RESOURCE = "dashscope", "resources/qwen.tiktoken"
@@ -30,9 +30,9 @@ ADDED = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--resource", type=Path, help="qwen.tiktoken; default: of the installed dashscope")
+    parser = Parser("build_qwen_tokenizer.py", description=__doc__)
+    parser.add_argument("--out", type=output_directory, required=True, help="folder to write")
+    parser.add_argument("--resource", type=input_file, help="qwen.tiktoken; default: of the installed dashscope")
     args = parser.parse_args(arguments)
     resource = args.resource or installed_resource()
     content = resource.read_bytes()

@@ -7,7 +7,6 @@ speaks telephone prompts), `LICENSES.md` and what the packages hold, about 430 M
 interruption: finished downloads are kept.
 """
 
-import argparse
 import gzip
 import json
 import re
@@ -17,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ualm_jax.cli.arguments import Parser, output_directory
 from ualm_jax.data.raw.manifest import Manifest
 from ualm_jax.data.raw.sound_source import BadRecord
 from ualm_jax.errors import UserError
@@ -29,8 +29,10 @@ EXPECTED = {"tuxpaint": 107, "asterisk": 568}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to; not one that git tracks")
+    parser = Parser("fetch_sounds.py", description=__doc__)
+    parser.add_argument(
+        "--out", type=output_directory, required=True, help="folder to write to; not one that git tracks"
+    )
     out = parser.parse_args(arguments).out
     out.mkdir(parents=True, exist_ok=True)
     versions = {}

@@ -7,7 +7,6 @@ grow alike, and say nothing of time.
   python tools/scaling.py --json docs/results/scaling.json --png docs/scaling.png
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -16,6 +15,8 @@ import sys
 import tempfile
 from typing import Any
 
+from ualm_jax.cli.arguments import Parser, output_file
+
 ROOT = pathlib.Path(__file__).parents[1]
 SLICES = {16: "v5p:2x2x4", 64: "v5p:4x4x4", 256: "v5p:4x8x8", 512: "v5p:8x8x8"}
 MODELS = {"1.5B": ("configs/pretrain_1_5b.py", 8), "7B": ("configs/pretrain_7b.py", 16)}  # file, fsdp
@@ -23,9 +24,9 @@ VIRTUAL = (1, 2, 4, 8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=pathlib.Path, required=True, metavar="FILE")
-    parser.add_argument("--png", type=pathlib.Path, required=True, metavar="FILE")
+    parser = Parser("scaling.py", description=__doc__)
+    parser.add_argument("--json", type=output_file(".json"), required=True, metavar="FILE")
+    parser.add_argument("--png", type=output_file(".png"), required=True, metavar="FILE")
     args = parser.parse_args()
     rows = [row for devices in VIRTUAL for row in compiled("tiny", "configs/tiny.py", devices, None, devices, 2)]
     for name, (config, fsdp) in MODELS.items():

@@ -53,3 +53,31 @@ def test_all_codebooks_are_the_codec_itself(folder):
     np.testing.assert_array_equal(made[8][0], codec.decode(codes[0])[: len(wavs[0])])
     assert numbers_of(codec) == [1, 2, 4, 8]
     assert measure(codec, wavs, codes, {8: wavs}).metrics[8]["log_spectral_distance"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--sound", "x"], "there is no option --sound; did you mean --sounds?"),
+        (["--seconds", "nan"], "--seconds: expected a number above 0, got 'nan'"),
+        (["--seconds", "-1"], "--seconds: expected a number above 0, got '-1'"),
+        (["--count", "0"], "--count: expected a whole number of at least 1, got 0"),
+        (["--sounds", "/nope"], "--sounds: there is no /nope"),
+        (["--out", "/nope/page.html"], "there is no folder /nope"),
+        (["--out", "page.txt"], "ends with .html"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_decoded(folder, words, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(["codec", "eval", str(folder / "codec"), *words])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and sentence in said and said.count("\n") == 1
+
+
+def test_a_page_that_can_not_be_written_is_found_before_anything_is_decoded(folder, tmp_path, capsys):
+    (tmp_path / "page.json").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        run(["codec", "eval", str(folder / "codec"), "--out", str(tmp_path / "page.html")])
+    assert stop.value.code == 2 and "page.json is a folder; choose another --out" in capsys.readouterr().err
+    assert run(["codec", "eval", str(folder / "codec"), "--sounds", str(folder / "sounds"), "--seconds", "1e-4"]) == 1
+    assert "none of the first 200 sounds lasts one frame" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 import soundfile
+from helpers.tools import tool
 
 from ualm_jax.data.raw.manifest import Manifest
 from ualm_jax.errors import UserError
@@ -104,6 +105,22 @@ def test_what_it_writes_a_manifest_reads(name, tuxpaint, asterisk, capsys):
     printed = capsys.readouterr().out
     assert f"{len(manifest)} sounds, 0.0 minutes" in printed
     assert f"{len(manifest)} records where 9 were expected" in printed
+
+
+@pytest.mark.parametrize(
+    "name, slip, option",
+    [
+        ("scaling", "--pgn", "--png"),
+        ("fetch_sounds", "--oout", "--out"),
+        ("build_qwen_tokenizer", "--resorce", "--resource"),
+    ],
+)
+def test_a_misspelt_option_of_a_tool_is_named_with_the_one_that_was_meant(name, slip, option, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"{name}.py", slip, "x"])
+    with pytest.raises(SystemExit) as stop:
+        tool(name).main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"{name}.py: there is no option {slip}; did you mean {option}?\n"
 
 
 def test_without_apt_it_says_so_in_one_sentence(tmp_path, monkeypatch):

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-import pathlib
+
+from ualm_jax.cli.arguments import Parser, input_directory, integer, number, output_file
 
 _DESCRIPTION = """\
 Encodes and decodes sounds with 1, 2, 4, ... codebooks, measures them, and writes a page to listen to.
@@ -13,22 +14,26 @@ Encodes and decodes sounds with 1, 2, 4, ... codebooks, measures them, and write
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="ualm codec eval",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    page = output_file(".html")
+    parser = Parser("ualm codec eval", description=_DESCRIPTION)
+    parser.add_argument("codec", type=input_directory, metavar="DIR", help="WORKDIR/codec of a run, or any HF X-codec")
+    parser.add_argument("--sounds", type=input_directory, metavar="DIR", help="a folder; SoundScript unless given")
+    parser.add_argument("--count", type=integer(at_least=1), default=200, metavar="N", help="sounds (default: 200)")
+    parser.add_argument(
+        "--seconds", type=number(above=0), default=10.0, help="of each sound of a folder, at most (default: 10)"
     )
-    parser.add_argument("codec", type=pathlib.Path, metavar="DIR", help="WORKDIR/codec of a run, or any HF X-codec")
-    parser.add_argument("--sounds", metavar="DIR", help="a folder of sounds; SoundScript unless given")
-    parser.add_argument("--count", type=int, default=200, metavar="N", help="sounds (default: 200)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each sound of a folder, at most (default: 10)")
-    parser.add_argument("--examples", type=int, default=8, metavar="N", help="sounds on the page (default: 8)")
-    parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="the page (default: eval.html beside DIR)")
+    parser.add_argument(
+        "--examples", type=integer(at_least=1), default=8, metavar="N", help="sounds on the page (default: 8)"
+    )
+    parser.add_argument("--out", type=page, metavar="FILE.html", help="the page (default: eval.html beside DIR)")
     args = parser.parse_args(argv)
-    for name in ("count", "examples"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
+    out = args.out or args.codec.parent / "eval.html"
+    figures = out.with_suffix(".json")
+    try:
+        page(str(out))
+        output_file()(str(figures))
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{error}; choose another --out")
 
     from ualm_jax.codecs.xcodec.model import XCodec
     from ualm_jax.evaluate import codec as evaluate
@@ -42,14 +47,13 @@ def main(argv: list[str]) -> int:
         (f"scenes read right, {label}", ", ".join(f"{track} {share:.1%}" for track, share in shares.items()))
         for label, shares in right.items()
     ]
-    out = args.out or args.codec.parent / "eval.html"
     shown = names[: args.examples]
     out.write_text(evaluate.page(f"{args.codec}", measured, codec, wavs, made, shown, extra))
     result = {"metrics": measured.metrics, "use": measured.use, "perplexity": measured.perplexity, "right": right}
-    out.with_suffix(".json").write_text(json.dumps(result, indent=2) + "\n")
+    figures.write_text(json.dumps(result, indent=2) + "\n")
 
-    for number, row in measured.metrics.items():
-        print(f"{number} codebooks  " + "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row))
+    for books, row in measured.metrics.items():
+        print(f"{books} codebooks  " + "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row))
     print("codes used    " + " ".join(f"{share:.0%}" for share in measured.use))
     print("perplexity    " + " ".join(f"{each:.1f}" for each in measured.perplexity))
     for what, value in extra:
@@ -70,6 +74,7 @@ def _sounds(args: argparse.Namespace, sample_rate: int, hop: int):
         sounds = [source[index] for index in range(args.count)]
         return [s.wav for s in sounds], [s.caption for s in sounds], [Scene.from_dict(s.scene) for s in sounds]
     from ualm_jax.data.loading.clips import FolderClips
+    from ualm_jax.errors import UserError
 
     clips = FolderClips(args.sounds, sample_rate)
     wavs, names = [], []
@@ -78,6 +83,11 @@ def _sounds(args: argparse.Namespace, sample_rate: int, hop: int):
         if length >= hop:
             wavs.append(clips.read(index, 0, length)[:, 0])
             names.append(clips.name(index))
+    if not wavs:
+        raise UserError(
+            f"{args.sounds}: none of the first {args.count} sounds lasts one frame of the codec, "
+            f"{hop / sample_rate:g} s, within --seconds {args.seconds:g}; raise --seconds, or give longer sounds."
+        )
     return wavs, names, []
 
 
@@ -90,7 +100,7 @@ def _right(scenes, wavs, made) -> dict[str, dict[str, float]]:
     from ualm_jax.evaluate.soundscript import hear, judge_scene
 
     shares = {}
-    for label, parts in ({"original": wavs} | {f"{number} codebooks": parts for number, parts in made.items()}).items():
+    for label, parts in ({"original": wavs} | {f"{books} codebooks": parts for books, parts in made.items()}).items():
         verdicts = [judge_scene(hear(wav), scene) for wav, scene in zip(parts, scenes, strict=True)]
         shares[label] = {"all": sum(verdict.right for verdict in verdicts) / len(verdicts)}
         for track in verdicts[0].tracks:
