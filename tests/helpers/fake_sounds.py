@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 
 from ualm_jax.codecs.base import Codec
-from ualm_jax.data.prepare.codec_sound import CodecShape
+from ualm_jax.data.dataset.codec_sound import CodecShape
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.encode_audio import encode_audio
 from ualm_jax.data.prepare.job import prepare, prepare_sounds

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ualm_jax.codecs.xcodec.config import read_config
-    from ualm_jax.data.prepare.codec_sound import X_CODEC, CodecShape
+    from ualm_jax.data.dataset.codec_sound import X_CODEC, CodecShape
     from ualm_jax.data.prepare.config import PrepareConfig
     from ualm_jax.data.prepare.filters import Filters
     from ualm_jax.data.prepare.job import prepare, prepare_sounds

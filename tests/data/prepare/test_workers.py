@@ -14,7 +14,7 @@ import soundfile
 from helpers.fake_sounds import FakeCodec, FakeSource, conversations, prepare_fake_sounds
 from helpers.folders import contents, quarantine
 
-from ualm_jax.data.prepare.codec_sound import CodecShape
+from ualm_jax.data.dataset.codec_sound import CodecShape
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.examples import RawReader
 from ualm_jax.data.prepare.filters import Filters

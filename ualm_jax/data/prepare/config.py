@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from ualm_jax.data.prepare.codec_sound import X_CODEC, CodecShape
+from ualm_jax.data.dataset.codec_sound import X_CODEC, CodecShape
 from ualm_jax.data.prepare.filters import Filters
 from ualm_jax.errors import UserError
 

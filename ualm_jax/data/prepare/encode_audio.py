@@ -18,11 +18,11 @@ from rich.console import Console
 
 from ualm_jax.codecs.base import Codec
 from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.data.dataset.codec_sound import CodecShape, unpack_sound
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
 from ualm_jax.data.dataset.pairs import conversations_of
 from ualm_jax.data.dataset.records import Record, from_bytes, to_bytes
 from ualm_jax.data.prepare.ahead import map_ahead
-from ualm_jax.data.prepare.codec_sound import CodecShape, unpack_sound
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
 from ualm_jax.data.prepare.filters import audio_hash

@@ -9,9 +9,9 @@ import numpy as np
 from ualm_jax.audio.io import BadAudio
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.data.dataset.audio_input import SHORTEST, to_flac
+from ualm_jax.data.dataset.codec_sound import PEAK, CodecShape, pack_sound
 from ualm_jax.data.dataset.pairs import conversations_of, split_pair
 from ualm_jax.data.dataset.records import Record
-from ualm_jax.data.prepare.codec_sound import PEAK, CodecShape, pack_sound
 from ualm_jax.data.prepare.filters import Measures, SoundMeasures, caption_hash
 from ualm_jax.data.prepare.reports import Rejected
 from ualm_jax.data.raw.conversation import ConversationSource, RawConversation, RawMessage

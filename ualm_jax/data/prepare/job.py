@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ualm_jax.data.dataset.codec_sound import CodecShape
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
-from ualm_jax.data.prepare.codec_sound import CodecShape
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description

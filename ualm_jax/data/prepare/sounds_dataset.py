@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ualm_jax.data.dataset.codec_sound import CodecShape
 from ualm_jax.data.dataset.folder import content_key, read_description
-from ualm_jax.data.prepare.codec_sound import CodecShape
 from ualm_jax.data.prepare.filters import Filters
 from ualm_jax.data.prepare.partial import read_quarantine
 from ualm_jax.data.prepare.reports import Rejected
