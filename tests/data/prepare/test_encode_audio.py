@@ -19,8 +19,8 @@ from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.dataset.codec_sound import PEAK, pack_sound, unpack_sound
 from ualm_jax.data.dataset.folder import open_dataset, open_records
+from ualm_jax.data.dataset.sounds import open_sounds
 from ualm_jax.data.prepare.encode_audio import encode_audio
-from ualm_jax.data.prepare.sounds_dataset import open_sounds
 from ualm_jax.errors import UserError
 
 

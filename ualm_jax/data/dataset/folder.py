@@ -161,7 +161,7 @@ def open_records(info: DatasetInfo) -> "grain.MapDataset":
 
 
 def record_bytes(info: Any) -> Sequence:
-    """The records of a DatasetInfo or `prepare.SoundsInfo` as they are stored, by index. Raises UserError as above."""
+    """The records of a DatasetInfo or `sounds.SoundsInfo` as they are stored, by index. Raises UserError as above."""
     return _Shards(info)
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float32
 from ualm_jax.data.dataset.codec_sound import PEAK
 from ualm_jax.data.dataset.folder import open_dataset, read_description, record_bytes
 from ualm_jax.data.dataset.records import from_bytes
+from ualm_jax.data.dataset.sounds import open_sounds
 from ualm_jax.data.loading.clips import read_part
-from ualm_jax.data.prepare.sounds_dataset import open_sounds
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.types import Modality
 

@@ -31,7 +31,7 @@ from ualm_jax.data.prepare.peers import Peers
 from ualm_jax.data.prepare.progress import ClipProgress
 from ualm_jax.data.prepare.reports import Stored
 from ualm_jax.data.prepare.shard_files import read_records
-from ualm_jax.data.prepare.sounds_dataset import SoundsInfo, open_sounds
+from ualm_jax.data.prepare.sounds_dataset import SoundsToEncode, open_sounds_to_encode
 from ualm_jax.data.raw.files import hash_directory
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.processes import from_first
@@ -65,7 +65,7 @@ def encode_audio(
     meeting_place = work.partial.with_name(work.partial.name + ".peers")
     with Peers(meeting_place, _name_of_run(), index, count) as peers:
         with work.locked() if index == 0 else contextlib.nullcontext():
-            write_codes(work, open_sounds(sounds), load_codec(codec_dir), codec_dir, console, peers)
+            write_codes(work, open_sounds_to_encode(sounds), load_codec(codec_dir), codec_dir, console, peers)
             if index == 0:
                 work.publish(out)
         peers.wait((out / "dataset.json").is_file, range(1))
@@ -78,7 +78,7 @@ def load_codec(directory: str | os.PathLike) -> Codec:
 
 def write_codes(
     work: PartialDataset,
-    sounds: SoundsInfo,
+    sounds: SoundsToEncode,
     codec: Codec,
     codec_dir: str | os.PathLike,
     console: Console | None,
@@ -119,7 +119,7 @@ def _name_of_run() -> str:
     return f"{int(from_first('agree on a name of the run', number)):08x}"
 
 
-def _pending(work: PartialDataset, sounds: SoundsInfo) -> list[int]:
+def _pending(work: PartialDataset, sounds: SoundsToEncode) -> list[int]:
     """The shards that are to be encoded. Those that were made of other sounds are taken back."""
     pending = []
     for shard, sha256 in enumerate(sounds.shard_sha256):
@@ -130,7 +130,7 @@ def _pending(work: PartialDataset, sounds: SoundsInfo) -> list[int]:
     return pending
 
 
-def _vocabulary(sounds: SoundsInfo, codec: Codec) -> Vocabulary:
+def _vocabulary(sounds: SoundsToEncode, codec: Codec) -> Vocabulary:
     """Raises UserError if the sounds were prepared for a codec of another shape."""
     sizes = codec.codebook_sizes
     if len(set(sizes)) != 1:
@@ -153,7 +153,9 @@ class _Item(NamedTuple):
     wavs: list[np.ndarray]
 
 
-def _encode_shards(work: PartialDataset, sounds: SoundsInfo, codec: Codec, shards: list[int], console: Console) -> None:
+def _encode_shards(
+    work: PartialDataset, sounds: SoundsToEncode, codec: Codec, shards: list[int], console: Console
+) -> None:
     """Threads read and unpack what comes next, another one keeps the devices busy, and this one writes."""
     devices = jax.local_device_count()
     items = map_ahead(_unpack, _read(sounds, shards), threads=_READERS, ahead=_READ_AHEAD, most=_READ_AHEAD_BYTES)
@@ -170,7 +172,7 @@ def _encode_shards(work: PartialDataset, sounds: SoundsInfo, codec: Codec, shard
             work.write_shard(shard, sounds.shard_sha256[shard], stored)
 
 
-def _read(sounds: SoundsInfo, shards: list[int]) -> Iterator[bytes]:
+def _read(sounds: SoundsToEncode, shards: list[int]) -> Iterator[bytes]:
     for shard in shards:
         path, count = sounds.shards[shard], 0
         for data in read_records(path):

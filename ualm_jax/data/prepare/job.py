@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ualm_jax.data.dataset.codec_sound import CodecShape
 from ualm_jax.data.dataset.folder import DatasetInfo, open_dataset
+from ualm_jax.data.dataset.sounds import SoundsInfo, open_sounds
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.deduplicate import deduplicate
 from ualm_jax.data.prepare.description import write_description
@@ -20,7 +21,7 @@ from ualm_jax.data.prepare.partial import PartialDataset, partial_of
 from ualm_jax.data.prepare.peers import Peers
 from ualm_jax.data.prepare.progress import ClipProgress
 from ualm_jax.data.prepare.shard_job import ShardJob
-from ualm_jax.data.prepare.sounds_dataset import SoundsInfo, open_sounds
+from ualm_jax.data.prepare.sounds_dataset import open_sounds_to_encode
 from ualm_jax.data.prepare.workers import run_shards
 from ualm_jax.data.raw.conversation import ConversationSource
 from ualm_jax.data.raw.files import hash_directory
@@ -44,13 +45,13 @@ def prepare(source: ConversationSource, config: PrepareConfig, console: Console 
         if not work.is_finished(_made_from(source, config) | {"codec": hash_directory(config.codec_dir)}):
             _read_sounds(source, config, read, console)
             alone = Peers(work.progress, "", 0, 1)
-            write_codes(work, open_sounds(read.partial), codec, config.codec_dir, console, alone)
+            write_codes(work, open_sounds_to_encode(read.partial), codec, config.codec_dir, console, alone)
         work.publish(Path(config.out).absolute())
     return open_dataset(config.out)
 
 
 def prepare_sounds(source: ConversationSource, config: PrepareConfig, console: Console | None = None) -> SoundsInfo:
-    """Read all of `source` and store it in the new dataset `config.out`, sounds not encoded (sounds_dataset.py).
+    """Read all of `source` and store it in the new dataset `config.out`, sounds not encoded (dataset/sounds.py).
 
     Target audio is cut to whole frames of `config.shape`. Filters leave out what they find, unusable records are
     quarantined; when these are more than `config.max_bad_fraction` of the source, the work stops, and continues after

@@ -1,17 +1,10 @@
-"""A dataset whose sounds are not encoded yet, on disk: what `ualm data encode` reads.
-
-It has the files of a finished dataset (dataset/folder.py), but its records hold sound instead of codes, and
-`vocabulary` is null in dataset.json.
-"""
+"""A dataset of sounds as `ualm data encode` reads it: with what was left out of it."""
 
 import dataclasses
 import functools
 import os
-from pathlib import Path
-from typing import Any
 
-from ualm_jax.data.dataset.codec_sound import CodecShape
-from ualm_jax.data.dataset.folder import content_key, read_description
+from ualm_jax.data.dataset.sounds import SoundsInfo, open_sounds
 from ualm_jax.data.prepare.filters import Filters
 from ualm_jax.data.prepare.partial import read_quarantine
 from ualm_jax.data.prepare.reports import Rejected
@@ -19,38 +12,17 @@ from ualm_jax.data.raw.sound_source import LeftOut
 from ualm_jax.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True)
-class SoundsInfo:
-    """As DatasetInfo. shape: of the codec that will encode the sounds. rejected: the records left out so far.
-    not_used: what else of the source was not used."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoundsToEncode(SoundsInfo):
+    """rejected: the records left out so far. not_used: what else of the source was not used."""
 
-    directory: Path
-    key: str
-    shape: CodecShape
-    records: int
-    filters: dict[str, int]
-    audio_hours: float
-    heard_hours: float
-    longest: int
-    shards: tuple[Path, ...]
-    shard_records: tuple[int, ...]
-    shard_sha256: tuple[str, ...]
-    made_from: dict[str, Any]
     rejected: tuple[Rejected, ...]
     not_used: tuple[LeftOut, ...]
-
-    @property
-    def quarantined(self) -> int:
-        return len(self.rejected)
 
     @property
     def remaining_filters(self) -> Filters:
         """For the codes: those that look at sounds and lengths have been applied."""
         return Filters(drop=tuple(self.made_from["filters"]["drop"]))
-
-    @property
-    def unused(self) -> int:
-        return sum(each.count for each in self.not_used)
 
     @functools.cached_property
     def _left_out(self) -> set[int]:
@@ -63,28 +35,12 @@ class SoundsInfo:
         return [index for index in inputs if index not in self._left_out][: self.shard_records[shard]]
 
 
-def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
-    """Raises UserError where there is no such dataset, or its sounds are codes already."""
-    directory = Path(directory)
-    content = read_description(directory)
+def open_sounds_to_encode(directory: str | os.PathLike) -> SoundsToEncode:
+    """Raises UserError as `open_sounds` does, and where the quarantine is damaged."""
+    info = open_sounds(directory)
+    path = info.directory / "quarantine.jsonl"
     try:
-        if content["vocabulary"] is not None:
-            raise UserError(f"{directory}: its sounds are codes already; train on it as it is")
-        rejected, not_used = read_quarantine(directory / "quarantine.jsonl")
-        return SoundsInfo(
-            directory=directory,
-            key=content_key(content),
-            shape=CodecShape(**content["audio"]),
-            **{
-                name: content["counts"][name]
-                for name in ("records", "filters", "audio_hours", "heard_hours", "longest")
-            },
-            shards=tuple(directory / shard["name"] for shard in content["shards"]),
-            shard_records=tuple(shard["records"] for shard in content["shards"]),
-            shard_sha256=tuple(shard["sha256"] for shard in content["shards"]),
-            made_from=content["made_from"],
-            rejected=tuple(rejected),
-            not_used=tuple(not_used),
-        )
+        rejected, not_used = read_quarantine(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory / 'dataset.json'}: damaged ({error!r}), prepare the dataset again") from error
+        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+    return SoundsToEncode(**vars(info), rejected=tuple(rejected), not_used=tuple(not_used))
