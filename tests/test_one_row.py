@@ -17,10 +17,16 @@ from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import save_directory
 from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.generate import SamplingParams, generate
+from ualm_jax.generate.decode import Settings, decode_segment
+from ualm_jax.generate.score import _log_probabilities, score
+from ualm_jax.generate.weights import make_weights
+from ualm_jax.mapping import from_mapping, to_mapping
 from ualm_jax.models.config import QWEN2_5, Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM, abstract_model
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
+from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.layout import build_prompt
+from ualm_jax.tokens.types import Batch, Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.config import RunConfig, TrainConfig
@@ -105,6 +111,45 @@ def test_a_clip_alone_is_heard_and_coded_as_beside_another(tmp_path):
     np.testing.assert_allclose(codec.decode_batch(codes)[1], codec.decode_batch(codes[1:])[0], atol=1e-5)
 
 
+def test_answers_alone_have_the_log_probabilities_that_they_have_in_company():
+    config, mesh = model_and_mesh("ones")
+    rng = np.random.default_rng(0)
+    answer = Message(Role.ASSISTANT, Modality.TEXT, rng.integers(0, VOCABULARY.text_size, 9))
+    both = [[caption(rng, VOCABULARY, length), answer] for length in (7, 12)]
+    with jax.set_mesh(mesh):
+        model = jax.jit(lambda: UALM(*config, nnx.Rngs(0)))()
+        together, alone = score(model, both), score(model, both[1:])
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-5)
+    assert alone[0].min() < 0
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"train": dict(steps=1, objective="preference"), "preference": dict(reference="none is read")},
+        {"train": dict(steps=1, trainable=("*.lora_a", "*.lora_b")), "lora": dict(rank=2)},
+        {
+            "train": dict(steps=1, objective="grpo", init_from="none is read", grad_accum_steps=2),
+            "grpo": dict(prompts="none are read", scorer="soundscript", group_size=2),
+        },
+    ],
+    ids=lambda groups: [*groups][-1],
+)
+def test_a_step_of_every_objective_is_traced_with_one_row(groups):
+    source = dict(batch_size=2) if "grpo" in groups else dict(batch_size=1, directory="none is read")
+    values = {
+        "data": to_mapping(DataConfig(seq_len=64, cfg_dropout=0.0, **source)),
+        "execution": to_mapping(EXECUTION),
+        "train": dict(steps=1),
+        "optimizer": {},
+    }
+    values["model"] = to_mapping(Architecture(MODELS["ones"], VOCABULARY))
+    config = from_mapping(RunConfig, values | groups)
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        assert "main" in lower_step(config, mesh).as_text()[:4000]
+
+
 @pytest.mark.parametrize("size", QWEN2_5)
 def test_a_training_step_of_every_size_is_traced_with_one_row(size):
     """Shapes and shardings alone, which is where a lost sharding shows."""
@@ -114,3 +159,26 @@ def test_a_training_step_of_every_size_is_traced_with_one_row(size):
     mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         assert "main" in lower_step(config, mesh).as_text()[:4000]
+
+
+@pytest.mark.parametrize("size", QWEN2_5)
+def test_evaluating_scoring_and_decoding_of_every_size_are_traced_with_one_row(size):
+    config = SizedModel(Architecture(QWEN2_5[size], Vocabulary(151_936, 1024)), Execution())
+    mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+
+    def array(*shape, dtype="int32"):
+        sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    with jax.set_mesh(mesh):
+        row = Batch(array(1, 16, 8), array(1, 16, 8, dtype="float32"), array(1, 16), array(1, 16))
+        structure, params = abstract_model(*config)[:2]
+        assert make_eval_step(structure, next_token).trace(params, row).out_info
+        model = jax.eval_shape(lambda: UALM(*config, nnx.Rngs(0)))
+        assert _log_probabilities.trace(model, row, None).out_info.shape == (1, 16, 8)
+        real, number = array(1, dtype="float32"), array(1)
+        of_streams = array(1, 8, dtype="float32"), array(1, 8)
+        rest = array(1, dtype="uint32"), number, number, number, array(1, dtype="bool")
+        flags = dict(num_steps=4, text=False, guided=False, enforce=True, greedy=False)
+        weights = jax.eval_shape(lambda: make_weights(UALM(*config, nnx.Rngs(0))))
+        assert decode_segment.trace(weights, row, Settings(number, *of_streams, real, *rest), None, **flags).out_info
