@@ -48,12 +48,12 @@ class Pretrained(Pipeline):
 
     @property
     def architecture(self) -> Architecture | None:
-        """Of the model."""
+        """The architecture of the model."""
         return None if self.model is None else self.model.architecture
 
     @property
     def sample_rate(self) -> int | None:
-        """Of the sound that the codec makes, in Hz."""
+        """The sample rate of the sound that the codec makes, in Hz."""
         return None if self.codec is None else self.codec.sample_rate
 
     def enrich(self, prompt: str, *, plan: str | None = None, seed: int = 0, **how: Any) -> Ended:
@@ -184,7 +184,7 @@ def load(
 def _fingerprints(
     model: UALM | None, codec: XCodec | None, enhancer: Enhancer | None, parts: dict[str, pathlib.Path]
 ) -> dict[str, str]:
-    """Of what makes a sound from a text."""
+    """The fingerprints of everything that makes a sound from a text."""
     found = {} if model is None else {"model": model_fingerprint(model)}
     if codec is not None:
         found["codec"] = codec_fingerprint(codec)

@@ -212,7 +212,7 @@ def _place(settings: Settings, mesh: Mesh) -> Settings:
 
 
 def _check_loss(config: SizedModel, mesh: Mesh, model: UALM, theirs) -> None:
-    """That both sides hold the same model: its loss on a small batch."""
+    """Raises ValueError unless both sides hold the same model, by its loss on a small batch."""
     from ualm_jax.bench import reference_torch
 
     rows = mesh.shape["data"] * mesh.shape["fsdp"]

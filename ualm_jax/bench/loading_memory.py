@@ -49,7 +49,7 @@ def _watch(config: DataConfig, vocabulary: Vocabulary, records: int) -> dict[str
 
 
 def _own_memory() -> dict[int, int]:
-    """Of this process and its workers, by process id."""
+    """The memory of this process and of its workers, by process id."""
     pids = (os.getpid(), *(child.pid for child in multiprocessing.active_children()))
     return {pid: _memory(pid)["RssAnon"] for pid in pids}
 

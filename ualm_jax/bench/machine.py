@@ -41,7 +41,7 @@ def host() -> dict[str, str | int]:
 
 
 def _driver() -> str | None:
-    """Of the first NVIDIA card, with the card's name and the limit of its power."""
+    """The version of the first NVIDIA card's driver, with the card's name and power limit."""
     if shutil.which("nvidia-smi") is None:
         return None
     asked = subprocess.run(

@@ -26,7 +26,7 @@ LENGTHS = (
 
 
 def conversation(number: int) -> tuple[Message, ...]:
-    """The same number always gives the same one; how long they are: LENGTHS."""
+    """Conversation `number`, always the same one; LENGTHS says how long they are."""
     rng = np.random.default_rng(number)
     question = _text(Role.USER, rng, int(rng.integers(10, 61)))
     if number % 4 == 3:

@@ -108,7 +108,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _check(parser: Parser, args: argparse.Namespace) -> None:
-    """What can be said of options together, before anything is loaded."""
+    """Refuses options that exclude each other, before anything is loaded."""
     from ualm_jax.audio.write import SUFFIXES, check_format
     from ualm_jax.generate.output import parse_loudness
 

@@ -11,7 +11,7 @@ from ualm_jax.progress import Bar
 
 
 class Speed:
-    """Of an engine since this was made. frame_rate: steps in a second of sound."""
+    """The speed of an engine since this object was made. frame_rate: steps in a second of sound."""
 
     def __init__(self, engine, frame_rate: float):
         self._engine, self._frame_rate = engine, frame_rate

@@ -42,7 +42,7 @@ class Measured:
 
 
 def inputs(wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> list[Float[np.ndarray, " _"]]:
-    """What is left of 48 kHz stereo sounds at 16 kHz, mono."""
+    """The enhancer's inputs: 48 kHz stereo sounds brought to 16 kHz mono."""
     return [downsampled(wav.mean(axis=1), _PASSED_HZ) for wav in wavs]
 
 

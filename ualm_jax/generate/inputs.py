@@ -62,7 +62,7 @@ class Prompt:
 
     @property
     def context(self) -> str | None:
-        """What the answer depends on besides texts and settings, in words."""
+        """In words, what the answer depends on besides texts and settings."""
         if self.begin is not None:
             return "a sound that it begins with"
         return None if self.sound is None else "a sound that was heard"

@@ -45,7 +45,7 @@ class Item:
 
 
 def key_of(item: Any) -> str:
-    """Of a dataclass."""
+    """The hash of a dataclass's fields."""
     return hashlib.sha256(json.dumps(dataclasses.asdict(item), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -77,7 +77,7 @@ def save_again(
 
 
 def json_of(path: str | os.PathLike) -> Path:
-    """Where the record of a sound file lies."""
+    """The path of the JSON record beside a sound file."""
     return Path(path).with_name(Path(path).name + ".json")
 
 

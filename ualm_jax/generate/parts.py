@@ -56,7 +56,7 @@ class Parts:
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """What all answers are made in."""
+        """The engine in which all answers are made."""
         model = self.part("model")
         with jax.set_mesh(self.mesh):
             return Engine(model, slots=self.slots, capacity=self.window, encoder=self.encoder)

@@ -55,7 +55,7 @@ def rest_of(prompt: TokenGrid, heard, start: int):
 
 
 def split_heard(clips: tuple[Clip, ...], heard) -> list:
-    """What is heard of each clip, out of what is heard of all."""
+    """Splits the features of all clips into those of each."""
     parts, begin = [], 0
     for clip in clips:
         if isinstance(heard, np.ndarray):

@@ -114,7 +114,7 @@ def _batch(grids, heard: Heard, rows: list[list[int]], length: int, chunk_frames
 
 
 def _joined(entries: list) -> Float[np.ndarray, "_ A"] | list[MelWindow] | None:
-    """What several conversations hear, one after the other."""
+    """Concatenates what several conversations hear."""
     if not entries:
         return None
     if isinstance(entries[0], np.ndarray):

@@ -192,7 +192,7 @@ def take(slots: Slots, sequences: Int[Array, " N"]) -> KVCache:
 
 
 def specs(tree: Any) -> Any:
-    """How the arrays are split over the mesh."""
+    """The partition specs of the arrays."""
     return jax.tree.map(lambda array: jax.typeof(array).sharding.spec, tree)
 
 

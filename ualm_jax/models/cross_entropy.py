@@ -42,7 +42,7 @@ def cross_entropy(
 
 
 class _Softmax(NamedTuple):
-    """What is known of a softmax after some of its columns; [N, S]."""
+    """What a softmax needs of the columns seen so far: log of the sum, the best and the picked logit; [N, S]."""
 
     lse: Array
     best: Array

@@ -102,7 +102,7 @@ def read_samples(out: pathlib.Path) -> Iterator[Answered]:
 def _answers(
     pipeline: Pipeline, shard: Sequence[Item], first: int, sampling: Sampling
 ) -> list[list[Clip | Text] | UserError]:
-    """Of each prompt its answers, or why it has none."""
+    """For each prompt its answers, or why it has none."""
     made: list[list[Any] | UserError] = []
     asked, places = [], []
     for index, item in enumerate(shard):

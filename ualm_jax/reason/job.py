@@ -80,7 +80,7 @@ def run_wishes(
 
 
 def line_of(ended: Ended) -> dict[str, Any]:
-    """What there is to say of a wish, ready for JSON."""
+    """The line that reports one wish, ready for JSON."""
     versions = [
         {
             "name": each.name,

@@ -49,5 +49,5 @@ def found_nothing(critique: str) -> bool:
 
 
 def faults(difference: Difference) -> int:
-    """How many faults the difference names."""
+    """The number of faults that the difference names."""
     return sum(len(getattr(difference, field.name)) for field in dataclasses.fields(difference))

@@ -60,7 +60,7 @@ class Reasoning:
         self._stopped = True
 
     def advance(self) -> Ask | Event | None:
-        """What comes next, None at the end. An Ask is to be followed by `give`."""
+        """The next event, None at the end. After an Ask, call `give`."""
         if self.ended is not None:
             return None
         if self._stopped:
@@ -78,7 +78,7 @@ class Reasoning:
         return step
 
     def give(self, answer: Any) -> None:
-        """What an Ask is answered with, or the UserError that stood in the way."""
+        """Answers an Ask, or hands in the UserError that stood in the way."""
         self._sent = answer
 
 

@@ -127,7 +127,7 @@ class Difference:
         return any(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def sentence(self) -> str:
-        """As a person would say it."""
+        """The difference as a person would say it."""
         said = [f"{_the(self.missing)} missing"] if self.missing else []
         said += [f"{_the(self.extra, 'was', 'were')} not asked for"] if self.extra else []
         said += [f"the {first} should come before the {second}" for first, second in self.order]

@@ -62,7 +62,7 @@ class Checkpoints:
         )
 
     def latest_step(self) -> int | None:
-        """Of the checkpoints on disk, whole or not."""
+        """The step of the newest checkpoint on disk, whole or not."""
         steps = saved_steps(self._directory.parent)
         return steps[-1] if steps else None
 

@@ -32,7 +32,7 @@ _HEARD = 256  # crops that principal components are estimated of
 
 
 def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
-    """As `train_waveforms`; WORKDIR/codec holds the newest codec."""
+    """Trains a codec by `train_waveforms`; WORKDIR/codec holds the newest one."""
     return train_waveforms(CodecNetwork(config), workdir)
 
 
@@ -80,7 +80,7 @@ class CodecNetwork:
         return self._split(params, empty_codebooks(self.trainable))
 
     def _split(self, params: Any, codebooks: Codebooks) -> tuple[Any, Codebooks | Fixed]:
-        """What is trained, and what is not."""
+        """Splits parameters into those that are trained and those that are not."""
         if not self.config.quantizer.fixed:
             return params, codebooks
         decoder = {name: params[name] for name in ("acoustic_decoder", "fc2")}
@@ -108,7 +108,7 @@ class CodecNetwork:
         return self._begun(params)
 
     def _begun(self, params: dict) -> tuple[Any, Codebooks | Fixed]:
-        """With the parameters and codebooks of another codec."""
+        """A fresh state with the parameters and codebooks of another codec."""
         return self._split(self.trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"])))
 
     def _hubert(self) -> dict | None:

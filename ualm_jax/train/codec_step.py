@@ -179,7 +179,7 @@ def codebooks_from(embed: Float[Array, "Q V D"]) -> Codebooks:
 
 
 def empty_codebooks(trainable: Trainable) -> Codebooks:
-    """What stands in the state before there are codes."""
+    """The codebooks in the state before there are codes: zeros."""
     config = trainable.config
     shape = (config.num_quantizers, config.codebook_size, config.hidden_size)
     return Codebooks(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[:2]), jnp.zeros(shape[:2]))

@@ -36,7 +36,7 @@ _PASSED_HZ = 7000  # of the input of what is made to be listened to
 
 
 def train_enhancer(config: EnhanceRunConfig, workdir: pathlib.Path) -> int:
-    """As `train_waveforms`; WORKDIR/enhancer holds the newest enhancer."""
+    """Trains an enhancer by `train_waveforms`; WORKDIR/enhancer holds the newest one."""
     return train_waveforms(EnhancerNetwork(config), workdir)
 
 

@@ -70,7 +70,7 @@ def abstract_experience(batch: Batch, mesh: Mesh | AbstractMesh, divergence: boo
 def _log_probabilities(
     structure: nnx.GraphDef, params: nnx.State, constants: nnx.State, batch: Batch
 ) -> Float[Array, "A B T S"]:
-    """Of the next tokens of microbatches [A, B, ...]."""
+    """Log-probabilities of the next tokens of microbatches [A, B, ...]."""
 
     def one(microbatch: Batch) -> Float[Array, "B T S"]:
         return targets(nnx.merge(structure, params, constants), microbatch).log_probs

@@ -65,7 +65,7 @@ class Trainable:
     chosen: Mapping[tuple[str, ...], Rows | None] | None = None
 
     def take(self, params: nnx.State) -> nnx.State:
-        """What an optimiser sees."""
+        """The parameters that an optimiser sees."""
         if self.chosen is None:
             return params
         leaves = dict(nnx.to_flat_state(params))

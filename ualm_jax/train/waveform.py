@@ -44,7 +44,7 @@ _BEGINNING_SEED = 1  # added to the seed of the data
 
 @runtime_checkable
 class WaveformConfig(Protocol):
-    """What the configuration of every such network has."""
+    """The fields that the configuration of every such network has."""
 
     data: CropsConfig
     optimizer: OptimizerConfig
@@ -83,7 +83,7 @@ class Network(Protocol):
         """Parameters, and what learns without gradients, of the shapes that all states have."""
 
     def beginning(self, sounds: Crops) -> tuple[Any, Any]:
-        """What a fresh run begins with."""
+        """The parameters, and what learns without gradients, that a fresh run begins with."""
 
     def step(self, sounds: Sounds, first: int) -> Callable[[GanState, Any], tuple[GanState, dict[str, Array]]]:
         """The step of a run that begins or goes on at step `first`."""
@@ -275,7 +275,7 @@ def _fresh(network: Network, params: Any, rest: Any, mesh: Mesh) -> GanState:
 
 
 def _identity(network: Network, clips: Clips) -> dict[str, Any]:
-    """What may not change between a checkpoint and its continuation."""
+    """The values that may not change between a checkpoint and its continuation."""
     data = to_mapping(network.config.data)
     same = {name: data[name] for name in ("seed", "batch_size", "frames", "gain_db")}
     return network.identity() | {"data": same | {"sounds": clips.fingerprint()}}

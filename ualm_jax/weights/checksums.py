@@ -19,7 +19,7 @@ _KINDS = {64: "SHA-256", 32: "MD5"}  # by their hexadecimal digits
 
 
 def sha256(file: pathlib.Path) -> str:
-    """Of the content, in hexadecimal digits."""
+    """The SHA-256 of the content, in hexadecimal digits."""
     return _digest(file, "SHA-256")
 
 
@@ -66,7 +66,7 @@ def write_sums(file: Folder, sums: Mapping[str, str]) -> None:
 
 
 def read_sums(file: Folder) -> dict[str, str]:
-    """What `write_sums` wrote. Raises UserError where it is damaged."""
+    """Reads what `write_sums` wrote. Raises UserError where it is damaged."""
     sums = {}
     for line in file.read_bytes().decode(errors="replace").splitlines():
         found, separator, name = line.partition("  ")

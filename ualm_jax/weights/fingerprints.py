@@ -80,7 +80,7 @@ def model_fingerprint(model: nnx.Module) -> str:
 
 
 def codec_fingerprint(codec: XCodec | Enhancer) -> str:
-    """Of a codec in memory, equal to that of its folder; or of an enhancer."""
+    """The fingerprint of a codec or enhancer in memory, equal to that of its folder."""
     leaves = jax.tree_util.tree_leaves_with_path(codec.params)
     return _arrays(repr(codec.config), {jax.tree_util.keystr(key): lambda value=value: value for key, value in leaves})
 

@@ -68,7 +68,7 @@ def read_json(path: Folder) -> dict:
 
 
 def write_json(path: pathlib.Path, values: dict) -> None:
-    """As Hugging Face's tools write it: indented, keys in order."""
+    """Writes JSON as Hugging Face's tools do: indented, keys in order."""
     path.write_text(json_text(values))
 
 

@@ -138,7 +138,7 @@ def write_notes(workdir: Folder, notes: dict[str, Any]) -> None:
 
 
 def sums_name(folder: Folder) -> str:
-    """Of the file of sums in a checkpoint that is saved here."""
+    """The name of the file of sums in a checkpoint that is saved here."""
     return _MD5 if in_bucket(folder) else _SHA256
 
 
@@ -147,7 +147,7 @@ def _read_identity(workdir: Folder, step: int) -> dict[str, Any]:
 
 
 def _damage(workdir: Folder, step: int, part: int, parts: int) -> str | None:
-    """What is wrong with a checkpoint; None where nothing is known to be."""
+    """The fault of a checkpoint in words; None where none is known."""
     folder = workdir / "checkpoints" / str(step)
     try:
         items = json.loads((folder / _METADATA).read_text())["item_handlers"]

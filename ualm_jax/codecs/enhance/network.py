@@ -170,7 +170,7 @@ def _features(spectra: Array) -> Float[Array, "B F G"]:
 
 
 def _between(config: EnhancerConfig) -> Float[np.ndarray, "P K"]:
-    """From levels at `noise_bands` points to all bins, linearly."""
+    """Interpolates levels from `noise_bands` points to all bins, linearly."""
     points = np.linspace(0, config.bins_out - 1, config.noise_bands)
     bins = np.arange(config.bins_out)
     return np.stack([np.interp(bins, points, row) for row in np.eye(config.noise_bands)]).astype(np.float32)

@@ -69,7 +69,7 @@ class Trainable:
         return linear(features, **params["fc"])
 
     def heard_again(self, params: dict, vectors: Float[Array, "B T D"]) -> Float[Array, "B T S"]:
-        """What HuBERT heard, as far as `vectors` tell."""
+        """An estimate of HuBERT's features from the quantised `vectors`."""
         return network.semantic_decoder(params["semantic_decoder"], self.config, linear(vectors, **params["fc1"]))
 
     def waveform(self, params: dict, vectors: Float[Array, "B T D"]) -> Float[Array, "B N"]:

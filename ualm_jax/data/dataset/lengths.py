@@ -86,7 +86,7 @@ class Lengths:
         )
 
     def positions(self) -> Int[np.ndarray, "R"]:
-        """Of each conversation; in memory, 8 bytes each."""
+        """The positions of each conversation; in memory, 8 bytes each."""
         return np.concatenate([self._block(start).length for start in range(0, len(self), _BLOCK)])
 
     def total(self, skip: Bool[np.ndarray, "R"] | None = None) -> int:

@@ -16,7 +16,7 @@ from ualm_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SoundsInfo:
-    """As DatasetInfo. shape: of the codec that will encode the sounds."""
+    """The same facts as DatasetInfo has. shape: of the codec that will encode the sounds."""
 
     directory: Path
     key: str

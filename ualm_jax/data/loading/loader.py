@@ -102,7 +102,7 @@ class Loader:
         self._state = self._planner.get_state()
 
     def progress(self) -> list[SourceProgress]:
-        """Of every source, in the batches that were handed out."""
+        """The tokens and epochs of every source in the batches that were handed out."""
         given = self._planner.given(self._state)
         total = max(sum(each.tokens for each in given), 1)
         return [

@@ -75,7 +75,7 @@ class RawReader:
         return Ready(raw, index, tuple(contents), tuple(sounds))
 
     def record(self, ready: Ready) -> tuple[Record, Measures]:
-        """What is stored of it, and what filters look at."""
+        """The record that is stored of a conversation, and what filters look at."""
         raw, messages, clips, frames = ready.raw, [], [], []
         for message, content in zip(raw.messages, ready.contents, strict=True):
             if message.modality == Modality.TEXT:

@@ -104,7 +104,7 @@ class PartialDataset:
         return ShardReport.from_json(json.loads(path.read_text())) if path.is_file() else None
 
     def reports(self) -> Iterator[ShardReport]:
-        """Of the written shards, in order."""
+        """The reports of the written shards, in order."""
         return (report for shard in range(self.num_shards) if (report := self.report(shard)) is not None)
 
     def has_report(self, shard: int) -> bool:

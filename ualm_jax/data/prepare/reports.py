@@ -77,7 +77,7 @@ class ShardReport:
         return len(self.columns["index"])
 
     def measures(self) -> Iterator[Measures]:
-        """Of all records that filters have looked at here."""
+        """The measures of all records that filters have looked at here."""
         yield from (each for each in self.columns["measures"] if each is not None)
         yield from (each.measures for each in self.filtered)
 

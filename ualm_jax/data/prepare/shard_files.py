@@ -48,7 +48,7 @@ def write_records(folder: Path, path: Path, records: Iterable[bytes]) -> tuple[s
 
 
 def write_file(folder: Path, path: Path, content: bytes) -> None:
-    """The same for a file of any content."""
+    """Writes a file of any content beside its place and renames it."""
     beside = unfinished(folder)
     with open(beside, "wb") as file:
         file.write(content)

@@ -232,7 +232,7 @@ class JsonConversations:
             raise BadRecord(str(error), str(name)) from error
 
     def digest(self, indices: range) -> dict[str, Any]:
-        """As `fingerprint`, of a range of records alone."""
+        """The fingerprint of a range of records alone."""
         return self.fingerprint() | {"sha256": self._records.digest(indices), "count": len(indices)}
 
     def fingerprint(self) -> dict[str, Any]:

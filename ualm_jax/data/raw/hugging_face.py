@@ -163,7 +163,7 @@ class HubSounds:
 
 
 def _names(field: Any, before: str = "") -> Iterator[str]:
-    """Of a column and, where it holds structs, of their fields."""
+    """The names of a column and, where it holds structs, of their fields."""
     yield field.name
     for number in range(field.type.num_fields):
         yield from _names(field.type.field(number))

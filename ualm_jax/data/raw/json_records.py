@@ -68,7 +68,7 @@ class JsonRecords:
         return f"{self.path} {self._unit} {self.number(index)}"
 
     def digest(self, indices: range) -> str:
-        """Of what stands in the file for a range of records, and of their numbers."""
+        """The hash of what stands in the file for a range of records, and of their numbers."""
         digest = hashlib.sha256()
         with open_binary(self.path) as file:
             for index in indices:

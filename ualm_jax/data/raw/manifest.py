@@ -79,7 +79,7 @@ class Manifest:
         return CaptionedSound(name, entry.caption, wav, self.sample_rate, scene=None, unused=unused)
 
     def digest(self, indices: range) -> dict[str, Any]:
-        """As `fingerprint`, of a range of records alone."""
+        """The fingerprint of a range of records alone."""
         return self.fingerprint() | {"sha256": self._records.digest(indices), "count": len(indices)}
 
     def fingerprint(self) -> dict[str, Any]:

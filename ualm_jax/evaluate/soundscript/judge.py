@@ -66,7 +66,7 @@ class Verdict:
 
     @property
     def share(self) -> float:
-        """Of the tracks of which something was asked, those that are right."""
+        """The share of tracks that are right, among those of which something was asked."""
         asked = [right for right in self.tracks.values() if right is not None]
         return sum(asked) / len(asked)
 

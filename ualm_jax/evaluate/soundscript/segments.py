@@ -39,7 +39,7 @@ def stretches(level: Float[np.ndarray, "T"]) -> list[Stretch]:
 
 
 def runs(level: Float[np.ndarray, "T"]) -> list[Stretch]:
-    """What lies between silences."""
+    """The stretches between silences."""
     joined = []
     for run in _loud(level > max(_FLOOR_DB, level.max() - _BELOW_PEAK_DB)):
         if joined and run.first - joined[-1].stop < _JOIN:

@@ -156,7 +156,7 @@ class Written:
         return {"pool": self.pool.fingerprint(), "texts": [self._hash(shard) for shard, _ in self.shards()]}
 
     def digest(self, indices: range) -> dict[str, Any]:
-        """As `fingerprint`, of a range of records."""
+        """The fingerprint of a range of records."""
         shards = {index // _SHARD for index in indices}
         return {"pool": self.pool.fingerprint(), "texts": [self._hash(shard) for shard in sorted(shards)]}
 

@@ -98,7 +98,7 @@ def preference_loss(config: PreferenceConfig, chosen: Answer, rejected: Answer) 
 
 
 def rewards(config: PreferenceConfig, chosen: Answer, rejected: Answer) -> tuple[Array, Array]:
-    """What each answer is worth to the model: beta times what the loss compares."""
+    """The reward of each answer: beta times what the loss compares."""
     if config.length_normalised or config.loss in _REFERENCE_FREE:
         chosen, rejected = chosen.per_position(), rejected.per_position()
     if config.loss in _REFERENCE_FREE:

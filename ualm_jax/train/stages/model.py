@@ -41,7 +41,7 @@ def model_of(config: RunConfig, encoder: AudioEncoder | None) -> Frozen:
 
 
 def maker_of(config: RunConfig) -> Callable[[], UALM]:
-    """Of the language model, which no encoder has been set in."""
+    """A function that makes the language model, without an encoder."""
     return _maker(config.model, config.execution, config.lora, config.train.seed)
 
 
@@ -87,7 +87,7 @@ def shapes_of_encoder(config: RunConfig) -> AudioEncoder | None:
 
 
 def shapes_of_params(config: RunConfig, encoder: AudioEncoder | None) -> nnx.State:
-    """Of the language model, and of the encoder if it is trained."""
+    """Parameter shapes of the language model, and of the encoder if it is trained."""
     params = nnx.state(shapes_of_model(config), nnx.Param)
     if not config.train.trains_encoder:
         return params
@@ -109,7 +109,7 @@ class Trained(NamedTuple):
 
 
 def trained_part(config: RunConfig) -> Trained:
-    """What of a run is trained. No mesh must be set."""
+    """How many parameters a run trains, and what its optimiser holds. No mesh must be set."""
     one = AbstractMesh((1, 1, 1), MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
     with jax.sharding.use_abstract_mesh(one):
         encoder = shapes_of_encoder(config)

@@ -54,7 +54,7 @@ class Part:
 
     @property
     def seconds(self) -> float:
-        """Of one event."""
+        """The duration of one event."""
         return SECONDS[self.duration] if self.kind in SUSTAINED else STRUCK_SECONDS[self.kind]
 
     @property
@@ -125,6 +125,6 @@ class Plan:
 
 
 def is_held_out(key: str, one_in: int) -> bool:
-    """The same for a key on every machine and in every version."""
+    """Whether a key is held out: the same answer on every machine and in every version."""
     digest = hashlib.blake2b(key.encode(), digest_size=8, salt=b"soundscript-2").digest()
     return int.from_bytes(digest) % one_in == 0

@@ -33,7 +33,7 @@ def render(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "N"]:
 
 
 def events(scene: Scene, sample_rate: int) -> Iterator[tuple[int, Float[np.ndarray, "_"]]]:
-    """Of each event of a scene: where it begins, and its samples."""
+    """For each event of a scene, the sample where it begins, and its samples."""
     total = round(scene.seconds * sample_rate)
     for index, event in enumerate(scene.events):
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([scene.noise_seed, index])))

@@ -59,7 +59,7 @@ class SoundScript2:
         return self.count
 
     def script(self, index: int) -> Scripted:
-        """What sound `index` is, without its samples."""
+        """The scene and caption of sound `index`, without its samples."""
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([2, self.seed, index])))
         return self.draw(rng)
 
