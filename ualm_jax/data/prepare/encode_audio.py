@@ -165,6 +165,8 @@ def _encode_shards(
     encoded = map_ahead(functools.partial(_encode, codec), groups, threads=1, ahead=2)
     records = itertools.chain.from_iterable(encoded)
     total = sum(sounds.shard_records[shard] for shard in shards)
+    if total:
+        console.print("codes: the first clip of every length waits until the codec is compiled for it")
     with ClipProgress(console, "codes", sounds.records, sounds.records - total) as progress:
         for shard in shards:
             chosen = zip(sounds.indices(shard), records, strict=False)
