@@ -18,6 +18,7 @@ if "UALM_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["UALM_CACHE_DIR"], ignore_errors=True)
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from helpers.quick_programs import compile_quickly, fused
@@ -39,6 +40,14 @@ GOLDEN = TESTS / "golden" / "reference_tiny"
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays
+
+
+@pytest.fixture
+def as_installed():
+    """Without the checks of annotated types that pytest adds to every function: what the package itself says."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

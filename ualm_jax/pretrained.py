@@ -16,6 +16,7 @@ from ualm_jax.buckets import Folder
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, check_value
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.scorers import load_scorer
@@ -116,8 +117,8 @@ def load(
     step: int | None = None,
     int8: bool = False,
     enhance: str | os.PathLike | None = None,
-    slots: int = 8,
-    window: int | None = None,
+    slots: Count = 8,
+    window: Count | None = None,
 ) -> Pretrained:
     """Model, codec, encoder and tokenizer from a run, a converted checkpoint or a Hugging Face folder.
 
@@ -136,6 +137,7 @@ def load(
     Arrays are laid out on the current mesh (`jax.set_mesh`), or on this process's first device where none is set.
     Raises UserError where `path` is none of these, or damaged.
     """
+    slots, window = check_value(slots, Count, "slots"), check_value(window, Count | None, "window")
     weights = open_weights(path, step)
     current = jax.sharding.get_mesh()
     mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current

@@ -124,7 +124,7 @@ def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
         (dict(begin="nowhere.wav"), "nowhere.wav: there is no such file"),
     ],
 )
-def test_wrong_settings_are_one_sentence(pipeline, settings, message):
+def test_wrong_settings_are_one_sentence(pipeline, as_installed, settings, message):
     with pytest.raises(UserError, match=message):
         pipeline.generate(["two beeps"], **settings)
 

@@ -59,7 +59,7 @@ def test_a_field_that_was_never_set_is_named():
         ("optimizer.state_dtype", "int8", "optimizer.state_dtype must be one of float32, bfloat16, got 'int8'"),
         ("optimizer.kind", "sgd", "optimizer.kind must be one of adamw, muon, got 'sgd'"),
         ("data.stream_weights", (1.0, 2.0), "data.stream_weights must be a weight for each of the model's"),
-        ("data.stream_weights", (0.0,) * 8, "data.stream_weights must be positive, got (0.0, "),
+        ("data.stream_weights", (0.0,) * 8, "data.stream_weights must be above 0, got (0.0, "),
         ("train.steps", 0, "train.steps must be at least 1, got 0"),
         ("train.steps", 1.5, "config.train.steps must be int, got 1.5"),
         ("train.seed", -1, "train.seed must be at least 0"),

@@ -99,7 +99,21 @@ def print_summary(info, drop: tuple[str, ...]) -> None:
 
 
 def _parser() -> Parser:
+    from ualm_jax.data.prepare.config import PrepareConfig
+    from ualm_jax.data.prepare.filters import FILTERS, Filters
+    from ualm_jax.data.raw.soundscript import SoundScript
+
     parser = Parser("ualm data prepare", description=_DESCRIPTION)
+    parser.set_defaults(
+        shard_size=PrepareConfig.shard_size,
+        max_bad_fraction=PrepareConfig.max_bad_fraction,
+        drop=Filters.drop,
+        min_duration=Filters.min_seconds,
+        max_duration=Filters.max_seconds,
+        silence_db=Filters.silence_db,
+        max_clipped=Filters.max_clipped,
+        max_length=Filters.max_length,
+    )
     parser.add_argument("--source", required=True, choices=_CAPTIONED + _CONVERSATIONS, help="form of the raw data")
     parser.add_argument("--input", metavar="PATH", help="the raw data: a file, a folder (hf), a pattern (webdataset)")
     parser.add_argument("--out", required=True, type=output_directory, metavar="DIR", help="the dataset folder to make")
@@ -134,13 +148,10 @@ def _parser() -> Parser:
     parser.add_argument(
         "--codec-seed", type=integer(at_least=0), default=0, help="of the random codec (default %(default)s)"
     )
-    parser.add_argument(
-        "--shard-size", type=integer(at_least=1), default=1024, help="records per shard (default %(default)s)"
-    )
+    parser.add_argument("--shard-size", type=integer(at_least=1), help="records per shard (default %(default)s)")
     parser.add_argument(
         "--max-bad-fraction",
         type=number(at_least=0, at_most=1),
-        default=0.05,
         help="stop when more records are bad (default %(default)s)",
     )
     where = parser.add_argument_group("where sounds and texts are read")
@@ -173,23 +184,19 @@ def _parser() -> Parser:
     filters.add_argument(
         "--drop",
         nargs="*",
-        default=["duration", "length"],
         metavar="FILTER",
-        help="duration, silence, clipping, length, duplicate-caption, duplicate-audio (default: duration length)",
+        help=f"{', '.join(FILTERS)} (default: {' '.join(Filters.drop)})",
     )
     filters.add_argument(
-        "--min-duration", type=number(at_least=0), default=0.0, metavar="S", help="seconds of each sound"
+        "--min-duration", type=number(at_least=0), metavar="S", help="seconds of each sound (default %(default)g)"
     )
     filters.add_argument(
         "--max-duration", type=number(above=0), metavar="S", help="seconds of each sound; default: no limit"
     )
-    filters.add_argument(
-        "--silence-db", type=number(), default=-60.0, help="RMS below is silence (default %(default)s)"
-    )
+    filters.add_argument("--silence-db", type=number(), help="RMS below is silence (default %(default)g)")
     filters.add_argument(
         "--max-clipped",
         type=number(at_least=0, at_most=1),
-        default=0.01,
         help="share of full-scale samples (%(default)s)",
     )
     filters.add_argument(
@@ -199,10 +206,16 @@ def _parser() -> Parser:
     script.add_argument("--count", type=integer(at_least=1), default=512, help="how many (default %(default)s)")
     script.add_argument("--seed", type=integer(at_least=0), default=0, help="of the sounds (default %(default)s)")
     script.add_argument(
-        "--min-seconds", type=number(above=0, at_most=3600), metavar="S", help="of language 1 (default 1)"
+        "--min-seconds",
+        type=number(above=0, at_most=3600),
+        metavar="S",
+        help=f"of language 1 (default {SoundScript.min_seconds:g})",
     )
     script.add_argument(
-        "--max-seconds", type=number(above=0, at_most=3600), metavar="S", help="of language 1 (default 4)"
+        "--max-seconds",
+        type=number(above=0, at_most=3600),
+        metavar="S",
+        help=f"of language 1 (default {SoundScript.max_seconds:g})",
     )
     script.add_argument(
         "--language",

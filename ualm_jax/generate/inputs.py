@@ -23,7 +23,6 @@ Sound = str | os.PathLike | Clip | tuple[Float[np.ndarray, " _"], int] | Float[n
 
 LONGEST_UNASKED = 20.0  # seconds of audio that the model may make before it has to end, where nobody has said
 
-_WHOLE = ("top_k", "text_top_k", "min_frames", "max_frames", "max_tokens", "seed")
 _LOUDEST = 16.0  # times full scale, as in sound files
 _TEXT_TOO = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
@@ -83,11 +82,7 @@ def sampling(
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(names))}."
             raise UserError(f"There is no setting {name}; {hint}")
-        values[own] = tuple(value) if isinstance(value, list) else value
-        for entry in value if isinstance(value, list | tuple) else (value,):
-            whole = own in _WHOLE
-            if not isinstance(entry, numbers.Integral if whole else numbers.Real):
-                raise UserError(f"{name} must be a {'whole ' * whole}number, got {entry!r}.")
+        values[own] = value
     if seconds is not None:
         if not isinstance(seconds, numbers.Real) or not (math.isfinite(seconds) and 0 < seconds <= LONGEST):
             raise UserError(f"seconds must be above 0 and at most {LONGEST}, got {seconds}.")

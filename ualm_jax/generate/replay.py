@@ -21,8 +21,7 @@ def replay(record: Record, pipeline: Pipeline) -> Clip:
             f"It was made from its prompt and {record['context']}, which is not kept with it; it can not be made again."
         )
     try:
-        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in record["settings"].items()}
-        params = SamplingParams(**settings)
+        params = SamplingParams(**record["settings"])
         prompt = Prompt(record["prompt"], params, record["modality"], negative=record["negative"])
         frames = record["codes"]["sha256"]
     except (KeyError, TypeError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """How the next token is drawn: what a user may set, and the draw itself."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Share, check_fields
 from ualm_jax.generate.kth_largest import kth_largest, largest
+
+_LARGEST = 1e6  # beyond it, products of float32 become infinite
+_Factor = Annotated[float, Bounds(at_least=0, at_most=_LARGEST)]
+_TopK = Annotated[int, Bounds(at_least=0, at_most=2**31 - 1)]
+_TopP = Annotated[float, Bounds(above=0, at_most=1)]
+_Steps = Annotated[int, Bounds(at_least=1, at_most=2**24)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,35 +37,24 @@ class SamplingParams:
         role token, the delay structure is not enforced, and `<|speech|>` cannot be chosen.
     """
 
-    temperature: float | tuple[float, ...] = 0.8
-    top_k: int | tuple[int, ...] = 20
-    top_p: float | tuple[float, ...] = 1.0
-    min_p: float | tuple[float, ...] = 0.0
-    cfg_scale: float | tuple[float, ...] = 3.0
-    min_frames: int = 1
-    max_frames: int = 500
-    text_temperature: float = 0.0
-    text_top_k: int = 20
-    text_top_p: float = 1.0
-    text_min_p: float = 0.0
-    text_repetition_penalty: float = 1.0
-    max_tokens: int = 1024
-    seed: int = 0
+    temperature: _Factor | tuple[_Factor, ...] = 0.8
+    top_k: _TopK | tuple[_TopK, ...] = 20
+    top_p: _TopP | tuple[_TopP, ...] = 1.0
+    min_p: Share | tuple[Share, ...] = 0.0
+    cfg_scale: _Factor | tuple[_Factor, ...] = 3.0
+    min_frames: _Steps = 1
+    max_frames: _Steps = 500
+    text_temperature: _Factor = 0.0
+    text_top_k: _TopK = 20
+    text_top_p: _TopP = 1.0
+    text_min_p: Share = 0.0
+    text_repetition_penalty: Annotated[float, Bounds(above=0, at_most=_LARGEST)] = 1.0
+    max_tokens: _Steps = 1024
+    seed: Annotated[int, Bounds(at_least=0, at_most=2**32 - 1)] = 0
     reference_behaviour: bool = False
 
     def __post_init__(self):
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
-            for entry in value if isinstance(value, tuple) else (value,):
-                # Written so that NaN fails too.
-                if not entry >= least:
-                    raise UserError(f"sampling.{name} must be at least {least}, got {value}.")
-                if not entry <= most:
-                    raise UserError(f"sampling.{name} must be at most {most:g}, got {value}.")
-        for name in ("top_p", "text_top_p", "text_repetition_penalty"):
-            value = getattr(self, name)
-            if not all(entry > 0 for entry in (value if isinstance(value, tuple) else (value,))):
-                raise UserError(f"sampling.{name} must be above 0, got {value}.")
+        check_fields(self, "sampling")
         if self.max_frames < self.min_frames:
             raise UserError(f"sampling.max_frames must be at least {self.min_frames}, got {self.max_frames}.")
 
@@ -74,25 +71,6 @@ class SamplingParams:
         if len(value) != num_streams:
             raise UserError(f"sampling.{name} must be one number or {num_streams}, one for each stream, got {value}.")
         return value
-
-
-# The largest that float32 can work with: beyond these, products become infinite.
-_BOUNDS = {
-    "temperature": (0, 1e6),
-    "top_k": (0, 2**31 - 1),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "cfg_scale": (0, 1e6),
-    "min_frames": (1, 2**24),
-    "max_frames": (1, 2**24),
-    "text_temperature": (0, 1e6),
-    "text_top_k": (0, 2**31 - 1),
-    "text_top_p": (0, 1),
-    "text_min_p": (0, 1),
-    "text_repetition_penalty": (0, 1e6),
-    "max_tokens": (1, 2**24),
-    "seed": (0, 2**32 - 1),
-}
 
 
 def guide(

@@ -124,7 +124,7 @@ def test_sources_check_themselves(config, fields, message):
 
 def test_a_source_checks_itself():
     for fields in ({"weight": -1.0}, {"repeat": 0.0}, {"weight": 1.0, "repeat": 2.0}):
-        with pytest.raises(UserError, match="data.sources: "):
+        with pytest.raises(UserError, match=r"data\.sources(: |\[a\]\.)"):
             SourceConfig("a", **fields)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, Natural, NotNegative, Positive, Share, check_fields
 
 _EITHER = "expected either data.directory or data.sources; give one of them"
 
@@ -18,14 +19,11 @@ class SourceConfig:
     """
 
     directory: str
-    weight: float | None = None
-    repeat: float = 1.0
+    weight: NotNegative | None = None
+    repeat: Positive = 1.0
 
     def __post_init__(self):
-        if self.weight is not None and not 0 <= self.weight < float("inf"):
-            raise UserError(f"data.sources: the weight of {self.directory} must be 0 or more, got {self.weight}")
-        if not 0 < self.repeat < float("inf"):
-            raise UserError(f"data.sources: repeat of {self.directory} must be positive, got {self.repeat}")
+        check_fields(self, f"data.sources[{self.directory}]")
         if self.weight is not None and self.repeat != 1:
             raise UserError(f"data.sources: {self.directory} has a weight and a repeat; give one of them")
 
@@ -48,26 +46,19 @@ class DataConfig:
 
     directory: str | None = None
     sources: tuple[SourceConfig, ...] = ()
-    seq_len: int
-    batch_size: int
-    seed: int = 0
-    cfg_dropout: float = 0.05
-    packing_bins: int = 64
-    num_workers: int = 0
-    prefetch: int = 2
-    audio_slots: int = 0
-    stream_weights: tuple[float, ...] = ()
+    seq_len: Count
+    batch_size: Count
+    seed: Natural = 0
+    cfg_dropout: Share = 0.05
+    packing_bins: Count = 64
+    num_workers: Natural = 0
+    prefetch: Natural = 2
+    audio_slots: Natural = 0
+    stream_weights: tuple[Positive, ...] = ()
     skip_long: bool = False
 
     def __post_init__(self):
-        least = {"seq_len": 1, "batch_size": 1, "seed": 0, "packing_bins": 1, "num_workers": 0, "prefetch": 0}
-        for field, minimum in (least | {"audio_slots": 0}).items():
-            if getattr(self, field) < minimum:
-                raise UserError(f"data.{field} must be at least {minimum}, got {getattr(self, field)}")
-        if not 0 <= self.cfg_dropout <= 1:
-            raise UserError(f"data.cfg_dropout must lie in [0, 1], got {self.cfg_dropout}")
-        if not all(0 < weight < float("inf") for weight in self.stream_weights):
-            raise UserError(f"data.stream_weights must be positive, got {self.stream_weights}")
+        check_fields(self, "data")
         if self.directory is not None and self.sources:
             raise UserError(_EITHER)
         directories = [source.directory for source in self.sources]

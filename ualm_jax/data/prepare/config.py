@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ualm_jax.data.dataset.codec_sound import X_CODEC, CodecShape
 from ualm_jax.data.prepare.filters import Filters
-from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, Share, check_fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,10 @@ class PrepareConfig:
     codec_dir: str | os.PathLike | None = None
     shape: CodecShape = X_CODEC
     filters: Filters = Filters()
-    shard_size: int = 1024
-    max_bad_fraction: float = 0.05
-    workers: int = 1
+    shard_size: Count = 1024
+    max_bad_fraction: Share = 0.05
+    workers: Count = 1
     beam: Sequence[str] | None = None
 
     def __post_init__(self):
-        for field in ("shard_size", "workers"):
-            if getattr(self, field) < 1:
-                raise UserError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not 0 <= self.max_bad_fraction <= 1:
-            raise UserError(f"max_bad_fraction must be between 0 and 1, got {self.max_bad_fraction}")
+        check_fields(self, "prepare")

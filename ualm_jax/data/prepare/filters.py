@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, NotNegative, Positive, Share, check_fields
 
 FILTERS = ("duration", "silence", "clipping", "length", "duplicate-caption", "duplicate-audio")
 _FULL_SCALE = 1.0 - 2.0**-15  # the loudest positive sample of 16 bits
@@ -45,7 +46,7 @@ class Measures:
 class Filters:
     """Every filter counts the conversations it finds; the filters named in `drop` also leave them out.
 
-    min_seconds, max_seconds (None: no limit): duration of each sound.
+    min_seconds, max_seconds: duration of each sound. None: no limit.
     silence_db: a sound whose RMS level is below this many dB of full scale is silent.
     max_clipped: a sound is clipped if at least this share of its samples is at full scale.
     max_length: positions of a conversation's token grid, 25 for each second of audio input. None: no limit.
@@ -56,14 +57,17 @@ class Filters:
     Filters run in the order of FILTERS, and each sees only what the filters before it did not leave out.
     """
 
-    min_seconds: float = 0.0
-    max_seconds: float | None = 1800.0
+    min_seconds: NotNegative = 0.0
+    max_seconds: Positive | None = None
     silence_db: float = -60.0
-    max_clipped: float = 0.01
-    max_length: int | None = None
+    max_clipped: Share = 0.01
+    max_length: Count | None = None
     drop: tuple[str, ...] = ("duration", "length")
 
     def __post_init__(self):
+        check_fields(self, "filters")
+        if self.max_seconds is not None and self.max_seconds < self.min_seconds:
+            raise UserError(f"filters.max_seconds must be at least {self.min_seconds:g}, got {self.max_seconds:g}.")
         for name in self.drop:
             if name not in FILTERS:
                 raise UserError(f"there is no filter {name!r}; expected {', '.join(FILTERS)}")

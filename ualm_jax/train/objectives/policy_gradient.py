@@ -60,12 +60,10 @@ class GrpoConfig:
     updates: Count = 1
     clip: Annotated[float, Bounds(above=0, below=1)] = 0.2
     kl_weight: NotNegative = 0.04
-    stream_weights: tuple[float, ...] = ()
+    stream_weights: tuple[NotNegative, ...] = ()
 
     def __post_init__(self):
         check_fields(self, "grpo")
-        if not all(weight >= 0 for weight in self.stream_weights):
-            raise UserError(f"grpo.stream_weights must be at least 0, got {self.stream_weights}.")
         if self.scorer == "likelihood":
             raise UserError(
                 "grpo.scorer = 'likelihood' would reward a model for what it says anyway; name a scorer that listens."

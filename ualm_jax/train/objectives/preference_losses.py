@@ -43,7 +43,7 @@ class PreferenceConfig:
     margin: NotNegative = 0.5
     label_smoothing: Annotated[float, Bounds(at_least=0, below=0.5)] = 0.0
     length_normalised: bool = False
-    stream_weights: tuple[float, ...] = ()
+    stream_weights: tuple[NotNegative, ...] = ()
     ce_weight: NotNegative = 1.0
     kl_weight: NotNegative = 0.0
 
@@ -56,8 +56,6 @@ class PreferenceConfig:
             )
         if self.loss in _REFERENCE_FREE and self.length_normalised:
             raise UserError(f"preference.length_normalised: {self.loss} divides by positions by itself; leave it out.")
-        if not all(weight >= 0 for weight in self.stream_weights):
-            raise UserError(f"preference.stream_weights must be at least 0, got {self.stream_weights}.")
 
     @property
     def needs_reference(self) -> bool:

@@ -1,7 +1,7 @@
 """The endless supply: sound i of seed s, on demand."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -10,8 +10,12 @@ from ualm_jax.data.raw.soundscript.caption import caption
 from ualm_jax.data.raw.soundscript.compose import compose
 from ualm_jax.data.raw.soundscript.render import TooLoud, render
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, Natural, check_fields
 
 _REVISION = 1  # to be raised whenever the same seed starts to give other sounds or captions
+
+SampleRate = Annotated[int, Bounds(at_least=16000)]  # of which hi-hats have need
+_Seconds = Annotated[float, Bounds(at_least=0.5, at_most=3600)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,26 +25,20 @@ class SoundScript:
     Implements SoundSource. Raises UserError for settings that no sound can meet.
     """
 
-    count: int
-    seed: int
-    sample_rate: int = 16000
-    min_seconds: float = 1.0
-    max_seconds: float = 4.0
+    count: Count
+    seed: Natural
+    sample_rate: SampleRate = 16000
+    min_seconds: _Seconds = 1.0
+    max_seconds: _Seconds = 4.0
 
     name = "soundscript"
     left_out = ()
 
     def __post_init__(self):
-        if self.count < 1:
-            raise UserError(f"soundscript: count must be at least 1, not {self.count}")
-        if self.seed < 0:
-            raise UserError(f"soundscript: seed must not be negative, but it is {self.seed}")
-        if self.sample_rate < 16000:
-            raise UserError(f"soundscript: its hi-hats need a sample_rate of 16000 Hz or more, not {self.sample_rate}")
-        if not 0.5 <= self.min_seconds <= self.max_seconds:
+        check_fields(self, "soundscript")
+        if self.max_seconds < self.min_seconds:
             raise UserError(
-                "soundscript: expected 0.5 <= min_seconds <= max_seconds, "
-                f"found {self.min_seconds} and {self.max_seconds}"
+                f"soundscript.min_seconds must be at most max_seconds, got {self.min_seconds} and {self.max_seconds}."
             )
 
     def __len__(self) -> int:

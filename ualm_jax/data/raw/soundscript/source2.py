@@ -1,7 +1,7 @@
 """Language 2: sounds whose captions say all of a plan. Combinations and phrasings can be held out by rule."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from ualm_jax.data.raw.soundscript.phrase import phrase
 from ualm_jax.data.raw.soundscript.plan import Plan
 from ualm_jax.data.raw.soundscript.render import render
 from ualm_jax.data.raw.soundscript.scene import Scene
-from ualm_jax.errors import UserError
+from ualm_jax.data.raw.soundscript.source import SampleRate
+from ualm_jax.fields import Count, Natural, OneOf, check_fields
 
 _REVISION = 1  # to be raised whenever the same seed starts to give other sounds or captions
 SPLITS = ("train", "combination", "phrasing")
@@ -37,23 +38,16 @@ class SoundScript2:
     Implements SoundSource. Raises UserError for settings that no sound can meet.
     """
 
-    count: int
-    seed: int
-    sample_rate: int = 16000
-    split: str = "train"
+    count: Count
+    seed: Natural
+    sample_rate: SampleRate = 16000
+    split: Annotated[str, OneOf(SPLITS)] = "train"
 
     name = "soundscript"
     left_out = ()
 
     def __post_init__(self):
-        if self.count < 1:
-            raise UserError(f"soundscript: count must be at least 1, not {self.count}")
-        if self.seed < 0:
-            raise UserError(f"soundscript: seed must not be negative, but it is {self.seed}")
-        if self.sample_rate < 16000:
-            raise UserError(f"soundscript: its hi-hats need a sample_rate of 16000 Hz or more, not {self.sample_rate}")
-        if self.split not in SPLITS:
-            raise UserError(f"soundscript: split must be one of {', '.join(SPLITS)}, not {self.split!r}")
+        check_fields(self, "soundscript")
 
     def __len__(self) -> int:
         return self.count
