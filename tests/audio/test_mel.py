@@ -14,7 +14,7 @@ from transformers.models.whisper import feature_extraction_whisper
 from ualm_jax.audio.mel import (
     MelFrontEnd,
     MelWindow,
-    feature_rows,
+    feature_indices,
     frames_out,
     log_mel,
     stack_windows,
@@ -139,7 +139,7 @@ def test_windows_stack_with_silence_behind_and_their_rows_are_found_again():
     assert mels.shape == (2, 128, 12)
     assert (mels[0, :, :8] == 9).all() and (mels[0, :, 8:] == 0).all() and (mels[1, :, 5:] == 0).all()
     assert lengths.tolist() == [8, 5]
-    assert feature_rows([8, 5], 12).tolist() == [0, 1, 3]  # 3 rows a window, of which 2 and 1 are real
+    assert feature_indices([8, 5], 12).tolist() == [0, 1, 3]  # 3 rows a window, of which 2 and 1 are real
 
 
 def test_the_front_end_does_not_need_jax():

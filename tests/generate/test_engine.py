@@ -50,14 +50,14 @@ def engine(model) -> Engine:
 @pytest.fixture(scope="module")
 def alone(engine, requests) -> list[list]:
     """What each request gives when nobody else is there."""
-    return [job.rows.tolist() for request in requests for job in engine.run([request])]
+    return [job.tokens.tolist() for request in requests for job in engine.run([request])]
 
 
 def test_a_request_gives_the_same_tokens_in_any_slot_and_company(engine, requests, alone):
     rng = np.random.default_rng(0)
     for _ in range(3):
         order = rng.permutation(len(requests))
-        jobs = {job.request: job.rows.tolist() for job in engine.run([requests[index] for index in order])}
+        jobs = {job.request: job.tokens.tolist() for job in engine.run([requests[index] for index in order])}
         assert [jobs[request] for request in requests] == alone
 
 
@@ -69,7 +69,7 @@ def test_a_request_that_joins_late_gives_the_same_tokens(engine, requests, alone
             engine.advance(steps)
     while not all(job.done for job in jobs):
         engine.advance(2)
-    assert [job.rows.tolist() for job in jobs] == alone
+    assert [job.tokens.tolist() for job in jobs] == alone
 
 
 def test_a_program_for_these_requests_alone_gives_the_same_tokens(model, requests, alone):
@@ -88,7 +88,7 @@ def test_eight_devices_give_the_same_tokens(golden_dir, requests, alone):
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
         engine = Engine(golden_model.load(golden_dir), **SHAPE)
         assert engine.slots == 4
-        jobs = {job.request: job.rows.tolist() for job in engine.run(requests)}
+        jobs = {job.request: job.tokens.tolist() for job in engine.run(requests)}
     assert [jobs[request] for request in requests] == alone
 
 
@@ -135,11 +135,11 @@ def test_a_text_from_logits_that_are_nan_is_told_and_leaves_the_others_alone(mod
         jobs = {job.request: job for job in Engine(damaged, **SHAPE).run([*requests, stopped])}
     for request, rows in zip([*requests, stopped], [*alone, None], strict=True):
         if request.modality == "text":
-            assert len(jobs[request].rows) == 1, "it ends at once"
+            assert len(jobs[request].tokens) == 1, "it ends at once"
             with pytest.raises(UserError, match="the text of this answer came from logits that are NaN or infinite"):
                 jobs[request].result()
         else:
-            assert jobs[request].rows.tolist() == rows
+            assert jobs[request].tokens.tolist() == rows
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_made(engine, prompts):
@@ -167,4 +167,4 @@ def test_several_segments_of_one_prompt_read_it_once(engine, prompts, monkeypatc
     monkeypatch.setattr(decode, "prefill", counted)
     requests = [Request(prompts[1], dataclasses.replace(BASE, seed=seed)) for seed in range(3)]
     jobs = list(engine.run(requests))
-    assert read == [2] and len({str(job.rows.tolist()) for job in jobs}) == 3
+    assert read == [2] and len({str(job.tokens.tolist()) for job in jobs}) == 3

@@ -63,11 +63,11 @@ def test_a_second_turn_equals_one_long_prompt_and_reads_only_what_is_new(engine,
     longer = build_prompt([ask(0, 30), answer(turn), ask(1, 7)], VOCABULARY)
     read.clear()
     followed = make(engine, longer, turn.past, modality=second)
-    new = len(longer.tokens) - (35 + len(turn.rows))
+    new = len(longer.tokens) - (35 + len(turn.tokens))
     # The unconditional sequence of guided audio is another one every time, and read as a whole.
     assert sorted(read) == sorted([new, len(longer.tokens)] if second == "audio" else [new]) and new < 20
     fresh = make(engine, longer, modality=second)
-    np.testing.assert_array_equal(followed.rows, fresh.rows)
+    np.testing.assert_array_equal(followed.tokens, fresh.tokens)
     for job in (followed, fresh):
         engine.forget(job.past)
 
@@ -79,7 +79,7 @@ def test_both_ends_of_a_fork_go_on_by_themselves(engine):
     forks = [make(engine, *pair, modality="text") for pair in zip(prompts, pasts, strict=True)]
     assert all(past.place is None for past in pasts)  # what follows has taken them over
     for prompt, fork in zip(prompts, forks, strict=True):
-        np.testing.assert_array_equal(fork.rows, make(engine, prompt, modality="text").rows)
+        np.testing.assert_array_equal(fork.tokens, make(engine, prompt, modality="text").tokens)
 
 
 def test_a_past_that_had_to_make_room_is_read_again(engine, read):
@@ -91,7 +91,7 @@ def test_a_past_that_had_to_make_room_is_read_again(engine, read):
     read.clear()
     followed = make(engine, longer, turn.past, modality="text")
     assert read == [len(longer.tokens)]
-    np.testing.assert_array_equal(followed.rows, make(engine, longer, modality="text").rows)
+    np.testing.assert_array_equal(followed.tokens, make(engine, longer, modality="text").tokens)
 
 
 @pytest.mark.parametrize("frames", [1, 3, 12])
@@ -103,7 +103,7 @@ def test_audio_that_has_begun_is_continued_as_if_it_had_not_stopped(engine, fram
     rows = delay(codes[:frames], VOCABULARY)
     given = np.where(np.arange(8) > np.arange(7)[:, None], rows[frames : frames + 7], 0)
     continued = make(engine, prompt, begun=rows[:frames], given=given, keep=False)
-    np.testing.assert_array_equal(continued.rows, whole.rows)
+    np.testing.assert_array_equal(continued.tokens, whole.tokens)
     np.testing.assert_array_equal(continued.result().tokens, codes)
 
 
@@ -118,15 +118,15 @@ def test_a_text_stops_where_it_is_told_to(engine):
     stopped = make(engine, prompt, modality="text", until=until)
     np.testing.assert_array_equal(stopped.result().tokens, whole.tokens[:3])
     assert stopped.result().end == "eos"
-    assert len(make(engine, prompt).rows) == 28, "the slot is free again"
+    assert len(make(engine, prompt).tokens) == 28, "the slot is free again"
 
 
 def test_a_negative_prompt_stands_in_place_of_the_empty_one(engine):
     prompt = build_prompt([ask(0, 12)], VOCABULARY)
     default, empty, other, itself = (
-        make(engine, prompt, negative=negative).rows.tolist()
+        make(engine, prompt, negative=negative).tokens.tolist()
         for negative in (None, unconditional(prompt, True), build_prompt([ask(1, 40)], VOCABULARY), prompt)
     )
     assert default == empty != other
-    plain = make(engine, prompt, params=dataclasses.replace(PARAMS, cfg_scale=1.0)).rows.tolist()
+    plain = make(engine, prompt, params=dataclasses.replace(PARAMS, cfg_scale=1.0)).tokens.tolist()
     assert itself == plain, "nothing leads away from the prompt itself"

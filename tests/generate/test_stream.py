@@ -125,7 +125,7 @@ def test_audio_longer_than_the_window_has_no_seam(pipeline, monkeypatch):
 
     def noted(job, capacity):
         slide(job, capacity)
-        slides.append((len(job.rows), job.request))
+        slides.append((len(job.tokens), job.request))
 
     monkeypatch.setattr(Job, "slide", noted)
     (clip,) = pipeline.generate("rain", seconds=10, seed=3, cfg_scale=2.0)

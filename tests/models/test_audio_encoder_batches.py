@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from helpers.audio_encoders import AF_WHISPER, OMNI, filled, jitted, random_encoder, run
 
-from ualm_jax.audio.mel import MelFrontEnd, feature_rows, stack_windows
+from ualm_jax.audio.mel import MelFrontEnd, feature_indices, stack_windows
 from ualm_jax.models.audio_encoder import AudioEncoder, encode_rows
 from ualm_jax.models.config import Architecture, DecoderConfig, Execution
 from ualm_jax.models.ualm import UALM
@@ -106,7 +106,7 @@ def batch_with_clips(front_end: MelFrontEnd, num_frames: int, num_windows: int):
             wav = rng.normal(size=int(16_000 * seconds)).astype(np.float32)
             windows += front_end.features(wav)
             slots += range(start, start + front_end.clip_length(len(wav)))
-        index[row, slots] = feature_rows([window.frames for window in windows], num_frames)
+        index[row, slots] = feature_indices([window.frames for window in windows], num_frames)
         stacked, frames = stack_windows(windows, num_frames)
         empty = num_windows - len(windows)
         mels.append(np.pad(stacked, ((0, empty), (0, 0), (0, 0))))

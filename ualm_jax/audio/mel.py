@@ -166,11 +166,11 @@ def stack_windows(
     return mels, np.array([window.frames for window in windows], np.int32)
 
 
-def feature_rows(lengths: Sequence[int], num_frames: int) -> Int32[np.ndarray, "R"]:
+def feature_indices(lengths: Sequence[int], num_frames: int) -> Int32[np.ndarray, "R"]:
     """Where the real encoder frames are when windows of `num_frames` columns are encoded and laid end to end.
 
     `lengths` are the windows' frames of sound; what this returns goes into `Batch.feature_index`.
     """
     starts = range(0, len(lengths) * (num_frames // 4), num_frames // 4)
-    rows = [start + np.arange(frames_out(length)) for start, length in zip(starts, lengths, strict=True)]
-    return np.concatenate(rows).astype(np.int32)
+    indices = [start + np.arange(frames_out(length)) for start, length in zip(starts, lengths, strict=True)]
+    return np.concatenate(indices).astype(np.int32)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     mesh = open_mesh(args, config, math.gcd(*args.batch))
     rows: list[dict[str, Any]] = []
     notes = [
-        f"each step makes one row of {config.architecture.vocabulary.num_streams} tokens for every prompt, with both "
+        f"a step makes a position of {config.architecture.vocabulary.num_streams} tokens for every prompt, with both "
         f"branches of guidance (scale {_CFG_SCALE:g}); top {_TOP_K} at temperature {_TEMPERATURE:g}",
         f"real time: {_FRAME_RATE} steps a second; prompt: the {args.prompt} positions before the first step",
     ]

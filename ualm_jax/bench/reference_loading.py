@@ -83,7 +83,7 @@ def write_tars(
 
 
 def pack(index: dict[str, Entry], batch_rows: int) -> list[list[str]]:
-    """Ids in batches of at most this many token grid rows: best fit, the longest first."""
+    """Ids in batches of at most this many positions: best fit, the longest first."""
     rooms: list[tuple[int, int]] = []  # (room, batch), sorted
     batches: list[list[str]] = []
     for key in sorted(index, key=lambda key: -index[key].rows):

@@ -37,17 +37,17 @@ class Job:
         self.seat: Seat | None = None
         self.done = False
         self._error: UserError | None = None
-        self._rows: list[np.ndarray] = []
+        self._made: list[np.ndarray] = []
         self._logprobs: list[np.ndarray] = []
         self._kept: int | None = None
         self._forgotten = 0  # positions of the segment
 
     @property
-    def rows(self) -> Int[np.ndarray, "n S"]:
+    def tokens(self) -> Int[np.ndarray, "n S"]:
         """Positions of the segment so far in unified ids, those it began with too."""
         begun = self.asked.begun
         first = np.zeros((0, self.vocabulary.num_streams), np.int32) if begun is None else begun
-        return np.concatenate([first, *self._rows])[: self._kept]
+        return np.concatenate([first, *self._made])[: self._kept]
 
     def check(self, capacity: int) -> None:
         """Raises UserError where the request does not fit into `capacity` positions, ValueError for a wrong one."""
@@ -95,27 +95,27 @@ class Job:
     @property
     def goes_on(self) -> bool:
         """Whether its slot has ended for want of room alone."""
-        rows = self.rows
-        ended = len(rows) - self._forgotten >= self.request.steps(self.modality, self.vocabulary)
-        return self.request.slide and self.modality != "text" and not ended and rows[-1, 0] not in (EOS, EOT, PAD)
+        made = self.tokens
+        ended = len(made) - self._forgotten >= self.request.steps(self.modality, self.vocabulary)
+        return self.request.slide and self.modality != "text" and not ended and made[-1, 0] not in (EOS, EOT, PAD)
 
     def slide(self, capacity: int) -> None:
         """Forgets positions of the audio, so that the others fill half the room beside the prompt."""
-        rows, keep = self.rows, (capacity - self._length) // 2
-        start = len(rows) - keep
+        made, keep = self.tokens, (capacity - self._length) // 2
+        start = len(made) - keep
         self.request = dataclasses.replace(self.asked, modality=self.modality or self.asked.modality)
-        self.request = self.request.slid(rows, start, self.vocabulary)
-        if self._rows:
+        self.request = self.request.slid(made, start, self.vocabulary)
+        if self._made:
             self.request = dataclasses.replace(self.request, given=None)
         self._forgotten = start
 
-    def take(self, rows: Int[np.ndarray, "n S"], logprobs: Float[np.ndarray, "n S"]) -> None:
+    def take(self, made: Int[np.ndarray, "n S"], logprobs: Float[np.ndarray, "n S"]) -> None:
         """The next steps."""
-        self._rows.append(rows)
+        self._made.append(made)
         self._logprobs.append(logprobs)
-        damaged = PAD in rows[:, 0]  # `result` will say so
+        damaged = PAD in made[:, 0]  # `result` will say so
         if self.modality == "text" and self.request.until is not None and not damaged:
-            tokens, _ = finish(self.rows, "text", self.vocabulary, False)
+            tokens, _ = finish(self.tokens, "text", self.vocabulary, False)
             self._kept = self.request.until(tokens)
 
     @property
@@ -128,10 +128,10 @@ class Job:
 
     def fed(self) -> tuple[Int[np.ndarray, "n S"], Int[np.ndarray, " n"]]:
         """Tokens and marks (see `Past`) of the positions that its sequence holds: all but the last one sampled."""
-        prompt, rows = self.request.prompt, self.rows[self._forgotten :]
+        prompt, made = self.request.prompt, self.tokens[self._forgotten :]
         if self._forgotten:
-            rows = np.concatenate([self.request.begun, rows[len(self.request.begun) :]])
-        tokens = np.concatenate([prompt.tokens, _opening(self.modality, self.vocabulary), rows[: len(rows) - 1]])
+            made = np.concatenate([self.request.begun, made[len(self.request.begun) :]])
+        tokens = np.concatenate([prompt.tokens, _opening(self.modality, self.vocabulary), made[: len(made) - 1]])
         marks = marks_of(prompt, self.request.heard)
         return tokens, np.pad(marks, (0, len(tokens) - len(marks)))
 
@@ -140,7 +140,7 @@ class Job:
         if self._error is not None:
             raise self._error
         reference = self.request.params.reference_behaviour
-        tokens, end = finish(self.rows, self.modality, self.vocabulary, reference)
+        tokens, end = finish(self.tokens, self.modality, self.vocabulary, reference)
         logprobs = np.concatenate(self._logprobs)[: self._kept] if self.request.scored else None
         return Generated(self.modality, tokens, "eos" if self.over else end, logprobs)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from ualm_jax.audio.mel import MEL_BINS, MelWindow, feature_rows, stack_windows
+from ualm_jax.audio.mel import MEL_BINS, MelWindow, feature_indices, stack_windows
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.types import Batch, TokenGrid
 
@@ -134,4 +134,4 @@ def _mel_frames(heard: Heard, chunk_frames: int) -> int:
 
 def _sources(entry: Sequence[MelWindow], frames: int) -> np.ndarray:
     """Which audio frames of a row are real, if its windows are `frames` mel frames long."""
-    return feature_rows([window.frames for window in entry], frames) if entry else np.zeros(0, np.int32)
+    return feature_indices([window.frames for window in entry], frames) if entry else np.zeros(0, np.int32)

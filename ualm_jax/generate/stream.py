@@ -51,8 +51,8 @@ class Stream:
     def __iter__(self) -> Iterator[Float[np.ndarray, " n"] | str]:
         job, engine = self._job, self._parts.engine
         try:
-            begun = len(job.rows)
-            while len(job.rows) == begun and not job.done:
+            begun = len(job.tokens)
+            while len(job.tokens) == begun and not job.done:
                 engine.advance(self._first_steps())
             if job.done and job.modality is None:
                 job.result()  # raises what stopped it
@@ -76,7 +76,7 @@ class Stream:
         begun = 0 if job.asked.begun is None else len(job.asked.begun)
         sent, size = begun, self._frames[0]
         while True:
-            made = len(job.result().tokens) if job.done else len(job.rows) - lag
+            made = len(job.result().tokens) if job.done else len(job.tokens) - lag
             end = min(sent + size, made) if job.done else sent + size
             if end == sent:
                 return
@@ -95,7 +95,7 @@ class Stream:
         held = max(map(len, self._stop), default=1) - 1
         said = ""
         while True:
-            ids, _ = finish(job.rows, "text", job.vocabulary, False)
+            ids, _ = finish(job.tokens, "text", job.vocabulary, False)
             text = before(tokenizer.decode(ids.tolist()), self._stop)
             if not job.done:
                 text = text[: len(text) - held].rstrip("\ufffd")  # of a character that has only begun
@@ -117,6 +117,6 @@ class Stream:
 
 
 def _codes(job: Job, start: int, end: int):
-    """Codes [end - start, Q] of frames that are whole: stream q has that of frame t in row t + q."""
-    rows, streams = job.rows, job.vocabulary.num_streams
-    return np.stack([rows[start + q : end + q, q] - job.vocabulary.audio_pad(q) - 1 for q in range(streams)], axis=1)
+    """Codes [end - start, Q] of frames that are whole: stream q has that of frame t at position t + q."""
+    tokens, streams = job.tokens, job.vocabulary.num_streams
+    return np.stack([tokens[start + q : end + q, q] - job.vocabulary.audio_pad(q) - 1 for q in range(streams)], axis=1)

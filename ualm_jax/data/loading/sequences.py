@@ -9,7 +9,7 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
-from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd, MelWindow, feature_rows, stack_windows
+from ualm_jax.audio.mel import MEL_BINS, MelFrontEnd, MelWindow, feature_indices, stack_windows
 from ualm_jax.data.dataset.audio_input import mel_windows, with_frames
 from ualm_jax.data.dataset.folder import DatasetInfo, open_records
 from ualm_jax.data.dataset.lengths import Lengths
@@ -115,7 +115,7 @@ class RowBuilder:
         if windows:
             lengths = [window.frames for window in windows]
             mels, row.mel_frames[: len(windows)] = stack_windows(windows, max(each.mel.shape[1] for each in windows))
-            row.feature_index[np.concatenate(heard)] = feature_rows(lengths, self._mel_frames)
+            row.feature_index[np.concatenate(heard)] = feature_indices(lengths, self._mel_frames)
             return row._replace(mels=mels)
         return row
 

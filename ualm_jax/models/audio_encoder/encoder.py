@@ -45,7 +45,7 @@ def encode_rows(
 ) -> Float[Array, "B C A"]:
     """Audio features of a batch (`Batch.features`): a row's W windows one after the other, C = W * (M // 4).
 
-    `ualm_jax.audio.mel.feature_rows` says which of the C are real.
+    `ualm_jax.audio.mel.feature_indices` says which of the C are real.
     """
     rows, windows, bins, frames = mels.shape
     mels = mels.reshape((rows * windows, bins, frames), out_sharding=spec("batch", None, None))
