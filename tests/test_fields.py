@@ -12,6 +12,7 @@ import pytest
 import ualm_jax
 from ualm_jax.cli import data_prepare
 from ualm_jax.data.loading.config import DataConfig, SourceConfig
+from ualm_jax.data.loading.pairs import DegradationConfig
 from ualm_jax.data.prepare.config import PrepareConfig
 from ualm_jax.data.prepare.filters import Filters
 from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
@@ -20,6 +21,7 @@ from ualm_jax.fields import Bounds, Count, OneOf, Share, check_fields
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.train.objectives.policy_gradient import GrpoConfig
 from ualm_jax.train.objectives.preference_losses import PreferenceConfig
+from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
 
 pytestmark = pytest.mark.usefixtures("as_installed")
 
@@ -67,6 +69,16 @@ Script2 = functools.partial(SoundScript2, count=1, seed=0)
         (Script, {"seed": NAN}, "soundscript.seed must be a whole number, got nan"),
         (Script, {"max_seconds": INF}, "soundscript.max_seconds must be a finite number, got inf"),
         (Script2, {"count": NAN}, "soundscript.count must be a whole number, got nan"),
+        (CropsConfig, {"frames": 2.5}, "data.frames must be a whole number, got 2.5"),
+        (CropsConfig, {"gain_db": (NAN, 0.0)}, "data.gain_db must be finite numbers, got (nan, 0.0)"),
+        (WaveformTrainConfig, {"steps": True}, "train.steps must be a whole number, got True"),
+        (
+            WaveformTrainConfig,
+            {"steps": 1, "averaging": 1.0},
+            "train.averaging must be at least 0 and below 1, got 1.0",
+        ),
+        (WaveformEvalConfig, {"seconds": INF}, "eval.seconds must be a finite number, got inf"),
+        (DegradationConfig, {"equaliser_db": NAN}, "pairs.equaliser_db must be a finite number, got nan"),
         (ualm_jax.load, {"path": "/nowhere", "window": -1}, "window must be at least 1, got -1"),
         (ualm_jax.load, {"path": "/nowhere", "slots": 0}, "slots must be at least 1, got 0"),
         (ualm_jax.load, {"path": "/nowhere", "slots": 2.0}, "slots must be a whole number, got 2.0"),

@@ -1,8 +1,10 @@
 """What the configurations of all networks that make waveforms share: sounds to learn from, the loop, what is stored."""
 
 import dataclasses
+from typing import Annotated
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, Natural, Positive, check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,23 +18,17 @@ class CropsConfig:
     """
 
     folder: str | None = None
-    soundscript: int = 8000
-    language: int = 2
-    workers: int = 0
-    threads: int = 2
-    seed: int = 0
-    batch_size: int = 16
-    frames: int = 50
+    soundscript: Count = 8000
+    language: Annotated[int, Bounds(at_least=1, at_most=2)] = 2
+    workers: Natural = 0
+    threads: Count = 2
+    seed: Natural = 0
+    batch_size: Count = 16
+    frames: Count = 50
     gain_db: tuple[float, ...] = (-6.0, 3.0)
 
     def __post_init__(self):
-        for name in ("soundscript", "threads", "batch_size", "frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"data.{name} must be at least 1, got {getattr(self, name)}.")
-        if self.language not in (1, 2) or self.workers < 0:
-            raise UserError(
-                f"data.language must be 1 or 2 and data.workers not negative, got {self.language} and {self.workers}."
-            )
+        check_fields(self, "data")
         if len(self.gain_db) != 2 or self.gain_db[0] > self.gain_db[1]:
             raise UserError(f"data.gain_db must be two numbers, the smaller one first, got {self.gain_db}.")
 
@@ -43,20 +39,16 @@ class WaveformTrainConfig:
     parameters' moving average, which is what is stored. The rest as in `TrainConfig`.
     """
 
-    steps: int
-    seed: int = 0
+    steps: Count
+    seed: Natural = 0
     init_from: str | None = None
-    averaging: float = 0.99
-    log_every: int = 50
-    save_interval: int = 1000
-    max_to_keep: int = 2
+    averaging: Annotated[float, Bounds(at_least=0, below=1)] = 0.99
+    log_every: Count = 50
+    save_interval: Count = 1000
+    max_to_keep: Count = 2
 
     def __post_init__(self):
-        for name in ("steps", "log_every", "save_interval", "max_to_keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.averaging < 1:
-            raise UserError(f"train.averaging must lie in [0, 1), got {self.averaging}.")
+        check_fields(self, "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +57,9 @@ class WaveformEvalConfig:
     through it to TensorBoard.
     """
 
-    every: int = 1000
-    sounds: int = 3
-    seconds: float = 2.0
+    every: Count = 1000
+    sounds: Natural = 3
+    seconds: Positive = 2.0
 
     def __post_init__(self):
-        if self.every < 1 or self.sounds < 0 or self.seconds <= 0:
-            raise UserError("eval.every must be at least 1, eval.sounds not negative and eval.seconds positive.")
+        check_fields(self, "eval")

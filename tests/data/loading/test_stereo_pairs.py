@@ -68,7 +68,7 @@ def test_an_equaliser_does_what_its_gains_say():
 
 
 def test_degradations_that_can_not_be_are_refused():
-    with pytest.raises(UserError, match="pairs.codec_share must lie in"):
+    with pytest.raises(UserError, match="pairs.codec_share must be at least 0 and at most 1"):
         DegradationConfig(codec_share=1.5)
     with pytest.raises(UserError, match="the smaller one first"):
         DegradationConfig(noise_db=(-10.0, -20.0))

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from ualm_jax.codecs.enhance.filters import downsampled
 from ualm_jax.errors import UserError
+from ualm_jax.fields import NotNegative, Share, check_fields
 
 _PASSED_HZ = (6800, 7600)  # where recorders and resamplers begin to take away, drawn evenly
 _CURVE = np.geomspace(50, 8000, 7)  # Hz at which the gain of an equaliser is drawn
@@ -26,21 +27,16 @@ class DegradationConfig:
     """
 
     codec: str | None = None
-    codec_share: float = 0.5
-    equaliser_share: float = 0.0
-    equaliser_db: float = 6.0
-    noise_share: float = 0.0
+    codec_share: Share = 0.5
+    equaliser_share: Share = 0.0
+    equaliser_db: NotNegative = 6.0
+    noise_share: Share = 0.0
     noise_db: tuple[float, ...] = (-60.0, -30.0)
 
     def __post_init__(self):
-        for name in ("codec_share", "equaliser_share", "noise_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"pairs.{name} must lie in [0, 1], got {getattr(self, name)}.")
-        if len(self.noise_db) != 2 or self.noise_db[0] > self.noise_db[1] or self.equaliser_db < 0:
-            raise UserError(
-                "pairs.noise_db must be two numbers, the smaller one first, and pairs.equaliser_db not negative, got "
-                f"{self.noise_db} and {self.equaliser_db}."
-            )
+        check_fields(self, "pairs")
+        if len(self.noise_db) != 2 or self.noise_db[0] > self.noise_db[1]:
+            raise UserError(f"pairs.noise_db must be two numbers, the smaller one first, got {self.noise_db}.")
 
 
 @dataclasses.dataclass(frozen=True)
