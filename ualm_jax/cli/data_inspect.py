@@ -47,10 +47,12 @@ def main(argv: list[str]) -> int:
         audio_slots=args.audio_slots,
     )
     infos = open_sources(config)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
     front_end = OmniConfig().front_end
     lengths = [Lengths(info.directory, front_end) for info in infos]
+    for info, known in zip(infos, lengths, strict=True):
+        known.check_sums(info.records, info.positions)
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
     positions = {info.name: known.positions() for info, known in zip(infos, lengths, strict=True)}
     console.print(overview(infos, [int(positions[info.name].sum()) for info in infos]))
     for info in infos:

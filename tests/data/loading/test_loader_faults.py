@@ -12,6 +12,7 @@ import pytest
 from helpers.batches import assert_same
 from helpers.fake_sounds import FakeSource, prepare_fake
 
+from ualm_jax.cli.main import run
 from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.data.loading.loader import make_loader
 from ualm_jax.errors import UserError
@@ -87,6 +88,14 @@ def test_damaged_lengths_are_noticed_at_the_start(dataset, config, tmp_path, dam
     damage(copy / "lengths.npy")
     with pytest.raises(UserError, match=f"{copy}.*{message}.*the dataset is damaged"):
         make_loader(dataclasses.replace(config, directory=str(copy)), dataset.vocabulary)
+
+
+def test_damaged_lengths_are_not_shown_either(dataset, tmp_path, capsys):
+    copy = shutil.copytree(dataset.directory, tmp_path / "copy")
+    flip(copy / "lengths.npy")
+    assert run(["data", "inspect", str(copy), "--out", str(tmp_path / "look")]) == 1
+    said = capsys.readouterr()
+    assert "tell of" in said.err and said.err.count("\n") == 1 and said.out == "" and not (tmp_path / "look").exists()
 
 
 def test_few_open_files_are_enough_for_many_shards(parts, tmp_path):

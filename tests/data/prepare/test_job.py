@@ -259,13 +259,22 @@ def test_every_fault_of_a_manifest_ends_in_quarantine(parts, tmp_path):
         assert f"line {entry['index'] + 1}" in entry["reason"] and "\n" not in entry["reason"]
 
 
+def describe(directory, field, value):
+    content = json.loads((directory / "dataset.json").read_text())
+    (directory / "dataset.json").write_text(json.dumps(content | {field: value}))
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
         (lambda d: (d / "dataset.json").unlink(), "no dataset here"),
-        (lambda d: (d / "dataset.json").write_text("{"), "damaged"),
+        (lambda d: (d / "dataset.json").write_text("{"), "damaged, it is no JSON"),
+        (lambda d: (d / "dataset.json").write_text("[]"), "expected an object with the field format"),
         (lambda d: (d / "dataset.json").write_text('{"format": 99}'), "has format 99, expected 2 or 3"),
-        (lambda d: (d / "dataset.json").write_text('{"format": 3}'), "damaged"),
+        (lambda d: (d / "dataset.json").write_text('{"format": 3}'), "damaged, the field made_from is missing"),
+        (lambda d: describe(d, "counts", []), r"damaged, the field counts must be an object, found \[\]"),
+        (lambda d: describe(d, "shards", [{"nmae": ""}]), "damaged, the field shards.0.name is missing"),
+        (lambda d: describe(d, "vocabulary", {"text_size": "many"}), "vocabulary.text_size must be a valid integer"),
         (
             lambda d: (d / "train.array_record-00003-of-00007").unlink(),
             "00003-of-00007: this file of the dataset is missing",

@@ -26,6 +26,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from ualm_jax.data.dataset.lengths import length_files
 from ualm_jax.data.dataset.records import from_bytes
+from ualm_jax.data.dataset.schema import check_description
 from ualm_jax.errors import UserError
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -94,22 +95,25 @@ def read_description(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory}: no dataset here, expected a folder made by `ualm data prepare`")
     try:
         content = json.loads(path.read_text())
-        version = content["format"]
-        if version == _OLDEST_FORMAT:
-            _rename(content["counts"], {"gates": "filters", "rows": "positions"})
-            _rename(content["made_from"], {"gates": "filters"})
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+    except ValueError as error:  # also what is not UTF-8
+        raise UserError(f"{path}: damaged, it is no JSON ({error}); copy or prepare the dataset again") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(f"{path}: damaged, expected an object with the field format; copy or prepare the dataset again")
+    version = content["format"]
     if version not in (_OLDEST_FORMAT, FORMAT):
         raise UserError(
             f"{path}: has format {version}, expected {_OLDEST_FORMAT} or {FORMAT}; prepare the dataset again with "
             "this version"
         )
+    if version == _OLDEST_FORMAT:
+        _rename(content.get("counts"), {"gates": "filters", "rows": "positions"})
+        _rename(content.get("made_from"), {"gates": "filters"})
+    check_description(content, path)
     return content
 
 
-def _rename(content: dict[str, Any], names: dict[str, str]) -> None:
-    for old, new in names.items():
+def _rename(content: Any, names: dict[str, str]) -> None:
+    for old, new in names.items() if isinstance(content, dict) else ():
         if old in content:
             content[new] = content.pop(old)
 
@@ -123,26 +127,23 @@ def open_dataset(directory: str | os.PathLike) -> DatasetInfo:
     """Read `dataset.json`. Raises UserError if it is missing, of another format or damaged, if a shard is missing, or
     if its sounds are not codes yet."""
     directory = Path(directory)
-    path, content = directory / "dataset.json", read_description(directory)
-    if content.get("vocabulary", ()) is None:
+    content = read_description(directory)
+    if content["vocabulary"] is None:
         raise UserError(
             f"{directory}: its sounds are not codes yet; run `ualm data encode {directory} --codec DIR --out OUT` "
             "and read OUT"
         )
-    try:
-        info = DatasetInfo(
-            directory=directory,
-            key=content_key(content),
-            vocabulary=Vocabulary(**content["vocabulary"]),
-            **content["counts"],
-            **content["audio"],
-            shards=tuple(directory / shard["name"] for shard in content["shards"]),
-            shard_records=tuple(shard["records"] for shard in content["shards"]),
-            made_from=content["made_from"],
-            versions=content["versions"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+    info = DatasetInfo(
+        directory=directory,
+        key=content_key(content),
+        vocabulary=Vocabulary(**content["vocabulary"]),
+        **content["counts"],
+        **content["audio"],
+        shards=tuple(directory / shard["name"] for shard in content["shards"]),
+        shard_records=tuple(shard["records"] for shard in content["shards"]),
+        made_from=content["made_from"],
+        versions=content["versions"],
+    )
     for file in (*info.shards, *length_files(directory)):
         if not file.is_file():
             raise UserError(f"{file}: this file of the dataset is missing; copy the dataset again")

@@ -35,22 +35,19 @@ class SoundsInfo:
 
 
 def open_sounds(directory: str | os.PathLike) -> SoundsInfo:
-    """Raises UserError where there is no such dataset, or its sounds are codes already."""
+    """Raises UserError where there is no such dataset, it is damaged, or its sounds are codes already."""
     directory = Path(directory)
     content = read_description(directory)
-    if content.get("vocabulary", ()) is not None:
+    if content["vocabulary"] is not None:
         raise UserError(f"{directory}: its sounds are codes already; train on it as it is")
     counts = {field.name for field in dataclasses.fields(SoundsInfo)} & set(content["counts"])
-    try:
-        return SoundsInfo(
-            directory=directory,
-            key=content_key(content),
-            shape=CodecShape(**content["audio"]),
-            **{name: content["counts"][name] for name in counts},
-            shards=tuple(directory / shard["name"] for shard in content["shards"]),
-            shard_records=tuple(shard["records"] for shard in content["shards"]),
-            shard_sha256=tuple(shard["sha256"] for shard in content["shards"]),
-            made_from=content["made_from"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory / 'dataset.json'}: damaged ({error!r}), prepare the dataset again") from error
+    return SoundsInfo(
+        directory=directory,
+        key=content_key(content),
+        shape=CodecShape(**content["audio"]),
+        **{name: content["counts"][name] for name in counts},
+        shards=tuple(directory / shard["name"] for shard in content["shards"]),
+        shard_records=tuple(shard["records"] for shard in content["shards"]),
+        shard_sha256=tuple(shard["sha256"] for shard in content["shards"]),
+        made_from=content["made_from"],
+    )

@@ -30,7 +30,7 @@ class DatasetClips:
 
     def __init__(self, directory: str | os.PathLike, sample_rate: int):
         self.sample_rate, self.directory = sample_rate, Path(directory)
-        encoded = read_description(self.directory).get("vocabulary", ()) is not None
+        encoded = read_description(self.directory)["vocabulary"] is not None
         info = open_dataset(directory) if encoded else open_sounds(directory)
         self._books = info.vocabulary.num_codebooks if encoded else None
         self._bytes, self._key = record_bytes(info), info.key

@@ -42,5 +42,7 @@ def open_sounds_to_encode(directory: str | os.PathLike) -> SoundsToEncode:
     try:
         rejected, not_used = read_quarantine(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}), prepare the dataset again") from error
+        raise UserError(
+            f"{path}: missing or damaged, expected what `ualm data prepare` wrote there; copy or prepare the dataset again"
+        ) from error
     return SoundsToEncode(**vars(info), rejected=tuple(rejected), not_used=tuple(not_used))
