@@ -43,6 +43,6 @@ def open_sounds_to_encode(directory: str | os.PathLike) -> SoundsToEncode:
         rejected, not_used = read_quarantine(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: missing or damaged, expected what `ualm data prepare` wrote there; copy or prepare the dataset again"
+            f"{path}: missing or damaged, expected what `ualm data prepare` wrote; copy or prepare the dataset again"
         ) from error
     return SoundsToEncode(**vars(info), rejected=tuple(rejected), not_used=tuple(not_used))
