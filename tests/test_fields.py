@@ -19,6 +19,7 @@ from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, OneOf, Share, check_fields
 from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.objectives.policy_gradient import GrpoConfig
 from ualm_jax.train.objectives.preference_losses import PreferenceConfig
 from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
@@ -79,6 +80,7 @@ Script2 = functools.partial(SoundScript2, count=1, seed=0)
         ),
         (WaveformEvalConfig, {"seconds": INF}, "eval.seconds must be a finite number, got inf"),
         (DegradationConfig, {"equaliser_db": NAN}, "pairs.equaliser_db must be a finite number, got nan"),
+        (MeshConfig, {"fsdp": 1.5}, "mesh.fsdp must be a whole number, got 1.5"),
         (ualm_jax.load, {"path": "/nowhere", "window": -1}, "window must be at least 1, got -1"),
         (ualm_jax.load, {"path": "/nowhere", "slots": 0}, "slots must be at least 1, got 0"),
         (ualm_jax.load, {"path": "/nowhere", "slots": 2.0}, "slots must be a whole number, got 2.0"),

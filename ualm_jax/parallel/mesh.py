@@ -8,6 +8,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import check_fields
 from ualm_jax.parallel.sharding import MESH_AXES
 
 
@@ -20,6 +21,7 @@ class MeshConfig:
     tensor: int = 1
 
     def __post_init__(self):
+        check_fields(self, "mesh")
         sizes = self.sizes()
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise UserError(
