@@ -1,6 +1,7 @@
 """A start that is refused says why in one sentence and changes no file; what may change between starts is named."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -63,7 +64,8 @@ def refusal(capsys, *words) -> str:
         (["--config.optimizer.beta2=0.9"], "config.optimizer.beta2 = 0.95, but this run has 0.9"),
         (["--config.train.steps=3"], "The run is at step 4 already, train.steps is 3"),
         (["--config.eval.directory=/nope"], "/nope: no dataset here"),
-        (["--config.train.init_from=/nope", "--config.model.feature_width=8"], "model.feature_width = None"),
+        (["--config.train.init_from=/nope"], "config.train.init_from = /nope: there is no such folder"),
+        (["--config.model.feature_width=8"], "model.feature_width = None"),
     ],
 )
 def test_a_run_that_is_refused_is_as_it_was(arguments, sentence, dataset, trained, capsys):
@@ -109,6 +111,14 @@ def test_a_finished_run_says_so(dataset, trained, capsys, caplog):
         assert run(command(dataset, trained, "--config.train.steps=4")) == 0
     assert "is at step 4 already, which is train.steps: nothing to do" in caplog.text
     assert contents(trained) == before
+
+
+def test_what_a_run_began_with_may_be_gone(dataset, trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config["train"]["init_from"] = "/gone"
+    (workdir / "config.json").write_text(json.dumps(config))
+    assert run(command(dataset, workdir, "--config.train.steps=4", "--config.train.init_from=/gone")) == 0
 
 
 def test_what_is_not_named_as_free_is_identity(dataset):

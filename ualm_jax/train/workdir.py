@@ -13,8 +13,10 @@ from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
 from ualm_jax.weights.fingerprints import parts_of
+from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.opener import notes_of
 from ualm_jax.weights.run_folder import kept_notes, parts_at, remove_uncommitted, write_notes
+from ualm_jax.weights.shipped import located
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
@@ -64,6 +66,18 @@ def encoder_at(path: str) -> pathlib.Path | None:
     """The encoder that `train.encoder` names: in the folder of an encoder, of a run or of a converted checkpoint."""
     given = open_folder(path)
     return (parts_of(given).get("encoder") or here(given)) if given.is_dir() else None
+
+
+def check_begun_with(given: str | None, workdir: Folder) -> None:
+    """What the run in `workdir` began with may be gone since. Raises UserError where `given`, a `train.init_from` that
+    the run did not have, is not there."""
+    if given is None or located(given).is_dir():
+        return
+    if given != read_json(workdir / "config.json").get("train", {}).get("init_from"):
+        raise UserError(
+            f"config.train.init_from = {given}: there is no such folder, and this run did not begin with it; leave the "
+            "field as it was."
+        )
 
 
 def write_workdir(

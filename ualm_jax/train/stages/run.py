@@ -52,7 +52,7 @@ from ualm_jax.train.stages.model import (
 )
 from ualm_jax.train.stages.online import online_parts
 from ualm_jax.train.step import Frozen, TrainState, make_eval_step, make_train_step
-from ualm_jax.train.workdir import Parts, claim, parts_of_run, write_workdir
+from ualm_jax.train.workdir import Parts, check_begun_with, claim, parts_of_run, write_workdir
 from ualm_jax.weights.fingerprints import check_together, parts_of
 from ualm_jax.weights.run_folder import parts_at, saved_steps
 from ualm_jax.weights.shipped import located
@@ -148,6 +148,7 @@ def checked_parts(config: RunConfig, workdir: Folder) -> Parts:
     parts = parts_of_run(source, config.train.encoder, workdir)
     if saved_steps(workdir):
         check_together(parts, parts_at(workdir, None))
+        check_begun_with(config.train.init_from, workdir)
     for given in (config.train.init_from, config.eval.directory):
         if given is not None:
             check_together(parts, parts_of(given))
