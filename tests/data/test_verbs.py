@@ -132,3 +132,27 @@ def test_wrong_requests_are_one_sentence(raw, tmp_path, capsys):
         assert run(["data", *map(str, words)]) == 1
         error = capsys.readouterr().err.strip()
         assert message in error and "\n" not in error
+
+
+def test_parts_that_a_killed_job_made_are_replaced_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    (tmp_path / "out.parts" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "out.parts" / "tokenizer" / "half").touch()
+    (tmp_path / "out.parts" / "lock").touch()
+    words = ["--source", "soundscript", "--count", "1", "--workers", "1", "--sounds-only", "--out", tmp_path / "out"]
+    assert run(["data", "prepare", *map(str, words)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / "tokenizer" / "half").exists()
+
+
+def test_a_folder_of_someone_else_that_is_called_as_the_parts_is_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "out.parts" / "tokenizer").mkdir(parents=True)
+    assert run(["data", "prepare", "--source", "soundscript", "--out", str(tmp_path / "out")]) == 1
+    assert "out.parts: in the way" in capsys.readouterr().err and (tmp_path / "out.parts" / "tokenizer").is_dir()
+
+
+def test_a_job_that_is_refused_says_nothing_else_and_leaves_nothing(tmp_path, capsys):
+    words = ["--source", "soundscript", "--count", "1", "--drop", "nonsense", "--out", str(tmp_path / "out")]
+    assert run(["data", "prepare", *words]) == 1
+    said = capsys.readouterr()
+    assert "nonsense" in said.err and said.out == "" and list(tmp_path.iterdir()) == []

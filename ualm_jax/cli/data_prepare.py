@@ -1,9 +1,11 @@
 """`ualm data prepare`: texts, captioned sounds and dialogues to ArrayRecord shards."""
 
 import argparse
+import contextlib
 import os
 import pathlib
-import tempfile
+import shutil
+from collections.abc import Iterator
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
 
@@ -56,8 +58,8 @@ def main(argv: list[str]) -> int:
     if args.codec is not None:
         codec = read_config(args.codec / "config.json")
         shape = CodecShape(codec.sample_rate, codec.hop, codec.num_quantizers)
-    with tempfile.TemporaryDirectory() as folder:
-        made = pathlib.Path(folder)
+    source = _source(args, shape.sample_rate)
+    with _made_parts(args.out) as made:
         config = PrepareConfig(
             out=args.out,
             tokenizer_dir=args.tokenizer or _own_tokenizer(made / "tokenizer", args.language),
@@ -77,7 +79,9 @@ def main(argv: list[str]) -> int:
             beam=args.beam,
         )
         work = prepare_sounds if args.sounds_only else prepare
-        info = work(_source(args, shape.sample_rate), config, Console())
+        if args.codec is None and not args.sounds_only:
+            print("No --codec: a tiny one with random weights. Its tokens can be learnt, its sound is not music.")
+        info = work(source, config, Console())
     print_summary(info, tuple(args.drop))
     if args.sounds_only:
         print(f"Its sounds are not encoded yet: ualm data encode {info.directory} --codec DIR --out OUT")
@@ -280,13 +284,37 @@ def _soundscript(args: argparse.Namespace, sample_rate: int):
     return CaptionedConversations(sounds, args.task, args.question)
 
 
+@contextlib.contextmanager
+def _made_parts(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder for the tokenizer and the codec that are made here: `OUT.parts`, beside the unfinished `OUT.partial`, so
+    that the same command finds and replaces what a killed one has left.
+
+    Raises UserError where `out` can not be made, another job makes it, or something else lies there.
+    """
+    from ualm_jax.data.prepare.partial import partial_of
+    from ualm_jax.errors import UserError
+    from ualm_jax.outputs import lock
+
+    folder = partial_of(out).with_suffix(".parts")
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if there and not {"lock"} <= there <= {"lock", "tokenizer", "codec"}:
+        raise UserError(f"{folder}: in the way, and not of an unfinished dataset; move it, or choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        try:
+            for name in ("tokenizer", "codec"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
 def _random_codec(directory: pathlib.Path, seed: int) -> pathlib.Path:
     from ualm_jax.codecs.xcodec.init import init_random, tiny_config
     from ualm_jax.codecs.xcodec.weights import save_directory
 
     config = tiny_config()
     save_directory(init_random(config, seed), config, directory)
-    print("No --codec: a tiny one with random weights. Its tokens can be learnt, its sound is not music.")
     return directory
 
 
