@@ -215,9 +215,10 @@ def test_settings_that_can_not_be_are_refused(parts, tmp_path):
 def test_progress_is_plain_lines_where_there_is_no_terminal(parts, tmp_path):
     log = io.StringIO()
     prepare_fake(FakeSource(20), parts, tmp_path / "out", console=Console(file=log, width=40))
-    lines = log.getvalue().splitlines()
-    assert [line.split(" in ")[0] for line in lines] == [f"{of}: 20 of 20 conversations" for of in ("sounds", "codes")]
-    assert all("s of audio per second" in line for line in lines)
+    sounds, waiting, codes = log.getvalue().splitlines()
+    for line, what in ((sounds, "sounds"), (codes, "codes")):
+        assert line.startswith(f"{what}: 20 of 20 conversations in ") and "s of audio per second" in line
+    assert waiting == "codes: the codec is compiled first"
 
 
 def test_the_real_codec_gives_each_clip_its_own_codes(parts, golden_dir, tmp_path):

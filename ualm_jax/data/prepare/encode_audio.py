@@ -166,7 +166,7 @@ def _encode_shards(
     records = itertools.chain.from_iterable(encoded)
     total = sum(sounds.shard_records[shard] for shard in shards)
     if total:
-        console.print("codes: the first clip of every length waits until the codec is compiled for it")
+        console.print("codes: the codec is compiled first")
     with ClipProgress(console, "codes", sounds.records, sounds.records - total) as progress:
         for shard in shards:
             chosen = zip(sounds.indices(shard), records, strict=False)
