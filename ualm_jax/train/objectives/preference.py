@@ -55,18 +55,18 @@ class Preference:
         # An empty place gets numbers of which no loss makes NaN, and weight 0.
         log_prob = jnp.where(live[..., None] > 0, jnp.sum(found.total * scale, axis=-1), -1.0)
         answers = Answer(log_prob, jnp.sum(difference * scale, axis=-1), jnp.maximum(positions, 1))
-        chosen, rejected = (Answer(*(x[..., side] for x in answers)) for side in (0, 1))
+        chosen, rejected = (Answer(*(_of(side, x) for x in answers)) for side in (0, 1))
         worth, less = rewards(config, chosen, rejected)
 
         def mean(values: Array) -> Mean:
             return Mean(jnp.sum(values * live), jnp.sum(live))
 
         def per_position(values: Array, side: int) -> Mean:
-            return Mean(jnp.sum(values * live), jnp.sum(positions[..., side]))
+            return Mean(jnp.sum(values * live), jnp.sum(_of(side, positions)))
 
         sums = {
             "preference": mean(preference_loss(config, chosen, rejected)),
-            "ce": per_position(-jnp.sum(found.total[..., 0, :], axis=-1), 0),
+            "ce": per_position(-_of(0, jnp.sum(found.total, axis=-1)), 0),
             "margin": mean(worth - less),
             "accuracy": mean((worth > less).astype(jnp.float32)),
             "reward/chosen": mean(worth),
@@ -96,6 +96,13 @@ def _live(batch: Batch) -> Float[Array, "B P"]:
     """1 where there is a pair, 0 elsewhere."""
     last = 2 * jnp.arange(1, _pairs(batch) + 1)
     return (jnp.max(batch.segment_ids, axis=1)[:, None] >= last).astype(jnp.float32)
+
+
+def _of(side: int, values: Float[Array, "B P 2"]) -> Float[Array, "B P"]:
+    """Of the chosen answers (0) or of the rejected ones (1), all finite. Not a slice: from jax 0.11 on, one of size 1
+    loses its sharding.
+    """
+    return jnp.sum(values * jnp.eye(2)[side], axis=-1)
 
 
 def _by_pair(found: Sequences) -> Sequences:
