@@ -37,7 +37,9 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.codecs.xcodec.model import XCodec
     from ualm_jax.evaluate import codec as evaluate
+    from ualm_jax.parallel.startup import start
 
+    start()
     codec = XCodec.from_directory(args.codec)
     wavs, names, scenes = _sounds(args, codec.sample_rate, codec.hop)
     codes, made = evaluate.decoded(codec, wavs)

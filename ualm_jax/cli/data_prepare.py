@@ -31,20 +31,21 @@ def main(argv: list[str]) -> int:
         codec = read_config(args.codec / "config.json")
         shape = CodecShape(codec.sample_rate, codec.hop, codec.num_quantizers)
     source = _source(args, shape.sample_rate)
+    filters = Filters(
+        min_seconds=args.min_duration,
+        max_seconds=args.max_duration,
+        silence_db=args.silence_db,
+        max_clipped=args.max_clipped,
+        max_length=args.max_length,
+        drop=tuple(args.drop),
+    )
     with _made_parts(args.out) as made:
         config = PrepareConfig(
             out=args.out,
             tokenizer_dir=args.tokenizer or _own_tokenizer(made / "tokenizer", args.language),
             codec_dir=args.codec or (None if args.sounds_only else _random_codec(made / "codec", args.codec_seed)),
             shape=shape,
-            filters=Filters(
-                min_seconds=args.min_duration,
-                max_seconds=args.max_duration,
-                silence_db=args.silence_db,
-                max_clipped=args.max_clipped,
-                max_length=args.max_length,
-                drop=tuple(args.drop),
-            ),
+            filters=filters,
             shard_size=args.shard_size,
             max_bad_fraction=args.max_bad_fraction,
             workers=args.workers,
