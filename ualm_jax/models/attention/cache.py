@@ -53,6 +53,8 @@ def _logits(q: Float[Array, "B N K G H"], keys: Float[Array, "B K T H"]) -> Floa
 
 
 def _logits_keys_first(q: Float[Array, "B N K G H"], keys: Float[Array, "B K T H"]) -> Float[Array, "B K N G T"]:
-    """The same. What stands second in a product is packed anew at every call by XLA's CPU library, all of the cache."""
+    """The same. With keys second, a CPU allocates a copy of all of them at every call, and 32 slots took 3.7 times as
+    long.
+    """
     logits = jnp.einsum("bksh,btkgh->bkstg", keys, q, preferred_element_type=jnp.float32)
     return jnp.moveaxis(logits, 2, -1)
