@@ -3,8 +3,10 @@
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 
 from ualm_jax.audio.spectrogram import log_mel_spectrogram, save_spectrogram_png, spectrogram_image
+from ualm_jax.audio.stft import stft_magnitude
 
 
 def sine(hz: float) -> np.ndarray:
@@ -17,6 +19,16 @@ def test_the_strongest_band_is_that_of_the_tone(hz):
     centres = librosa.mel_frequencies(128 + 2, fmin=0, fmax=8000)[1:-1]
     assert mel.shape == (128, 1 + 16000 // 256) and mel.dtype == np.float32
     assert centres[mel.mean(axis=1).argmax()] == pytest.approx(hz, rel=0.05, abs=20)
+
+
+@pytest.mark.parametrize("samples", [100, 4096, 4099])
+def test_magnitudes_are_those_of_scipy(samples):
+    wav = np.random.default_rng(0).standard_normal(samples)
+    padded = np.pad(wav, (512, 512))
+    want = scipy.signal.stft(padded, window="hann", nperseg=1024, noverlap=768, boundary=None, padded=False)[2]
+    magnitudes = stft_magnitude(wav, 1024, 256)
+    assert magnitudes.shape == (513, 1 + samples // 256)
+    np.testing.assert_allclose(magnitudes, np.abs(want) * 512, atol=1e-10)
 
 
 def test_pixels_show_high_tones_on_top_and_silence_is_finite():

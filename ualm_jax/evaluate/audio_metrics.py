@@ -9,6 +9,8 @@ import librosa
 import numpy as np
 from jaxtyping import Float, Int
 
+from ualm_jax.audio.stft import stft_magnitude
+
 _POWER_FLOOR = 1e-10  # -100 dB: what is softer counts as silence
 _MEL_WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)  # samples, of `mel_distance`
 _MEL_BANDS = (320, 160, 80, 40, 20, 10, 5)
@@ -87,9 +89,8 @@ def codebook_use(codes: Int[np.ndarray, "T Q"], size: int) -> tuple[Float[np.nda
 
 def _log_power(wav: np.ndarray, n_fft: int) -> np.ndarray:
     """log10 of power, 1 for a full-scale sine in its bin; [F, T]."""
-    hann = np.hanning(n_fft + 1)[:-1]
-    spectrum = librosa.stft(wav.astype(np.float64), n_fft=n_fft, hop_length=n_fft // 4, window=hann)
-    return np.log10(np.maximum((np.abs(spectrum) / (hann.sum() / 2)) ** 2, _POWER_FLOOR))
+    magnitude = stft_magnitude(wav.astype(np.float64), n_fft, n_fft // 4) / (n_fft / 4)  # half the window's sum
+    return np.log10(np.maximum(magnitude**2, _POWER_FLOOR))
 
 
 @functools.cache
@@ -98,5 +99,5 @@ def _mel_filters(sample_rate: int, n_fft: int, bands: int) -> np.ndarray:
 
 
 def _log_mel(wav: np.ndarray, sample_rate: int, n_fft: int, bands: int) -> np.ndarray:
-    magnitude = np.abs(librosa.stft(wav.astype(np.float64), n_fft=n_fft, hop_length=n_fft // 4))
+    magnitude = stft_magnitude(wav.astype(np.float64), n_fft, n_fft // 4)
     return np.log10(np.maximum(_mel_filters(sample_rate, n_fft, bands) @ magnitude, _MEL_FLOOR))
