@@ -126,11 +126,6 @@ def test_weights_of_another_config_are_refused(whole, tmp_path, one_device):
         train_enhancer(tiny(enhancer={"latent_width": 5}, mesh={"data": 8}), whole[0])
 
 
-def test_the_language_without_a_stereo_rendering_is_refused():
-    with pytest.raises(UserError, match="data.language must be 2"):
-        tiny(data={"language": 1})
-
-
 def test_sounds_that_can_not_be_learnt_from_are_left_out_and_counted(tmp_path, caplog, one_device):
     folder = tmp_path / "sounds"
     folder.mkdir()

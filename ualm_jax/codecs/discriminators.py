@@ -5,13 +5,16 @@ stands where BigVGAN-v2 has its sub-band constant-Q discriminator: both look at 
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ualm_jax.codecs.losses import check_windows
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, check_fields
 
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # bounds, in shares of the spectrum
 PERIOD_STRIDES = (3, 3, 3, 1)  # of all layers but the last
@@ -25,15 +28,16 @@ class DiscriminatorConfig:
     first layer; those of periods double with each layer up to 16 times as many.
     """
 
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    periods: tuple[Annotated[int, Bounds(at_least=2)], ...] = (2, 3, 5, 7, 11)
     windows: tuple[int, ...] = (2048, 1024, 512)
-    width: int = 32
+    width: Count = 32
 
     def __post_init__(self):
+        check_fields(self, "adversarial.discriminators")
         if not self.periods and not self.windows:
-            raise UserError("discriminators.periods and discriminators.windows are both empty; name at least one")
-        if self.width < 1 or min((*self.periods, *self.windows)) < 2:
-            raise UserError("discriminators: width must be positive, periods and windows at least 2")
+            raise UserError("adversarial.discriminators.periods and windows are both empty; name at least one.")
+        if self.windows:
+            check_windows(self.windows, "adversarial.discriminators.windows", least=16)  # no band is empty
 
 
 def init_discriminators(config: DiscriminatorConfig, channels: int, seed: int) -> dict:

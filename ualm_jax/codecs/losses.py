@@ -1,16 +1,28 @@
 """What a decoded sound costs: distances between waveforms, differentiable, averaged over clips."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from ualm_jax.errors import UserError
 
 SILENCE = 1e-3  # RMS of full scale, -60 dB: differences below it do not count
 FLOOR = 1e-2  # of magnitudes, -40 dB: logarithms below it are all alike
 FEWEST = 0.01  # share of a clip's frames: where less sounds (or is silent), it counts less
 
 
+def check_windows(windows: Sequence[int], name: str, least: int) -> None:
+    """Raises UserError where `spectrogram` can not take one of these windows, or one is shorter than `least`."""
+    if not windows or min(windows) < least or any(window % 4 for window in windows):
+        raise UserError(f"{name} must be one or more multiples of 4 of at least {least} samples, got {tuple(windows)}.")
+
+
 def spectrogram(wav: Float[Array, "B N"], window: int) -> Float[Array, "B T F"]:
     """Magnitudes of windows of `window` samples (periodic Hann), a quarter of that apart, zeros around the clip.
+
+    window: a multiple of 4.
 
     Divided by the root of the window's energy: white noise of RMS r has magnitudes about r in every bin.
     """

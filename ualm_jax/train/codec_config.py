@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
+from ualm_jax.codecs.losses import check_windows
 from ualm_jax.codecs.xcodec.config import DacConfig, XCodecConfig, bandwidths
 from ualm_jax.codecs.xcodec.trainable import NO_SEMANTICS, Trainable
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Bounds, Count, Natural, NotNegative, Share, check_fields
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.gan import AdversarialConfig
 from ualm_jax.train.optimizer import OptimizerConfig
-from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
+from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig, check_optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +24,18 @@ class CodecShape:
     linear_ends: see `codecs.xcodec.trainable`.
     """
 
-    num_codebooks: int = 8
-    codebook_size: int = 1024
-    encoder_hidden_size: int = 64
-    decoder_hidden_size: int = 1024
-    hidden_size: int = 256
-    downsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
-    upsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
+    num_codebooks: Count = 8
+    codebook_size: Annotated[int, Bounds(at_least=2)] = 1024
+    encoder_hidden_size: Count = 64
+    decoder_hidden_size: Count = 1024
+    hidden_size: Count = 256
+    downsampling_ratios: tuple[Count, ...] = (8, 5, 4, 2)
+    upsampling_ratios: tuple[Count, ...] = (8, 5, 4, 2)
     semantic: bool = False
     linear_ends: bool = False
 
     def __post_init__(self):
+        check_fields(self, "codec")
         if self.semantic and self.linear_ends:
             raise UserError("codec.semantic and codec.linear_ends exclude each other: set one of them to False.")
 
@@ -61,14 +65,18 @@ class CodecLossConfig:
     heard, with `codec.semantic`; that of X-codec's authors.
     """
 
-    absolute: float = 0.5
-    squared: float = 0.3
-    linear: float = 0.7
-    log: float = 2.0
-    silent: float = 1.0
+    absolute: NotNegative = 0.5
+    squared: NotNegative = 0.3
+    linear: NotNegative = 0.7
+    log: NotNegative = 2.0
+    silent: NotNegative = 1.0
     windows: tuple[int, ...] = (1024, 256, 64)
-    commitment: float = 0.1
-    semantic: float = 100.0
+    commitment: NotNegative = 0.1
+    semantic: NotNegative = 100.0
+
+    def __post_init__(self):
+        check_fields(self, "loss")
+        check_windows(self.windows, "loss.windows", least=8)  # of one band
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,20 +88,16 @@ class QuantizerConfig:
         codebooks stay as they are (the whole semantic branch too), and the acoustic decoder alone is trained.
     """
 
-    begin: int = 200
-    kmeans_frames: int = 32768
-    kmeans_rounds: int = 12
-    decay: float = 0.99
-    dead_below: float = 0.03
-    dropout: float = 0.25
+    begin: Natural = 200
+    kmeans_frames: Count = 32768
+    kmeans_rounds: Count = 12
+    decay: Share = 0.99
+    dead_below: Share = 0.03
+    dropout: Share = 0.25
     fixed: bool = False
 
     def __post_init__(self):
-        if self.begin < 0 or self.kmeans_frames < 1 or self.kmeans_rounds < 1:
-            raise UserError("quantizer.begin must not be negative, kmeans_frames and kmeans_rounds must be positive.")
-        for name in ("decay", "dead_below", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"quantizer.{name} must lie in [0, 1], got {getattr(self, name)}.")
+        check_fields(self, "quantizer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,7 @@ class CodecRunConfig:
     eval: WaveformEvalConfig = WaveformEvalConfig()
 
     def __post_init__(self):
+        check_optimizers(self.optimizer, self.judges_optimizer)
         self.codec.trainable()
         if self.codec.semantic and self.train.init_from is None:
             raise UserError("codec.semantic needs an X-codec to begin with: set train.init_from to its folder.")
@@ -119,6 +124,11 @@ class CodecRunConfig:
             raise UserError("train.init_from brings its codebooks along: set quantizer.begin to 0.")
         if self.quantizer.fixed and self.train.init_from is None:
             raise UserError("quantizer.fixed keeps the codes of a codec: name it, train.init_from=DIR.")
+        if self.quantizer.kmeans_frames < self.codec.codebook_size:
+            raise UserError(
+                f"quantizer.kmeans_frames ({self.quantizer.kmeans_frames}) must be at least codec.codebook_size "
+                f"({self.codec.codebook_size}): each code begins at a frame of its own."
+            )
         begin = self.adversarial.begin
         if begin is not None and begin < self.quantizer.begin:
             raise UserError(

@@ -3,13 +3,14 @@
 import dataclasses
 
 from ualm_jax.codecs.enhance.config import EnhancerConfig
+from ualm_jax.codecs.losses import check_windows
 from ualm_jax.data.loading.pairs import DegradationConfig
 from ualm_jax.errors import UserError
-from ualm_jax.fields import NotNegative, check_fields
+from ualm_jax.fields import Count, NotNegative, check_fields
 from ualm_jax.parallel.mesh import MeshConfig
 from ualm_jax.train.gan import AdversarialConfig
 from ualm_jax.train.optimizer import OptimizerConfig
-from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
+from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig, check_optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +28,15 @@ class EnhanceLossConfig:
     divergence: NotNegative = 1e-4
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     mel_windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
-    mel_bands: tuple[int, ...] = (320, 160, 80, 40, 20, 10, 5)
+    mel_bands: tuple[Count, ...] = (320, 160, 80, 40, 20, 10, 5)
 
     def __post_init__(self):
         check_fields(self, "loss")
-        if len(self.mel_windows) != len(self.mel_bands) or min((*self.windows, *self.mel_windows)) < 32:
+        check_windows(self.windows, "loss.windows", least=32)
+        check_windows(self.mel_windows, "loss.mel_windows", least=32)
+        if len(self.mel_windows) != len(self.mel_bands):
             raise UserError(
-                "loss.mel_windows and loss.mel_bands must be as many, and windows of at least 32 samples, got "
-                f"{self.mel_windows}, {self.mel_bands} and {self.windows}."
+                f"loss.mel_windows and loss.mel_bands must be as many, got {self.mel_windows} and {self.mel_bands}."
             )
 
 
@@ -54,5 +56,6 @@ class EnhanceRunConfig:
     eval: WaveformEvalConfig = WaveformEvalConfig()
 
     def __post_init__(self):
+        check_optimizers(self.optimizer, self.judges_optimizer)
         if self.data.folder is None and self.data.language != 2:
             raise UserError(f"data.language must be 2, which alone is rendered in stereo, got {self.data.language}.")

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.codecs.discriminators import DiscriminatorConfig, discriminate, feature_matching, verdict_loss
-from ualm_jax.errors import UserError
+from ualm_jax.fields import Natural, NotNegative, Positive, check_fields
 from ualm_jax.parallel.sharding import RULES, spec
 
 AXES = RULES["batch"]
@@ -72,19 +72,13 @@ class AdversarialConfig:
     feature_matching: weight of the layers' distance beside the verdicts.
     """
 
-    begin: int | None = None
-    share: float = 0.3
-    feature_matching: float = 2.0
+    begin: Natural | None = None
+    share: Positive = 0.3
+    feature_matching: NotNegative = 2.0
     discriminators: DiscriminatorConfig = DiscriminatorConfig()
 
     def __post_init__(self):
-        if self.begin is not None and self.begin < 0:
-            raise UserError(f"adversarial.begin must be a step or None, got {self.begin}")
-        if self.share <= 0 or self.feature_matching < 0:
-            raise UserError(
-                f"adversarial.share must be positive and feature_matching not negative, got {self.share} and "
-                f"{self.feature_matching}"
-            )
+        check_fields(self, "adversarial")
 
 
 def make_gan_step(

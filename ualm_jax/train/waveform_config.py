@@ -5,6 +5,7 @@ from typing import Annotated
 
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Bounds, Count, Natural, Positive, check_fields
+from ualm_jax.train.optimizer import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,3 +64,14 @@ class WaveformEvalConfig:
 
     def __post_init__(self):
         check_fields(self, "eval")
+
+
+def check_optimizers(*optimizers: OptimizerConfig) -> None:
+    """Raises UserError for what an optimiser of a language model can do, and one of these networks can not."""
+    for optimizer in optimizers:
+        if optimizer.kind != "adamw" or optimizer.ema_decay is not None:
+            raise UserError(
+                f"optimizer.kind must be adamw and optimizer.ema_decay None, got {optimizer.kind} and "
+                f"{optimizer.ema_decay}: Muon is for language models, and train.averaging is the average of a network "
+                "that makes waveforms."
+            )
