@@ -7,10 +7,12 @@ import pytest
 from helpers.config_files import ROOT
 from helpers.run_config import get_config
 
+from ualm_jax.cli.config_file import load_config
 from ualm_jax.cli.main import run
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import config_dict, from_mapping, to_mapping
 from ualm_jax.train.config import RunConfig
+from ualm_jax.train.enhance_config import EnhanceRunConfig
 
 
 def changed(field: str, value) -> dict:
@@ -85,9 +87,21 @@ def test_fields_are_listed_as_they_are_set(capsys):
     assert "--config.data.directory=None" in lines
 
 
+def test_a_field_that_may_be_empty_is_emptied():
+    """Words, numbers, and numbers that a config sets; the last word counts."""
+    names = ("train.init_from", "adversarial.begin", "enhancer.crossover_hz", "data.folder")
+    overrides = [f"--config.{name}=None" for name in names] + ["--config.data.folder=sounds"]
+    values = load_config("configs/enhance_full.py", overrides)
+    assert values.train.init_from is values.adversarial.begin is values.enhancer.crossover_hz is None
+    assert from_mapping(EnhanceRunConfig, values.to_dict()).data.folder == "sounds"
+    with pytest.raises(UserError, match="config.train.seed must be int, got None"):
+        from_mapping(EnhanceRunConfig, load_config("configs/enhance_full.py", ["--config.train.seed=None"]).to_dict())
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
+        (["--config", "configs/tiny.py", "--config.train.stepz=None"], "'stepz', did you mean \"steps\"; `ualm train"),
         (["--config", "/no/such/tiny.py"], "There is no config file /no/such/tiny.py; the package has configs/"),
         (["--config", "configs/tiny.py", "--config.train.stepz=1"], "'stepz', did you mean \"steps\"; `ualm train"),
     ],

@@ -1,6 +1,7 @@
 """Config files: finding them, overriding their fields as the Flax examples do, checking them."""
 
 import ast
+import functools
 import importlib.resources
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,18 @@ def load_config(path: str, overrides: list[str]) -> ConfigDict:
     path: a file, or the name of one that comes with the package (`configs/tiny.py` works from any folder).
     """
     values = flags.FlagValues()
-    argv = ["ualm", f"--config={_find(path)}", *overrides]
+    last = {override.partition("=")[0]: override for override in overrides}
+    # The flags of ml_collections take `None` for a word, or for a number that is not one.
+    empty = [name for name, override in last.items() if override == f"{name}=None"]
+    argv = ["ualm", f"--config={_find(path)}", *(override for name, override in last.items() if name not in empty)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         values(argv)
+        for name in empty:
+            *groups, field = name.split(".")[1:]
+            group = functools.reduce(getattr, groups, values.config)
+            getattr(group, field)  # there is one
+            group[field] = None
         return values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
