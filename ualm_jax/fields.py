@@ -54,6 +54,7 @@ class OneOf:
 
 Count = Annotated[int, Bounds(at_least=1)]
 Natural = Annotated[int, Bounds(at_least=0)]
+Seed = Annotated[int, Bounds(at_least=0, at_most=2**32 - 1)]
 Positive = Annotated[float, Bounds(above=0)]
 NotNegative = Annotated[float, Bounds(at_least=0)]
 

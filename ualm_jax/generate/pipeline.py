@@ -12,7 +12,7 @@ from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.scorers import Scorer, load_scorer
 from ualm_jax.generate.session import Session
-from ualm_jax.generate.session_folder import open_session
+from ualm_jax.generate.session_folder import read_session
 from ualm_jax.generate.stream import Stream
 
 
@@ -139,7 +139,7 @@ class Pipeline(Parts):
 
         Raises UserError if it can not be read, or does not fit this model.
         """
-        return open_session(self, folder)
+        return Session(self, *read_session(self, folder))
 
     def run(self, prompts: Iterable[Prompt]) -> Iterator[tuple[int, Answer | UserError]]:
         """(index, answer) of each prompt, as they are done. Prompts are read no faster than slots become free.

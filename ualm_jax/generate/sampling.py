@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from ualm_jax.errors import UserError
-from ualm_jax.fields import Bounds, Share, check_fields
+from ualm_jax.fields import Bounds, Seed, Share, check_fields
 from ualm_jax.generate.kth_largest import kth_largest, largest
 
 _LARGEST = 1e6  # beyond it, products of float32 become infinite
@@ -50,7 +50,7 @@ class SamplingParams:
     text_min_p: Share = 0.0
     text_repetition_penalty: Annotated[float, Bounds(above=0, at_most=_LARGEST)] = 1.0
     max_tokens: _Steps = 1024
-    seed: Annotated[int, Bounds(at_least=0, at_most=2**32 - 1)] = 0
+    seed: Seed = 0
     reference_behaviour: bool = False
 
     def __post_init__(self):

@@ -6,29 +6,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 
 from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Seed, check_value
 from ualm_jax.generate.clip import Text
 from ualm_jax.generate.inputs import Sound, audible, read_sound
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.past import Past
 from ualm_jax.generate.request import Request
+from ualm_jax.generate.said import Said
 from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.generate.session_folder import save
 from ualm_jax.generate.stop_strings import strings, until
 from ualm_jax.generate.stream import Stream
 from ualm_jax.tokens.types import Message, Modality, Role
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Said:
-    """One message of a conversation. samples: of a sound that is heard, at 16 kHz; heard: see `prompts.Heard`."""
-
-    message: Message
-    samples: Float32[np.ndarray, " N"] | None = None
-    heard: Any = None
 
 
 class Session:
@@ -44,7 +38,7 @@ class Session:
     """
 
     def __init__(self, parts: Parts, said: Sequence[Said] = (), seed: int = 0):
-        self.parts, self.seed = parts, seed
+        self.parts, self.seed = parts, check_value(seed, Seed, "seed")
         self.said = list(said)
         self._past: Past | None = None
 
@@ -132,9 +126,7 @@ class Session:
 
         Raises UserError where that cannot be.
         """
-        from ualm_jax.generate.session_folder import save
-
-        save(self, folder)
+        save(self.parts, self.said, self.seed, folder)
 
     def begin(self, modality: str, params: SamplingParams, stop: Sequence[str] = ()) -> Job:
         """The engine begins the next segment. Raises UserError as `reply`."""
@@ -211,12 +203,6 @@ def message_of(answer: Answer) -> Message:
     if isinstance(answer, Text):
         return Message(Role.ASSISTANT, Modality.TEXT, answer.ids)
     return Message(Role.ASSISTANT, Modality.AUDIO, answer.codes, answer.modality)
-
-
-def text_of(parts: Parts, message: Message) -> str:
-    """The words of a text message."""
-    ids: Int[np.ndarray, " n"] = message.content
-    return parts.part("tokenizer").decode(ids.tolist())
 
 
 def _joined(heard: list[Any]) -> Any:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ualm_jax.audio.mel import SAMPLE_RATE
 from ualm_jax.audio.write import write_sound
 from ualm_jax.errors import UserError
 from ualm_jax.generate.parts import Parts
-from ualm_jax.generate.session import Said, Session, text_of
+from ualm_jax.generate.said import Said, text_of
 from ualm_jax.outputs import check_new_folder
 from ualm_jax.tokens.types import Message, Modality, Role
 
@@ -33,7 +34,7 @@ _FIELDS = {
 }
 
 
-def save(session: Session, folder: str | os.PathLike) -> None:
+def save(parts: Parts, said: Sequence[Said], seed: int, folder: str | os.PathLike) -> None:
     """See `Session.save`."""
     folder = Path(folder).absolute()
     if not (folder / FILE).is_file():
@@ -42,7 +43,7 @@ def save(session: Session, folder: str | os.PathLike) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        _write(session, beside)
+        _write(parts, said, seed, beside)
         replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
         if folder.exists():
             folder.rename(replaced)
@@ -55,8 +56,8 @@ def save(session: Session, folder: str | os.PathLike) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def open_session(parts: Parts, folder: str | os.PathLike) -> Session:
-    """The session that was saved in `folder`, which goes on with the same tokens, given the same model.
+def read_session(parts: Parts, folder: str | os.PathLike) -> tuple[list[Said], int]:
+    """The conversation that was saved in `folder`, and the seed of its replies.
 
     Raises UserError where there is none, or where a field of it does not fit this model.
     """
@@ -83,16 +84,16 @@ def open_session(parts: Parts, folder: str | os.PathLike) -> Session:
         raise UserError(f"{file}: seed must be a whole number from 0 to 2**32 - 1, found {seed!r}.")
     if not isinstance(entries, list):
         raise UserError(f"{file}: messages must be a list, found {type(entries).__name__}.")
-    return Session(parts, [_read(parts, file, index, entry) for index, entry in enumerate(entries)], seed)
+    return [_read(parts, file, index, entry) for index, entry in enumerate(entries)], seed
 
 
-def _write(session: Session, folder: Path) -> None:
-    entries = [_entry(session.parts, said, f"{index:03}", folder) for index, said in enumerate(session.said)]
+def _write(parts: Parts, said: Sequence[Said], seed: int, folder: Path) -> None:
+    entries = [_entry(parts, each, f"{index:03}", folder) for index, each in enumerate(said)]
     head = {
         "format": _FORMAT,
-        "model": session.parts.made_by.to_mapping(),
-        "vocabulary": _vocabulary(session.parts),
-        "seed": session.seed,
+        "model": parts.made_by.to_mapping(),
+        "vocabulary": _vocabulary(parts),
+        "seed": seed,
     }
     # A line for each message: codes would otherwise take a line for each number.
     lines = ",\n".join("    " + json.dumps(entry, ensure_ascii=False) for entry in entries)
