@@ -26,7 +26,8 @@ DIALOGUE = [["user", "Make music."], ["assistant", "With what?"], ["user", "Bras
 
 
 class Endpoint(http.server.BaseHTTPRequestHandler):
-    """Answers, one after the other, with what stands in `answers`: a text, a status, raw bytes, or seconds to idle."""
+    """Answers, one after the other, with what stands in `answers`: a text, a status, raw bytes, seconds to idle, or
+    None: less than it promises."""
 
     def do_POST(self):
         server = self.server
@@ -46,8 +47,10 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
             answer = json.dumps({"choices": [{"message": {"content": answer}}]}).encode()
         try:
             self.send_response(200)
+            if answer is None:
+                self.send_header("Content-Length", "1000")
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(answer or b"{")
         except BrokenPipeError:
             pass
 
@@ -115,8 +118,9 @@ def test_an_endpoint_is_asked_once_for_each_text(writer, server, tmp_path, monke
 
 def test_what_fails_or_is_nonsense_is_asked_for_again(writer, server):
     silent = json.dumps({"choices": [{"message": {"content": None}}]}).encode()
-    made = writer([503, 429, b"no json", b'{"choices": []}', silent, "<think>Hm.</think> A brass band."], tries=6)
-    assert made.prompt(BRASS, 0) == "A brass band." and len(server.asked) == 6
+    bad = [503, 429, b"no json", b"\xff\xfe", b'{"choices": []}', silent, None]
+    made = writer([*bad, "<think>Hm.</think> A brass band."], tries=8)
+    assert made.prompt(BRASS, 0) == "A brass band." and len(server.asked) == 8
     made = writer([503, "[]", "A dialogue!", json.dumps(DIALOGUE)], tries=4)
     assert made.dialogue(BRASS, 1)[0] == ("user", "Make music.")
 
@@ -165,6 +169,8 @@ def test_a_command_writes_too(tmp_path):
     assert made.prompt(BRASS, 0) == "A brass band."
     with pytest.raises(UserError, match="exit status 3"):
         made.prompt(SCENE, 0)
+    with pytest.raises(UserError, match="holds no words"):
+        make_writer(WriterConfig("command", command=r"printf '\377\376'", tries=1), tmp_path).prompt(BRASS, 0)
     missing = make_writer(WriterConfig("command", command="no-such-command-anywhere"), tmp_path)
     with pytest.raises(UserError, match="no-such-command-anywhere can not be run"):
         missing.prompt(BRASS, 0)
@@ -189,3 +195,16 @@ def test_a_prompt_is_words_and_no_rich_caption():
 def test_a_writer_needs_what_it_needs(fields):
     with pytest.raises(UserError, match="writer"):
         WriterConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, problem",
+    [
+        ({"kind": "endpoint", "url": "localhost:8000/v1", "model": "scribe"}, "writer.url must begin with http"),
+        ({"kind": "command", "command": "write 'this"}, "writer.command: .* can not be read .No closing quotation"),
+        ({"kind": "command", "command": " "}, "writer.command is empty"),
+    ],
+)
+def test_a_writer_that_can_not_be_asked_is_refused_before_work_begins(fields, problem, tmp_path):
+    with pytest.raises(UserError, match=problem):
+        make_writer(WriterConfig(**fields), tmp_path)

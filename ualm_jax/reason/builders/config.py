@@ -32,7 +32,7 @@ class WriterConfig:
         check_fields(self, "writer")
         needed = {"endpoint": ("url", "model"), "command": ("command",)}.get(self.kind, ())
         for name in needed:
-            if not getattr(self, name):
+            if not getattr(self, name).strip():
                 raise UserError(f"writer.{name} is empty, but a writer of the kind {self.kind} needs it.")
 
 

@@ -2,6 +2,7 @@
 requests are limited in rate and repeated."""
 
 import hashlib
+import http.client
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -117,7 +119,9 @@ class TextModel:
 
 
 def endpoint(config: WriterConfig) -> Complete:
-    """Asks `config.url` + "/chat/completions". Raises UserError where the key is not there."""
+    """Asks `config.url` + "/chat/completions". Raises UserError where the key is not there, or for another protocol."""
+    if urllib.parse.urlsplit(config.url).scheme not in ("http", "https"):
+        raise UserError(f"writer.url must begin with http:// or https://, got {config.url!r}.")
     key = os.environ.get(config.key_from) if config.key_from else ""
     if key is None:
         raise UserError(f"writer.key_from names the environment variable {config.key_from}, which is not set.")
@@ -136,7 +140,7 @@ def endpoint(config: WriterConfig) -> Complete:
                 after = error.headers.get("Retry-After", "")
                 raise Unavailable(f"HTTP {error.code}", float(after) if after.isdigit() else None) from None
             raise UserError(f"{url} refuses the request (HTTP {error.code}); look at writer.url and the key.") from None
-        except OSError as error:  # timeouts, connections that are refused or broken
+        except (OSError, http.client.HTTPException) as error:  # timeouts, broken connections, answers cut off
             raise Unavailable(f"no answer ({getattr(error, 'reason', error)})") from None
         try:
             text = json.loads(content)["choices"][0]["message"]["content"]
@@ -150,12 +154,19 @@ def endpoint(config: WriterConfig) -> Complete:
 
 
 def command(config: WriterConfig) -> Complete:
-    """Runs `config.command`, without a shell: the instruction is its input, the answer its output."""
+    """Runs `config.command`, without a shell: the instruction is its input, the answer its output.
+
+    Raises UserError for a command that can not be read.
+    """
+    try:
+        words = shlex.split(config.command)
+    except ValueError as error:
+        raise UserError(f"writer.command: {config.command!r} can not be read ({error}).") from None
+    how = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": config.timeout}
 
     def complete(asked: str) -> str:
-        words = shlex.split(config.command)
         try:
-            done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=config.timeout)
+            done = subprocess.run(words, input=asked, **how)
         except subprocess.TimeoutExpired:
             raise Unavailable(f"no answer within {config.timeout:g} s") from None
         except OSError as error:
