@@ -107,7 +107,9 @@ def test_the_command_line_runs_a_file_and_a_prompt(whole, tmp_path, monkeypatch,
     assert command([*asked, "--out", str(tmp_path / "many")]) == 0
     assert contents(tmp_path / "many") == contents(whole[0])
     said = capsys.readouterr().out
-    assert BAD[1] in said and "4 of 4 wishes have a sound" in said
+    assert (
+        f"second: Critique of v1: {BAD[1]}" in said and "00002: v2: " in said and "4 of 4 wishes have a sound" in said
+    )
     one = ["reason", "reflect", *words.split(), "--prompt", "First.", "--out", str(tmp_path / "one")]
     assert command(one) == 0
     assert "v2 is kept" in capsys.readouterr().out and os.path.isfile(tmp_path / "one" / "v2.wav")
@@ -139,6 +141,15 @@ def test_python_has_a_line_for_each(tmp_path):
         model.enrich("Bad.")
     with pytest.raises(UserError, match="There is no setting cfg_scal"):
         model.enrich("First.", cfg_scal=2.0)
+    with pytest.raises(UserError, match="seed must be at least 0"):
+        model.enrich("First.", seed=-1)
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"answers": [2]}])
+def test_a_line_that_does_not_fit_is_named(wrong):
+    lines = ["First.", json.dumps({"prompt": "Second."} | wrong)]
+    with pytest.raises(UserError, match=f"wishes, line 2: {next(iter(wrong))} must be"):
+        read_items(lines, "wishes", WishItem)
 
 
 def test_on_a_terminal_every_text_can_be_edited_and_the_end_chosen(tmp_path, monkeypatch, capsys):
@@ -147,10 +158,16 @@ def test_on_a_terminal_every_text_can_be_edited_and_the_end_chosen(tmp_path, mon
 
     other = PLAN.replace("click", "clap")
     model = ScriptedModel({"Make it.": ["How many?", PLAN, WRONG, BAD[0]]})
-    typed = ["", "Two.", "what?", "/edit", "nonsense", "", "/edit", *other.split("\n"), "", "/stop"]
+    typed = ["", "Two.", "what?", "/edit", "nonsense", "", "/edit", *other.split("\n"), EOFError(), "/stop"]
     lines = iter(typed)
+
+    def line(*_):
+        if isinstance(typed := next(lines), EOFError):  # Ctrl-D ends a text, as an empty line does
+            raise typed
+        return typed
+
     monkeypatch.setattr(reason, "open_model", lambda args, **how: model)
-    monkeypatch.setattr("builtins.input", lambda *_: next(lines))
+    monkeypatch.setattr("builtins.input", line)
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     words = f"reason dialogue --model {tmp_path} --rounds 1 --out {tmp_path / 'out'} --prompt"
     assert command([*words.split(), "Make it."]) == 0

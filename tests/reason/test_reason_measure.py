@@ -40,7 +40,8 @@ def script() -> dict:
         first, second = (right, CLAP) if index == 2 else (CLAP, right)
         found[item.wanted.prompt] = [CLAP]
         critique = _critique(item) if index == 0 else "Make it better."
-        found[f"Plan first: {item.wanted.prompt}"] = [item.wanted.truth, first, HEARD, critique, second, HEARD]
+        heard = "A clap." if index == 1 else HEARD  # which is no rich caption, and so not true
+        found[f"Plan first: {item.wanted.prompt}"] = [item.wanted.truth, first, HEARD, critique, second, heard]
     return found
 
 

@@ -74,12 +74,19 @@ def test_a_judge_may_be_asked_about_the_plan():
 
     def judge(prompt, clip):
         asked.append(prompt)
-        raise RuntimeError("I sleep")
+        return len(asked)
 
     for judged_by in ("prompt", "plan"):
         ended = list(think([PLAN, WRONG, *BAD, RIGHT], How(judge=judge, judged_by=judged_by))[0])[-1]
-        assert ended.reason == "no better" and "I sleep" in ended.best.score.problem
+        assert ended.reason == "rounds"
     assert asked == [PROMPT, PROMPT, PLAN, PLAN]
+
+
+def test_a_judge_that_gives_no_score_is_a_problem():
+    scores = iter([1.0, float("nan")])
+    ended = list(think([PLAN, WRONG, *BAD, RIGHT], How(rounds=3, judge=lambda prompt, clip: next(scores)))[0])[-1]
+    assert (ended.reason, ended.best.name) == ("problem", "v1")
+    assert "the judge gave v2 no score: the scorer gave nan" in ended.problem
 
 
 def test_it_ends_when_its_steps_are_used_up():
@@ -123,6 +130,22 @@ def test_a_caller_stops_it_and_keeps_what_there_is():
     assert (event.reason, event.best.name) == ("stopped", "v1") and len(model.calls) == 3
 
 
+@pytest.mark.parametrize("last", [Planned, Heard, Criticised])
+def test_what_was_shown_stays_when_it_is_stopped(last):
+    reasoning, _ = think([PLAN, WRONG, *BAD])
+    for event in reasoning:
+        if isinstance(event, last):
+            reasoning.stop()
+    assert (event.reason, event.plan) == ("stopped", PLAN)
+    kept = [(each.heard, each.faults, each.critique) for each in event.versions]
+    assert kept == {Planned: [], Heard: [(TURNED, 1, None)], Criticised: [(TURNED, 1, CRITIQUE)]}[last]
+
+
+def test_what_can_not_be_used_is_kept_to_be_looked_at():
+    assert list(think(["Just clicks."])[0])[-1].plan == "Just clicks."
+    assert list(think([PLAN, WRONG, "a bang"])[0])[-1].versions[0].heard == "a bang"
+
+
 def test_others_may_listen_and_criticise():
     how = How(listener=lambda clip: TURNED, critic=lambda plan, heard: compare(plan, heard).sentence())
     reasoning, model = think([PLAN, WRONG, None, None, RIGHT], how)
@@ -153,6 +176,9 @@ def test_a_dialogue_asks_until_it_knows():
         ([PLAN, WRONG, "a bang"], How(), {}, "what is heard can not be used: the part Keywords: is missing"),
         ([PLAN, WRONG, TURNED, " "], How(), {}, "critique can not be used: it is empty"),
         ([PLAN, UserError("there is no room")], How(), {}, "there is no room"),
+        ([PLAN, WRONG], How(listener=lambda clip: 1 / 0), {}, "the listener failed (ZeroDivisionError: "),
+        ([PLAN, WRONG, TURNED], How(critic=lambda *both: None), {}, "the critic gave None, which is no text"),
+        ([], How(), {"prompt": " "}, "the prompt is empty"),
         (["Why?"] * 5, How(ask=True, questions=3), {}, "the model asked 4 questions without making a plan"),
         ([""], How(ask=True), {}, "question 1 of the model is empty"),
         ([], How(), {"plan": PLAN.replace("two", "two, three")}, "it contradicts itself: click can not be two and"),

@@ -96,6 +96,7 @@ def test_it_reads_like_this():
         ("", "Keywords: is missing"),
         ("Keywords: a\nLayout: a.", "Description: is missing"),
         ("Keywords:\nLayout: a.\nDescription: none.", "Keywords is empty"),
+        ("Keywords:\nLayout: a.\nDescription: a = two.", "Keywords is empty"),
         ("Keywords: a, b\nLayout:\nDescription: none.", "Layout is empty"),
         ("Keywords: a\nKeywords: b\nLayout: a.\nDescription: none.", "Keywords stands twice"),
         ("Keywords: a\nLayout: a.\nDescription: b = loud.", "'b', which is not among"),

@@ -1,6 +1,7 @@
 """`ualm reason enrich|dialogue|reflect`: sounds that are planned, asked about, listened to and made again."""
 
 import argparse
+import contextlib
 import sys
 
 from ualm_jax.cli.arguments import Parser, input_file, integer, number, output_directory, text
@@ -48,7 +49,9 @@ def _parse(verb: str, argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--budget", type=integer(at_least=1), metavar="N", help="decode steps, then no further version")
     parser.add_argument(
-        "--judge", metavar="NAME", help="scorer that says which version is best: likelihood, soundscript, or your own"
+        "--judge",
+        metavar="NAME",
+        help="scorer that says which version is best: likelihood, soundscript, clap:DIR, or your own",
     )
     parser.add_argument(
         "--judged-by", choices=("prompt", "plan"), default="prompt", help="what it compares with (default %(default)s)"
@@ -66,7 +69,7 @@ def _parse(verb: str, argv: list[str]) -> argparse.Namespace:
         metavar="T",
         help="of plans and critiques; default: 0",
     )
-    parser.add_argument("--show", action="store_true", help="print every step")
+    parser.add_argument("--show", action="store_true", help="print every step of --prompts too")
     parser.add_argument("--slots", type=integer(at_least=1, at_most=4096), default=8, help="thought about at once")
     return parser.parse_args(argv)
 
@@ -129,7 +132,7 @@ def _let_edit(reasoning, event) -> None:
                 reasoning.stop()
             elif line == "/edit":
                 print("Another text, with an empty line at its end:")
-                reasoning.reply("\n".join(iter(input, "")))
+                reasoning.reply(_typed())
             elif isinstance(event, Asked):
                 reasoning.reply(line)
             elif line:
@@ -140,6 +143,15 @@ def _let_edit(reasoning, event) -> None:
             return
         except UserError as error:
             print(f"! {error}")
+
+
+def _typed() -> str:
+    """Lines until an empty one, or the end of the input."""
+    lines = []
+    with contextlib.suppress(EOFError):
+        while line := input():
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _many(verb: str, args: argparse.Namespace) -> int:
@@ -158,31 +170,32 @@ def _many(verb: str, args: argparse.Namespace) -> int:
         print(f"{done} of {len(items)}: {line['id']}: {line.get('error') or line.get('problem') or line['reason']}")
 
     thinking = Thinking(how, args.judge, args.seed)
-    lines = run_wishes(model, items, thinking, args.out, told=told, show=_show if args.show else lambda event: None)
+    shown = {"show": lambda id, event: _show(event, f"{id}: ")} if args.show else {}
+    lines = run_wishes(model, items, thinking, args.out, told=told, **shown)
     failed = [line for line in lines if "error" in line]
     print(f"{args.out / RESULTS}: {len(lines) - len(failed)} of {len(lines)} wishes have a sound")
     return 1 if failed else 0
 
 
-def _show(event) -> None:
-    """A step in words."""
+def _show(event, whose: str = "") -> None:
+    """A step in words. whose: stands before it."""
     from ualm_jax.reason import Asked, Criticised, Heard, Made, Planned
 
     match event:
         case Asked():
-            print(f"? {event.text}")
+            print(f"{whose}? {event.text}")
         case Planned():
-            print(f"Plan:\n{event.text}")
+            print(f"{whose}Plan:\n{event.text}")
         case Made():
             clip, score = event.version.clip, event.version.score
             judged = "" if score is None else f", score {score.problem or format(score.value, '.3g')}"
-            print(f"{event.version.name}: {clip.seconds:.2f} s, seed {clip.seed}{judged}")
+            print(f"{whose}{event.version.name}: {clip.seconds:.2f} s, seed {clip.seed}{judged}")
         case Heard():
-            print(f"Heard in {event.version}:\n{event.text}")
+            print(f"{whose}Heard in {event.version}:\n{event.text}")
         case Criticised():
-            print(f"Critique of {event.version}: {event.text}")
+            print(f"{whose}Critique of {event.version}: {event.text}")
         case _:
             return
     problem = getattr(event, "problem", None)
     if problem:
-        print(f"! {problem}")
+        print(f"{whose}! {problem}")

@@ -82,7 +82,10 @@ def _item(line: str, index: int, place: str, kind: type) -> Any:
             raise UserError(f"{place}: there is no field {name!r}; the fields are {', '.join(kind.TYPES)}.")
         if value is not None and (not isinstance(value, kind.TYPES[name]) or isinstance(value, bool)):
             raise UserError(f"{place}: {name} can not be {value!r}.")
-    item = kind(**{"id": f"{index:05}"} | fields)
+    try:
+        item = kind(**{"id": f"{index:05}"} | fields)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
     if not _ID.fullmatch(item.id or ""):
         raise UserError(f"{place}: the id {item.id!r} is no name for a file; take letters, digits, _, - and dots.")
     return item

@@ -52,10 +52,11 @@ class How:
     further version is begun.
 
     judge: scores every version, for the prompt or the plan (judged_by); the best is kept, and a version that is no
-    better than the best before is the last. Without one, the last version is listened to as well, and the one in which
-    the fewest things are heard that differ from the plan is the best. Of equals the first is kept.
+    better than the best before, or that it can not score, is the last. Without one, the last version is listened to as
+    well, and the one in which the fewest things are heard that differ from the plan is the best. Of equals the first is
+    kept.
     seconds, settings: of the sounds, as of `Pipeline.generate`; text_temperature, max_tokens and so on are of texts.
-    listener, critic: who hears and who criticises, instead of the model.
+    listener, critic: who hears and who criticises, instead of the model; what they raise ends it as a problem.
     """
 
     rounds: int = 1
@@ -130,6 +131,8 @@ class Course:
 
     def _find_plan(self) -> Generator[Ask | Event, Any, RichCaption | None]:
         """The plan; None where the sound is made without one."""
+        if not self._wish.prompt.strip():
+            raise UserError("the prompt is empty; say what is wanted")
         if not self._how.plan:
             if self._wish.plan is not None:
                 raise UserError("There is a plan, but the sound is to be made without one; leave out one of both.")
@@ -150,8 +153,7 @@ class Course:
         caption, problem = read(text)
         if caption is not None and self._wish.plan is not None and (found := contradictions(caption)):
             problem = f"it contradicts itself: {found[0]}"
-        text = yield from self._offer(Planned(text, caption, problem))
-        self._plan = text
+        text = yield from self._offer(Planned(text, caption, problem), self._note_plan)
         return read(text)[0]
 
     def _ask_until_planned(self) -> Generator[Ask | Event, Any, str]:
@@ -180,32 +182,40 @@ class Course:
             version = Version(f"v{number}", clip, self._judge(clip))
             self._versions.append(version)
             yield Made(version)
+            if version.score is not None and version.score.problem is not None:
+                raise _End("problem", f"the judge gave {version.name} no score: {version.score.problem}")
             if how.judge and before is not None and not version.score.order > before.score.order:
                 raise _End("no better")
             last = number > how.rounds
             if last and (how.judge or not how.rounds):
                 raise _End("rounds" if how.rounds else "made")
-            heard = yield from self._listen(version.name, clip)
-            self._note(heard=heard.write(), faults=faults(compare(wanted, audible(heard))))
+            heard = yield from self._listen(version.name, clip, wanted)
             if last:
                 raise _End("rounds")
             critique = yield from self._criticise(version.name, wanted, heard)
-            self._note(critique=critique)
             if found_nothing(critique):
                 raise _End("as planned")
             if how.budget is not None and self._used >= how.budget:
                 raise _End("budget")
             self._session.say(MAKE_RIGHT)
 
-    def _listen(self, name: str, clip: Clip) -> Generator[Ask | Event, Any, RichCaption]:
+    def _listen(self, name: str, clip: Clip, wanted: RichCaption) -> Generator[Ask | Event, Any, RichCaption]:
         self._session.say(LISTEN).listen()
         if self._how.listener is None:
             text = yield from self._text()
         else:
-            text = self._how.listener(clip)
+            text = _asked("listener", self._how.listener, clip)
             self._session.answer_with(text)
         caption, problem = read(text)
-        text = yield from self._offer(Heard(name, text, caption, problem))
+
+        def note(text: str) -> None:
+            caption, _ = read(text)
+            if caption is None:
+                self._note(heard=text)
+            else:
+                self._note(heard=caption.write(), faults=faults(compare(wanted, audible(caption))))
+
+        text = yield from self._offer(Heard(name, text, caption, problem), note)
         return read(text)[0]
 
     def _criticise(self, name: str, wanted: RichCaption, heard: RichCaption) -> Generator[Ask | Event, Any, str]:
@@ -213,23 +223,26 @@ class Course:
         if self._how.critic is None:
             text = yield from self._text()
         else:
-            text = self._how.critic(wanted, audible(heard))
+            text = _asked("critic", self._how.critic, wanted, audible(heard))
             self._session.answer_with(text)
         problem = None if text.strip() else "it is empty"
-        text = yield from self._offer(Criticised(name, text, problem))
-        return text
+        return (yield from self._offer(Criticised(name, text, problem), lambda text: self._note(critique=text)))
 
     def _text(self) -> Generator[Ask, Text, str]:
         answer = yield Ask("text")
         self._used += len(answer.ids)
         return answer.text
 
-    def _offer(self, event: Planned | Heard | Criticised) -> Generator[Event, str | None, str]:
-        """The text of an event, or what the caller puts in its place."""
+    def _offer(
+        self, event: Planned | Heard | Criticised, note: Callable[[str], None]
+    ) -> Generator[Event, str | None, str]:
+        """The text of an event, or what the caller puts in its place; `note` keeps it for the end, whatever comes."""
+        note(event.text)
         other = yield event
         if other is not None:
             self._session.said.pop()
             self._session.answer_with(other)
+            note(other)
             return other
         if event.problem is not None:
             what = {Planned: "plan", Heard: "rich caption of what is heard", Criticised: "critique"}[type(event)]
@@ -242,6 +255,9 @@ class Course:
         asked = self._wish.prompt if self._how.judged_by == "prompt" else self._plan
         return score_all(self._how.judge, [asked], [clip])[0]
 
+    def _note_plan(self, text: str) -> None:
+        self._plan = text
+
     def _note(self, **found: Any) -> None:
         self._versions[-1] = dataclasses.replace(self._versions[-1], **found)
 
@@ -250,3 +266,16 @@ class Course:
         if self._how.judge is not None:
             return max(self._versions, key=lambda each: each.score.order, default=None)
         return min(self._versions, key=lambda each: float("inf") if each.faults is None else each.faults, default=None)
+
+
+def _asked(who: str, function: Callable[..., str], *about: Any) -> str:
+    """What somebody else says of a sound. Raises UserError for a fault of theirs, so that others go on."""
+    try:
+        text = function(*about)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the {who} failed ({type(error).__name__}: {error})") from error
+    if not isinstance(text, str):
+        raise UserError(f"the {who} gave {text!r}, which is no text")
+    return text

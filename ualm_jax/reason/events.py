@@ -30,7 +30,8 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """The rich caption that the sound is made from. problem: why it is none, and then `caption` is None."""
+    """The rich caption that the sound is made from. caption: None where `text` is none. problem: why it can not be
+    used."""
 
     text: str
     caption: RichCaption | None
@@ -66,8 +67,9 @@ class Ended:
     """The last event.
 
     reason: why no further version is made (course.REASONS). problem: what went wrong, None where nothing did.
-    plan: as it was used in the end. talk: questions of the model and their answers. best: the best of the versions,
-    None where none was made. steps: decode steps, of texts and sounds, that all of it took.
+    plan: as it stood in the end, even where it could not be used. talk: questions of the model and their answers.
+    best: the best of the versions, None where none was made. steps: decode steps, of texts and sounds, that all of it
+    took.
     """
 
     prompt: str

@@ -50,13 +50,13 @@ def run_wishes(
     out: str | os.PathLike,
     *,
     told: Callable[[Mapping[str, Any]], None] = lambda line: None,
-    show: Callable[[Event], None] = lambda event: None,
+    show: Callable[[str, Event], None] = lambda id, event: None,
 ) -> list[dict[str, Any]]:
     """Thinks about what is still missing of a job in the folder `out`; returns the lines of all items, in order.
 
-    told: called with the line of each item as it is done, and first with those that were done before; show: with every
-    event. A line has the `problem` where something went wrong after a version was made, or the `error` where none was;
-    the others go on.
+    told: called with the line of each item as it is done, and first with those that were done before; show: with the id
+    of an item and each of its events. A line has the `problem` where something went wrong after a version was made, or
+    the `error` where none was; the others go on.
     Raises UserError where `out` holds another job, or another process works there; OSError where there is no room.
     """
     out = pathlib.Path(out)
@@ -112,15 +112,15 @@ def _ends(
     reasonings: Iterator[Reasoning],
     places: dict[Reasoning, int],
     items: Sequence[WishItem],
-    show: Callable[[Event], None],
+    show: Callable[[str, Event], None],
 ) -> Iterator[tuple[int, Ended]]:
     """The last event of each. Questions get the answers of their item, in order."""
     for reasoning, event in run(reasonings):
         index = places[reasoning]
-        show(event)
+        show(items[index].id, event)
         if isinstance(event, Asked) and event.number <= len(items[index].answers):
             try:
-                reasoning.reply(str(items[index].answers[event.number - 1]))
+                reasoning.reply(items[index].answers[event.number - 1])
             except UserError:  # an empty answer: the question stays without one, which is said
                 continue
         elif isinstance(event, Ended):

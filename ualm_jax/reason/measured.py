@@ -157,7 +157,7 @@ def _change(ear: _Ear, case: Case, trace, way: int) -> float | None:
 
 def _planned(case: Case, trace) -> float:
     plan = None if trace.plan is None else read(trace.plan)[0]
-    return float(plan is not None and not compare(rich_caption(case.plan), plan) and bool(plan.keywords))
+    return float(plan is not None and not compare(rich_caption(case.plan), plan))
 
 
 def _truth(ear: _Ear, take: Take):
@@ -171,7 +171,8 @@ def _hears(ear: _Ear, trace) -> float | None:
     judged = [take for take in trace.takes if take.heard is not None and _truth(ear, take) is not None]
     if not judged:
         return None
-    return float(np.mean([not compare(_truth(ear, take), audible(parse(take.heard))) for take in judged]))
+    heard = [(_truth(ear, take), read(take.heard)[0]) for take in judged]
+    return float(np.mean([said is not None and not compare(true, audible(said)) for true, said in heard]))
 
 
 def _criticises(ear: _Ear, trace) -> float | None:
@@ -184,12 +185,12 @@ def _criticises(ear: _Ear, trace) -> float | None:
 
 def _follows(ear: _Ear, case: Case, trace) -> float | None:
     """Share of the versions made after a true critique that have fewer faults; None where there are none."""
-    wanted, found = None if trace.plan is None else audible(parse(trace.plan)), []
+    found = []
     for before, after in zip(trace.takes, trace.takes[1:], strict=False):
         true, new = _truth(ear, before), _truth(ear, after)
         if true is None or before.critique is None:
             continue
-        if _bare(compare(wanted, true).sentence()) == _bare(before.critique):
+        if _bare(compare(audible(parse(trace.plan)), true).sentence()) == _bare(before.critique):
             found.append(new is not None and ear.share(case, after) > ear.share(case, before))
     return float(np.mean(found)) if found else None
 

@@ -102,11 +102,12 @@ def parse(text: str) -> RichCaption:
             raise BadRichCaption(f"Description tells of {event!r} twice")
         if attributes := tuple(_items(attributes, ",")):
             told[event] = attributes
+    layout = "" if len(keywords) == 1 and layout == keywords[0] else layout
+    caption = RichCaption(keywords, layout, tuple((event, told[event]) for event in keywords if event in told))
     unknown = [event for event in told if event not in keywords]
     if unknown:
         raise BadRichCaption(f"Description tells of {unknown[0]!r}, which is not among the Keywords")
-    layout = "" if len(keywords) == 1 and layout == keywords[0] else layout
-    return RichCaption(keywords, layout, tuple((event, told[event]) for event in keywords if event in told))
+    return caption
 
 
 @dataclasses.dataclass(frozen=True)

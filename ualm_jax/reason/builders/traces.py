@@ -99,9 +99,7 @@ def make_traces(pipeline: Pipeline, wanted: Sequence[Wanted], tracing: Tracing, 
             entries.append(
                 {"wanted": dataclasses.asdict(each), "traces": [_entry(each, *one, tracing) for one in found]}
             )
-            contents += [
-                np.asarray(version.clip.codes, np.int32) for _, ended, _ in found for version in ended.versions
-            ]
+            contents += [np.asarray(version.clip.codes, np.int32) for _, ended in found for version in ended.versions]
         write_shard(folder, name, entries, contents)
         log.info("%d of %d prompts thought about", first + len(shard), len(wanted))
 
@@ -117,11 +115,10 @@ def read_traces(out: pathlib.Path) -> Iterator[list[Trace]]:
         yield found
 
 
-def _think(pipeline: Pipeline, shard: Sequence[Wanted], tracing: Tracing) -> list[list[tuple[int, Ended, str | None]]]:
-    """For each prompt and each of its traces: seed, end, and the critique after which it was stopped."""
+def _think(pipeline: Pipeline, shard: Sequence[Wanted], tracing: Tracing) -> list[list[tuple[int, Ended]]]:
+    """For each prompt and each of its traces: seed and end."""
     found: list[list[Any]] = [[None] * tracing.traces for _ in shard]
     places: dict[Reasoning, tuple[int, int, int]] = {}
-    critiques: dict[Reasoning, str] = {}
 
     def reasonings() -> Iterator[Reasoning]:
         for index, each in enumerate(shard):
@@ -134,17 +131,15 @@ def _think(pipeline: Pipeline, shard: Sequence[Wanted], tracing: Tracing) -> lis
     for reasoning, event in run(reasonings()):
         if isinstance(event, Asked) and tracing.user is not None:
             reasoning.reply(tracing.user(shard[places[reasoning][0]], event.text))
-        elif isinstance(event, Criticised) and tracing.listen_only:
-            if event.problem is None:
-                critiques[reasoning] = event.text
-                reasoning.stop()
+        elif isinstance(event, Criticised) and tracing.listen_only and event.problem is None:
+            reasoning.stop()
         elif isinstance(event, Ended):
             index, number, seed = places.pop(reasoning)
-            found[index][number] = seed, event, critiques.pop(reasoning, None)
+            found[index][number] = seed, event
     return found
 
 
-def _entry(wanted: Wanted, seed: int, ended: Ended, critique: str | None, tracing: Tracing) -> dict[str, Any]:
+def _entry(wanted: Wanted, seed: int, ended: Ended, tracing: Tracing) -> dict[str, Any]:
     takes = []
     clips = [version.clip for version in ended.versions]
     scores = [] if tracing.scorer is None else score_all(tracing.scorer, [wanted.truth] * len(clips), clips)
@@ -153,7 +148,7 @@ def _entry(wanted: Wanted, seed: int, ended: Ended, critique: str | None, tracin
         takes.append(
             {
                 "heard": version.heard,
-                "critique": version.critique or critique,
+                "critique": version.critique,
                 "score": score and score.value,
                 "problem": score and score.problem,
             }
