@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -67,6 +68,15 @@ def saved(workdir, step) -> dict[str, np.ndarray]:
     with ocp.CheckpointManager(workdir / "checkpoints", item_names=("state",)) as manager:
         state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def stopped_at(step: int, whole, workdir) -> None:
+    """A copy of the run `whole` as it would lie there had it been killed before it saved again after `step`."""
+    shutil.copytree(whole, workdir)
+    for later in checkpoint_steps(workdir):
+        if later > step:
+            shutil.rmtree(workdir / "checkpoints" / str(later))
+    assert checkpoint_steps(workdir)[-1] == step
 
 
 def losses(workdir) -> dict[int, float]:

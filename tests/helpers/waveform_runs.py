@@ -22,7 +22,7 @@ def tiny_codec(**train) -> CodecRunConfig:
     values["data"] |= {"soundscript": 24, "workers": 1, "batch_size": 8, "frames": 8}
     values["loss"]["windows"] = (64,)
     values["quantizer"] |= {"begin": 2, "kmeans_frames": 128, "kmeans_rounds": 2}
-    values["adversarial"] |= {"begin": 4, "discriminators": {"periods": (2,), "windows": (64,), "width": 2}}
+    values["adversarial"] |= {"begin": 4, "discriminators": {"periods": (2,), "windows": (), "width": 2}}
     values["train"] |= {"steps": STEPS, "log_every": 1, "save_interval": 1} | train
     values["eval"] |= {"every": STEPS, "sounds": 1, "seconds": 0.2}
     return from_mapping(CodecRunConfig, values)

@@ -7,7 +7,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.runs import losses, saved
+from helpers.runs import losses, saved, stopped_at
 from safetensors import safe_open
 
 import ualm_jax
@@ -41,8 +41,8 @@ def train(folder, name, *arguments) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """`whole` trained an encoder for four steps, `resumed` for two and two more, both beside the adapter alone; `after`
-    began with `whole` and kept its encoder as it was."""
+    """`whole` trained an encoder for four steps, `resumed` was stopped after two and went on, both beside the adapter
+    alone; `after` began with `whole` and kept its encoder as it was."""
     folder = tmp_path_factory.mktemp("encoder")
     sizes = "--layers 1 --width 16 --heads 2 --mlp-dim 32 --max-seconds 2"
     subprocess.run([sys.executable, TOOL, "--out", folder / "encoder", *sizes.split()], check=True)
@@ -50,8 +50,11 @@ def folder(tmp_path_factory):
     assert run([*prepare.split(), str(folder / "data")]) == 0
     own = [f"--config.train.encoder={folder / 'encoder'}", "--config.train.trainable=('encoder', 'adapter')"]
     rate = ["--config.optimizer.warmup_steps=0", "--config.optimizer.peak_lr=0.01"]
-    for name, steps in (("whole", 4), ("resumed", 2), ("resumed", 4)):
-        assert run(train(folder, name, *own, *rate, f"--config.train.steps={steps}")) == 0
+    steps = ["--config.train.steps=4", "--config.train.save_interval=2"]
+    for name in ("whole", "resumed"):
+        if name == "resumed":
+            stopped_at(2, folder / "whole", folder / name)
+        assert run(train(folder, name, *own, *rate, *steps)) == 0
     whole = folder / "whole"
     frozen = [f"--config.train.init_from={whole}", f"--config.train.encoder={whole}", "--config.train.steps=2"]
     assert run(train(folder, "after", *frozen)) == 0

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.runs import command, saved
+from helpers.runs import command, saved, stopped_at
 from safetensors.numpy import load_file
 
 from ualm_jax.cli.main import run
@@ -35,12 +35,13 @@ def changed(*arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folders(dataset, tmp_path_factory):
-    """`whole` took four steps at once; `resumed` two, then two more; `peft` holds what `whole` exported."""
+    """`whole` took four steps at once; `resumed` was stopped after two and went on; `peft` holds what `whole` exported."""
     folder = tmp_path_factory.mktemp("lora")
-    whole = command(dataset, folder / "whole", "--config.train.steps=4", *LORA)
-    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *LORA)
-    for words in (whole, resumed, [*resumed, "--config.train.steps=4"]):
-        assert run(words) == 0
+    steps = ["--config.train.steps=4", "--config.train.save_interval=2"]
+    for name in ("whole", "resumed"):
+        if name == "resumed":
+            stopped_at(2, folder / "whole", folder / name)
+        assert run(command(dataset, folder / name, *steps, *LORA)) == 0
     export_peft(open_weights(folder / "whole"), folder / "peft")
     return folder
 

@@ -4,7 +4,7 @@ opened and exported of them is the average."""
 import numpy as np
 import pytest
 from flax import nnx
-from helpers.runs import command, saved
+from helpers.runs import command, saved, stopped_at
 
 from ualm_jax.cli.main import run
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -13,16 +13,17 @@ from ualm_jax.weights.opener import open_weights
 pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 PARTIAL = ["--config.train.trainable=('decoder', 'embed[audio]', 'audio_head')", "--config.optimizer.ema_decay=0.5"]
+PARTIAL += ["--config.train.steps=4", "--config.train.save_interval=2"]
 
 
 @pytest.fixture(scope="module")
 def folders(dataset, tmp_path_factory):
-    """`whole` took four steps at once; `resumed` two, then two more."""
+    """`whole` took four steps at once; `resumed` was stopped after two and went on."""
     folder = tmp_path_factory.mktemp("partial")
-    whole = command(dataset, folder / "whole", "--config.train.steps=4", *PARTIAL)
-    resumed = command(dataset, folder / "resumed", "--config.train.steps=2", *PARTIAL)
-    for words in (whole, resumed, [*resumed, "--config.train.steps=4"]):
-        assert run(words) == 0
+    for name in ("whole", "resumed"):
+        if name == "resumed":
+            stopped_at(2, folder / "whole", folder / name)
+        assert run(command(dataset, folder / name, *PARTIAL)) == 0
     return folder
 
 
@@ -53,6 +54,6 @@ def test_the_average_is_what_is_opened_and_exported(folders):
 
 
 def test_what_is_trained_is_part_of_what_a_run_is(folders, dataset, capsys):
-    words = command(dataset, folders / "whole", "--config.train.steps=5", *PARTIAL)
+    words = command(dataset, folders / "whole", *PARTIAL, "--config.train.steps=5")
     assert run([*words, "--config.train.trainable=('decoder',)"]) == 1
     assert "was made with config.train.trainable = ['decoder', 'embed[audio]', 'audio_head']" in capsys.readouterr().err

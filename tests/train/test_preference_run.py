@@ -9,7 +9,7 @@ import pytest
 from helpers import preference_config
 from helpers.fake_sounds import prepare_fake
 from helpers.pair_sources import pair_source, write_pairs
-from helpers.runs import assert_same_state, kill_and_finish, saved
+from helpers.runs import assert_same_state, kill_and_finish, saved, stopped_at
 
 from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.dataset.reference import check_key, open_columns
@@ -38,6 +38,7 @@ def config(pairs, tmp_path_factory) -> RunConfig:
     values = preference_config.get_config()
     values.data.directory = str(pairs)
     values.preference.reference = str(tmp_path_factory.mktemp("reference") / "columns")
+    values.train.save_interval = 3
     values.eval.update(directory=str(pairs), every=3, batches=1)
     return from_mapping(RunConfig, values.to_dict())
 
@@ -118,9 +119,9 @@ def test_another_mesh_scores_the_same(config, columns, pairs, tmp_path):
 def test_a_continued_run_equals_an_uninterrupted_one_though_its_weights_are_no_longer_the_references(
     config, columns, trained, tmp_path
 ):
-    train(changed(config, train={"steps": 3}), tmp_path)
-    train(config, tmp_path)
-    ours, theirs = saved(tmp_path, 6), saved(trained, 6)
+    stopped_at(3, trained, tmp_path / "run")
+    train(config, tmp_path / "run")
+    ours, theirs = saved(tmp_path / "run", 6), saved(trained, 6)
     for name in theirs:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
