@@ -35,7 +35,7 @@ def changed(*arguments: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folders(dataset, tmp_path_factory):
-    """`whole` took four steps at once; `resumed` was stopped after two and went on; `peft` holds what `whole` exported."""
+    """`whole` took four steps; `resumed` was stopped after two and went on; `peft` holds what `whole` exported."""
     folder = tmp_path_factory.mktemp("lora")
     steps = ["--config.train.steps=4", "--config.train.save_interval=2"]
     for name in ("whole", "resumed"):
