@@ -96,6 +96,8 @@ def test_a_model_of_a_small_language_says_once_which_words_it_never_saw(capsys, 
     assert f"never saw: zebra, {'z' * 30}...; what it makes" in capsys.readouterr().err
     assert run(words("generate --model run 'two clicks, then a long tone' --out a.wav --seconds 0.3")) == 0
     assert "never saw" not in capsys.readouterr().err
+    assert run(words("ask --model run 'how many zebras?' --max-tokens 2")) == 0
+    assert "never saw: zebras; what it makes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("speech", [False, True, None])

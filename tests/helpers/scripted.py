@@ -1,5 +1,6 @@
 """A model that answers what a script says, with the engine, codec, encoder and tokenizer that sessions need."""
 
+import pathlib
 import types
 import zlib
 from collections.abc import Mapping, Sequence
@@ -104,16 +105,23 @@ class ScriptedModel(Pipeline):
 
     Answers hang on the conversation and the seed alone. calls: (first message, number of the reply), of all asked for.
     stop_at: after so many there is a KeyboardInterrupt. hears: whether it has an audio encoder.
+    language: as of `ualm_jax.load`.
     """
 
     def __init__(
-        self, script: Mapping[str, Sequence[Any]], slots: int = 2, stop_at: int | None = None, hears: bool = True
+        self,
+        script: Mapping[str, Sequence[Any]],
+        slots: int = 2,
+        stop_at: int | None = None,
+        hears: bool = True,
+        language: str | None = None,
     ):
         vocabulary = types.SimpleNamespace(vocabulary=Vocabulary(256, 1024, 8))
         parts = dict(model=types.SimpleNamespace(architecture=vocabulary), codec=Sounds(), tokenizer=Letters())
         parts |= dict(
             encoder=object() if hears else None, engine=Turns(slots), slots=slots, made_by=MadeBy(), audio_defaults={}
         )
+        parts |= dict(path=pathlib.Path("scripted"), language=language)
         for name, value in (parts | dict(script=script, calls=[], stop_at=stop_at)).items():
             object.__setattr__(self, name, value)  # of a frozen dataclass
 

@@ -99,14 +99,15 @@ def test_the_command_line_runs_a_file_and_a_prompt(whole, tmp_path, monkeypatch,
     from ualm_jax.cli import reason
     from ualm_jax.cli.main import run as command
 
-    model = ScriptedModel(SCRIPT)
+    model = ScriptedModel(SCRIPT, language="soundscript-2")
     monkeypatch.setattr(reason, "open_model", lambda args, **how: model)
     (tmp_path / "wishes.txt").write_text("\n".join(LINES))
     words = f"--model {tmp_path} --rounds 2 --seed 3"
     asked = ["reason", "reflect", *words.split(), "--prompts", str(tmp_path / "wishes.txt"), "--show"]
     assert command([*asked, "--out", str(tmp_path / "many")]) == 0
     assert contents(tmp_path / "many") == contents(whole[0])
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
+    assert "scripted knows only captions of SoundScript" in warned and "never saw: <b>, fourth; what" in warned
     assert (
         f"second: Critique of v1: {BAD[1]}" in said and "00002: v2: " in said and "4 of 4 wishes have a sound" in said
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ualm_jax.cli.arguments import Parser, input_file, text
-from ualm_jax.cli.generation_arguments import add_model, add_sampling, open_model, settings
+from ualm_jax.cli.generation_arguments import add_model, add_sampling, open_model, settings, tell_of_words
 from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
 
 def ask(model, question: str, sounds: Sequence[pathlib.Path], args: argparse.Namespace) -> int:
     """Prints the answers; those about several sounds begin with the name of the file."""
+    tell_of_words(model, [question])
     how = settings(args) | dict(seed=args.seed, return_exceptions=True)
     if not sounds:
         answers = model.generate([question], modality="text", **how)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory, text
-from ualm_jax.cli.generation_arguments import add_guidance, add_model, add_sampling, open_model, settings
+from ualm_jax.cli.generation_arguments import add_guidance, add_model, add_sampling, open_model, settings, tell_of_words
 from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
@@ -120,6 +120,7 @@ class _Chat:
         """Says all of it and shows the reply; where a part cannot be said, none of it is."""
         before = list(self._session.said)
         try:
+            tell_of_words(self.model, [each for each in what if isinstance(each, str)])
             for each in what:
                 each() if callable(each) else self._session.say(each)
             self._reply()

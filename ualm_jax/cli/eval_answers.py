@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import sys
 
 _DESCRIPTION = """\
 Asks about sounds and captions of SoundScript that training never saw, and counts the true answers, kind by kind, with
@@ -91,6 +92,9 @@ def _read(path: pathlib.Path, asked: list) -> list[str]:
             raise UserError(f'{path} line {number}: expected {{"id": ..., "answer": ...}}, found {line!r}') from error
     if not any(question.id in found for question in asked):
         raise UserError(f"{path}: none of its ids is asked about, such as {asked[0].id}.")
+    missing = [question.id for question in asked if question.id not in found]
+    if missing:
+        print(f"{path}: {len(missing)} of {len(asked)} answers are missing, such as {missing[0]}", file=sys.stderr)
     return [found.get(question.id, "") for question in asked]
 
 

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     system.add_argument("--captions", type=pathlib.Path, metavar="FILE", help="only write ids and captions, as JSONL")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="where the report goes")
     parser.add_argument("--name", help="of the system, for the report; default: what is judged")
-    parser.add_argument("--codec", type=input_directory, metavar="DIR", help="measure what this codec leaves right")
+    parser.add_argument("--codec", type=model_directory, metavar="DIR", help="measure what this codec leaves right")
     parser.add_argument(
         "--lists", nargs="+", metavar="LIST", help="of seen, fresh, combination, phrasing; default: all four"
     )
@@ -94,7 +94,9 @@ def _settle(args: argparse.Namespace, wavs: pathlib.Path) -> str:
     from ualm_jax.errors import UserError
 
     judged = args.command or (os.fspath(args.model or args.wavs) if args.model or args.wavs else "originals")
-    fields = ("command", "model", "step", "cfg_scale", "temperature", "top_k", "seed", "batch_size", "limit", "lists")
+    fields = ("command",)  # which makes each sound by itself
+    if args.model:
+        fields += ("model", "step", "cfg_scale", "temperature", "top_k", "seed", "batch_size", "limit", "lists")
     made = {name: getattr(args, name) for name in fields} if args.command or args.model else {}
     made = json.loads(json.dumps(made, default=os.fspath))
     wavs.mkdir(parents=True, exist_ok=True) if made else args.out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from ualm_jax.cli.generation_arguments import (
     open_model,
     settings,
     tell_of_speech,
+    tell_of_words,
 )
 from ualm_jax.cli.generation_progress import Speed, progress
 from ualm_jax.errors import UserError
@@ -142,7 +143,7 @@ def _one(args: argparse.Namespace) -> int:
     if args.modality == "text":
         how["seconds"] = None
     _tell_of_length(model, args.seconds)
-    _tell_of_words(model, [args.prompt])
+    tell_of_words(model, [args.prompt])
     if args.modality == "speech":
         tell_of_speech(model)
     speed = Speed(model.engine, _frame_rate(model))
@@ -187,7 +188,7 @@ def _many(args: argparse.Namespace) -> int:
     job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)
     scorer = None if args.scorer is None else load_scorer(args.scorer, model)
     _tell_of_length(model, args.seconds)
-    _tell_of_words(model, [item.prompt for item in items])
+    tell_of_words(model, [item.prompt for item in items])
     if "speech" in {item.modality or args.modality for item in items}:
         tell_of_speech(model)
     speed = Speed(model.engine, _frame_rate(model))
@@ -209,21 +210,6 @@ def _many(args: argparse.Namespace) -> int:
 
 def _frame_rate(model) -> float:
     return 50.0 if model.codec is None else model.codec.frame_rate
-
-
-def _tell_of_words(model, prompts: list[str]) -> None:
-    """Once, which words a model of a small language has never seen."""
-    if model.language != "soundscript-2":
-        return
-    from ualm_jax.data.raw.soundscript.words import unknown_words
-
-    if never := unknown_words(" ".join(prompts)):
-        shown = ", ".join(word if len(word) <= 30 else f"{word[:30]}..." for word in never[:8])
-        print(
-            f"{model.path.name} knows only captions of SoundScript (docs/soundscript.md) and never saw: "
-            f"{shown}{', ...' * (len(never) > 8)}; what it makes of them means nothing.",
-            file=sys.stderr,
-        )
 
 
 def _tell_of_length(model, seconds: float | None) -> None:

@@ -1,7 +1,8 @@
-"""Options that `ualm generate`, `ask` and `chat` share."""
+"""Options that `ualm generate`, `ask`, `chat` and `reason` share, and what they say of a model beforehand."""
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from ualm_jax.cli.arguments import Parser, integer, model_directory, number, text
@@ -52,6 +53,21 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Those of the options above that were given, by the names of `SamplingParams`."""
     given = {name: getattr(args, name, None) for name in _SETTINGS}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def tell_of_words(model, texts: Iterable[str]) -> None:
+    """Once, which words a model of a small language has never seen."""
+    if model.language != "soundscript-2":
+        return
+    from ualm_jax.data.raw.soundscript.words import unknown_words
+
+    if never := unknown_words(" ".join(texts)):
+        shown = ", ".join(word if len(word) <= 30 else f"{word[:30]}..." for word in never[:8])
+        print(
+            f"{model.path.name} knows only captions of SoundScript (docs/soundscript.md) and never saw: "
+            f"{shown}{', ...' * (len(never) > 8)}; what it makes of them means nothing.",
+            file=sys.stderr,
+        )
 
 
 def tell_of_speech(model) -> None:

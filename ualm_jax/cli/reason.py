@@ -5,7 +5,7 @@ import contextlib
 import sys
 
 from ualm_jax.cli.arguments import Parser, input_file, integer, number, output_directory, text
-from ualm_jax.cli.generation_arguments import add_model, add_sampling, open_model, settings
+from ualm_jax.cli.generation_arguments import add_model, add_sampling, open_model, settings, tell_of_words
 from ualm_jax.errors import UserError
 
 _WHAT = {
@@ -110,6 +110,7 @@ def _one(verb: str, args: argparse.Namespace) -> int:
 
     check_new_folder(args.out)
     model, how = _open(verb, args)
+    tell_of_words(model, [args.prompt])
     reasoning = Reasoning(model.session(seed=args.seed), Wish(args.prompt), how)
     for event in reasoning:
         _show(event)
@@ -160,8 +161,10 @@ def _many(verb: str, args: argparse.Namespace) -> int:
     from ualm_jax.reason.items import WishItem
     from ualm_jax.reason.job import Thinking, run_wishes
 
-    items = read_items(args.prompts.read_text(errors="surrogateescape").splitlines(), str(args.prompts), WishItem)
+    with open(args.prompts, encoding="utf-8", errors="surrogateescape") as lines:
+        items = read_items(lines, str(args.prompts), WishItem)
     model, how = _open(verb, args)
+    tell_of_words(model, [item.prompt for item in items])
     done = 0
 
     def told(line) -> None:

@@ -101,7 +101,8 @@ def test_the_verb_judges_what_others_said(tmp_path, capsys):
     assert run([*words, "--answers", str(said), "--json", str(tmp_path / "result.json")]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["tables"]["all"]["right"], result["tables"]["all"]["asked"]) == (9, 12)
-    assert "75.0 %" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "75.0 %" in printed.out and f"3 of 12 answers are missing, such as {asked[9].id}" in printed.err
 
     said.write_text('{"answer": "two"}\n')
     assert run([*words, "--answers", str(said)]) == 1

@@ -167,8 +167,9 @@ def folder(few, tmp_path_factory):
     return path
 
 
-def test_a_folder_is_judged_by_id_and_what_is_missing_is_wrong(few, folder):
+def test_a_folder_is_judged_by_id_and_what_is_missing_is_wrong(few, folder, caplog):
     wavs = list(from_folder(folder, few))
+    assert f"1 of {len(few)} sounds are missing, such as seen-000" in caplog.text
     assert len(wavs) == len(few) and len(wavs[0]) == 0
     np.testing.assert_allclose(wavs[3], few[3].sound(), atol=2e-4)
     with pytest.raises(UserError, match="seen-000.wav"):
@@ -242,6 +243,7 @@ def test_sounds_of_another_making_are_not_mixed_in(tmp_path, capsys):
     code = "import sys, numpy, soundfile; soundfile.write(sys.argv[1], numpy.zeros(1600), 16000)"
     words = ["eval", "soundscript", "--limit", "2", "--lists", "seen", "--out", str(tmp_path), "--command"]
     assert run([*words, f"{sys.executable} -c '{code}' {{out}}"]) == 0
+    assert run([*words, f"{sys.executable} -c '{code}' {{out}}", "--limit", "3"]) == 0
     assert len(read_audio(tmp_path / "wavs" / "seen-001.wav", sample_rate=16000)) == 1600
     assert run([*words, f"{sys.executable} -c '{code}' {{out}} --other"]) == 1
     assert "made in another way" in capsys.readouterr().err

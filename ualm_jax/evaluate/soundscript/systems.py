@@ -1,5 +1,6 @@
 """Where the sounds of a judged system come from: files by id, or a command that makes one at a time."""
 
+import logging
 import os
 import pathlib
 import shlex
@@ -13,18 +14,24 @@ from ualm_jax.audio.io import read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import RATE, Item
 
+log = logging.getLogger(__name__)
+
 _SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _NOTHING = np.zeros(0, np.float32)
 
 
 def from_folder(folder: str | os.PathLike, items: Sequence[Item]) -> Iterator[Float32[np.ndarray, "_"]]:
-    """The sound FOLDER/ID.wav (or .flac, .ogg, .mp3) of each item at 16 kHz, or no samples where there is none.
+    """The sound FOLDER/ID.wav (or .flac, .ogg, .mp3) of each item at 16 kHz, or no samples where there is none; how
+    many are missing is logged.
 
     Raises UserError where there is not one of them, and for a file that cannot be read.
     """
-    found = {path.stem: path for path in pathlib.Path(folder).iterdir() if path.suffix in _SUFFIXES}
-    if not any(item.id in found for item in items):
+    found = {path.stem: path for path in pathlib.Path(folder).iterdir() if path.suffix.lower() in _SUFFIXES}
+    missing = [item.id for item in items if item.id not in found]
+    if len(missing) == len(items):
         raise UserError(f"{folder}: expected sound files named by id, such as {items[0].id}.wav, found none of them.")
+    if missing:
+        log.warning("%s: %d of %d sounds are missing, such as %s", folder, len(missing), len(items), missing[0])
     for item in items:
         yield read_audio(found[item.id], sample_rate=RATE) if item.id in found else _NOTHING
 
