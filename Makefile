@@ -31,6 +31,7 @@ box: $(VENV)/installed
 # The paper's ablations on models of the box's size: minutes on a GPU, days on two cores.
 proof: $(VENV)/installed
 	$(BIN)/python tools/proof.py --out proof --results docs/results
+	$(BIN)/python tools/effects.py --out effects --results docs/results --parts 3 --prompts 64
 
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'

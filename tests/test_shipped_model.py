@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.tools import tool
 
 import ualm_jax
 from ualm_jax.evaluate.soundscript import hear
@@ -33,7 +34,9 @@ def test_it_is_small_and_its_card_says_what_it_is():
     folder = located("soundscript")
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 15e6
     assert json.loads((folder / "ualm.json").read_text())["kind"] == "ualm"
-    assert "| fresh |" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "| fresh |" in card
+    assert all(f"{tool('box').stored(folder / part):,} of" in card for part in ("encoder", "codec"))
 
 
 def test_simple_captions_are_obeyed(model):

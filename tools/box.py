@@ -9,12 +9,14 @@ card; docs/soundscript.md says what to ask for on two cores. Run again, it keeps
 import collections
 import concurrent.futures
 import json
+import math
 import os
 import pathlib
 import shutil
 import sys
 
 import numpy as np
+import safetensors
 from demo import claim, run, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
@@ -44,7 +46,7 @@ CARD = """\
 
 Makes the sounds that docs/soundscript.md describes from captions of them, plans them in words first if asked, listens,
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
-611,072 of its audio encoder in bfloat16, 1,760,511 of the codec in float16.
+{encoder:,} of its audio encoder in bfloat16, {codec:,} of the codec in float16.
 
 Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py and soundscript.py: the codec's
 decoder {decoder} steps, model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
@@ -163,14 +165,20 @@ def give(model: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
     ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
     asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
     ualm(f"eval answers {asked} --json answers.json --model", shipped)
-    (shipped / "README.md").write_text(written(model, decoder, card))
+    (shipped / "README.md").write_text(written(model, decoder, shipped, card))
     shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
     shutil.copytree(shipped, FOLDER / "soundscript")
     size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
     say(f"{FOLDER / 'soundscript'}: {size / 1e6:.1f} MB")
 
 
-def written(model: pathlib.Path, decoder: pathlib.Path, card: dict) -> str:
+def stored(folder: pathlib.Path) -> int:
+    """How many numbers its weights are."""
+    with safetensors.safe_open(folder / "model.safetensors", "np") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
+
+
+def written(model: pathlib.Path, decoder: pathlib.Path, shipped: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
     config, theirs = (json.loads((run / "config.json").read_text()) for run in (model, decoder))
@@ -198,6 +206,8 @@ def written(model: pathlib.Path, decoder: pathlib.Path, card: dict) -> str:
     answers = [f"| {task} | {shares[task, 'train']} | {shares[task, 'combination']} |" for task in ANSWERS]
     return CARD.format(
         parameters=card["parameters"],
+        encoder=stored(shipped / "encoder"),
+        codec=stored(shipped / "codec"),
         decoder=theirs["train"]["steps"],
         steps=config["train"]["steps"],
         positions=config["data"]["batch_size"] * config["data"]["seq_len"],

@@ -51,7 +51,10 @@ def recipe(args) -> None:
         raise UserError(f"{begin} holds no audio encoder, so it can not listen; name one with --encoder")
     for config in ("sft_reason", "dpo_reason", "reason_data"):
         if not (CONFIGS / f"{config}_{args.size}.py").is_file():
-            raise UserError(f"there is no config {config}_{args.size} in {CONFIGS}; --size tiny and 7b are there")
+            sizes = sorted(path.stem.removeprefix("reason_data_") for path in CONFIGS.glob("reason_data_*.py"))
+            raise UserError(
+                f"there is no config {config}_{args.size} in {CONFIGS}; of --size there are {', '.join(sizes)}"
+            )
     claim(args.out)
     os.chdir(args.out)
     for words in commands(str(begin), str(encoder), args.size, args.steps):

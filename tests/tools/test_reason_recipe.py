@@ -68,7 +68,9 @@ def test_it_goes_on_after_a_stop_and_takes_more_words(recipe, tmp_path, monkeypa
         recipe.main()
     (tmp_path / "begin" / "encoder").mkdir()
     monkeypatch.setattr(sys, "argv", [*line.split(), "--size", "8b"])
-    with pytest.raises(SystemExit, match="there is no config sft_reason_8b"):
+    with pytest.raises(
+        SystemExit, match="there is no config sft_reason_8b .* of --size there are 7b, soundscript, tiny"
+    ):
         recipe.main()
     monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(KeyboardInterrupt):
