@@ -1,14 +1,17 @@
 """Stereo losses, against formulas written down a second time."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
 import torch
 from helpers.sounds import sounds
+from jax.sharding import PartitionSpec
 
 from ualm_jax.codecs import stereo_losses
 from ualm_jax.evaluate.audio_metrics import mel_distance, stereo_level_difference
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
 RATE = 48000
 
@@ -57,6 +60,27 @@ def test_the_level_difference_is_that_of_the_metric(pair):
         a, b = (wav[row] for wav in pair)
         found = stereo_losses.level_difference(jnp.asarray(a[None]), jnp.asarray(b[None]), RATE)
         assert found == pytest.approx(stereo_level_difference(a, b, RATE), rel=1e-2)
+
+
+def test_the_level_difference_of_a_batch_is_the_same_on_two_devices(pair):
+    """Of which the second has less that sounds. Losses and gradients are averaged over devices."""
+    made, wanted = pair[0], pair[1] * np.float32([[[1.0]], [[0.02]]])
+    want = jax.value_and_grad(stereo_losses.level_difference)(jnp.asarray(made), jnp.asarray(wanted), RATE)
+    rows = PartitionSpec("data")
+
+    def local(made, wanted):
+        def loss(made):
+            return stereo_losses.level_difference(made, wanted, RATE, ("data",))
+
+        value, grads = jax.value_and_grad(loss)(made)
+        return jax.lax.pmean(value, "data"), grads / 2
+
+    with jax.set_mesh(make_mesh(MeshConfig(data=2), jax.devices()[:2])):
+        spread = jax.jit(
+            jax.shard_map(local, in_specs=(rows, rows), out_specs=(PartitionSpec(), rows), check_vma=False)
+        )
+        found = jax.device_get(spread(*(jax.device_put(wav, rows) for wav in (made, wanted))))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, want)
 
 
 def test_the_level_difference_is_in_decibels():

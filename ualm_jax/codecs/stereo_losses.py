@@ -5,6 +5,7 @@ A full-scale sine has magnitude 1; windows are periodic Hann, a quarter of their
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import librosa
 import numpy as np
@@ -52,13 +53,22 @@ def log_mel(
     return total
 
 
-def level_difference(made: Float[Array, "B N 2"], wanted: Float[Array, "B N 2"], sample_rate: int) -> Float[Array, ""]:
+def level_difference(
+    made: Float[Array, "B N 2"], wanted: Float[Array, "B N 2"], sample_rate: int, axes: tuple[str, ...] = ()
+) -> Float[Array, ""]:
     """Mean absolute error of the level difference between left and right, in dB, over the mel bands and frames where
-    the wanted sound is above -60 dB (that is: the inter-aural level difference of loudspeaker signals)."""
+    the wanted sound is above -60 dB (that is: the inter-aural level difference of loudspeaker signals).
+
+    axes: of the mesh that rows are split over, inside `jax.shard_map`; then the mean over devices is the mean over all
+    rows, of which some devices may have more that sounds.
+    """
     made, wanted = (_band_powers(wav, sample_rate) for wav in (made, wanted))
     sounding = jnp.sum(wanted, 0) > _SOUNDING**2
     error = jnp.abs(_difference_db(made) - _difference_db(wanted))
-    return jnp.sum(jnp.where(sounding, error, 0.0)) / jnp.maximum(jnp.sum(sounding), 1)
+    count, devices = jnp.sum(sounding), 1
+    if axes:
+        count, devices = jax.lax.psum(count, axes), jax.lax.axis_size(axes)
+    return devices * jnp.sum(jnp.where(sounding, error, 0.0)) / jnp.maximum(count, 1)
 
 
 def divergence(mean: Float[Array, "B T D"], deviation: Float[Array, "B T D"]) -> Float[Array, ""]:

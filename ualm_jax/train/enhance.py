@@ -78,7 +78,7 @@ class EnhancerGenerator:
             scales = tuple(zip(loss.mel_windows, loss.mel_bands, strict=True))
             parts["mel"] = stereo_losses.log_mel(made, wanted, RATE_OUT, scales)
         if loss.level:
-            parts["level"] = stereo_losses.level_difference(made, wanted, RATE_OUT)
+            parts["level"] = stereo_losses.level_difference(made, wanted, RATE_OUT, AXES)
         return sum(getattr(loss, name) * value for name, value in parts.items()), parts
 
     def learn(self, rest: Any, found: Any) -> Any:
