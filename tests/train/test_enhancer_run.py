@@ -1,6 +1,7 @@
 """Training an enhancer: one command, continued bit for bit, the same on any mesh; what is wrong said in a sentence."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -90,8 +91,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, one_device):
     after = trained(config, tmp_path, one_device)
     assert len(after) == STEPS - 1
     jax.tree.map(np.testing.assert_array_equal, after[-1][0], whole[1][-1][0])
-    enhancer = "enhancer/model.safetensors"
-    assert (tmp_path / enhancer).read_bytes() == (whole[0] / enhancer).read_bytes()
+    enhancer, same = tmp_path / "enhancer", (whole[0] / "enhancer" / "model.safetensors").read_bytes()
+    assert (enhancer / "model.safetensors").read_bytes() == same
+    shutil.rmtree(enhancer)  # as if it had been killed when the last checkpoint was whole, and the enhancer not
+    assert train_enhancer(tiny(mesh={"data": 8}, eval={"sounds": 0}), tmp_path) == STEPS
+    assert (enhancer / "model.safetensors").read_bytes() == same
 
 
 @pytest.mark.slow
@@ -122,7 +126,7 @@ def test_weights_of_another_config_are_refused(whole, tmp_path, one_device):
     config = tiny(train={"init_from": str(whole[0] / "enhancer")}, enhancer={"latent_width": 5})
     with jax.set_mesh(one_device), pytest.raises(UserError, match="expected an enhancer of the shape"):
         waveform_run(EnhancerNetwork(config), tmp_path, one_device)
-    with pytest.raises(UserError, match="latent_width"):
+    with pytest.raises(UserError, match="was made with config.enhancer.latent_width"):
         train_enhancer(tiny(enhancer={"latent_width": 5}, mesh={"data": 8}), whole[0])
 
 
@@ -133,10 +137,12 @@ def test_sounds_that_can_not_be_learnt_from_are_left_out_and_counted(tmp_path, c
         with pytest.raises(UserError, match="expected sounds .* found no file of these"):
             waveform_run(EnhancerNetwork(tiny(data={"folder": str(folder)})), tmp_path / "run", one_device)
         noise = np.random.default_rng(0).uniform(-1, 1, (20000, 2))
+        soundfile.write(folder / "silent.wav", 0 * noise, 48000)
+        with pytest.raises(UserError, match="sounds: expected sounds to learn from, found silence in all of 256 crops"):
+            waveform_run(EnhancerNetwork(tiny(data={"folder": str(folder)})), tmp_path / "run", one_device)
         soundfile.write(folder / "good.wav", noise, 48000)
         soundfile.write(folder / "high.wav", noise, 192000)
         soundfile.write(folder / "clipped.wav", np.sign(noise), 48000)
-        soundfile.write(folder / "silent.wav", 0 * noise, 48000)
         soundfile.write(folder / "mono.wav", noise[:, 0], 48000)
         soundfile.write(folder / "short.wav", noise[:100], 48000)
         soundfile.write(folder / "low.wav", noise, 8000)

@@ -10,6 +10,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.train.codec_config import CodecRunConfig
 from ualm_jax.train.enhance_config import EnhanceRunConfig
+from ualm_jax.train.waveform_identity import waveform_identity
 
 KINDS = {"codec_small": CodecRunConfig, "enhance_small": EnhanceRunConfig}
 
@@ -79,3 +80,14 @@ def test_what_a_codec_has_is_checked(fields, sentence):
 def test_what_an_enhancer_has_is_checked(fields, sentence):
     with pytest.raises(UserError, match=sentence):
         changed("enhance_small", fields)
+
+
+def test_what_is_not_named_as_free_is_identity(name):
+    same = waveform_identity(changed(name, {}), {})
+    for field, value in {"mesh.data": 8, "eval.every": 7, "train.steps": 7, "optimizer.peak_lr": 1e-5}.items():
+        assert waveform_identity(changed(name, {field: value}), {}) == same
+    for field, value in {"train.seed": 1, "train.averaging": 0.5, "optimizer.beta1": 0.5, "data.frames": 9}.items():
+        assert waveform_identity(changed(name, {field: value}), {}) != same
+    moved = changed(name, {"data.folder": "sounds", "data.soundscript": 9})
+    assert waveform_identity(moved, {"data": {"sounds": "a"}}) != waveform_identity(moved, {"data": {"sounds": "b"}})
+    assert waveform_identity(moved, {}) == same

@@ -21,14 +21,11 @@ from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.data.loading.crops import Crops
 from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 from ualm_jax.errors import UserError
-from ualm_jax.mapping import to_mapping
 from ualm_jax.train.codec_config import CodecRunConfig
 from ualm_jax.train.codec_step import CodecStep, Fixed, codebooks_from, empty_codebooks
-from ualm_jax.train.waveform import Sounds, train_waveforms
+from ualm_jax.train.waveform import HEARD, Sounds, train_waveforms
 
 log = logging.getLogger(__name__)
-
-_HEARD = 256  # crops that principal components are estimated of
 
 
 def train_codec(config: CodecRunConfig, workdir: pathlib.Path) -> int:
@@ -47,10 +44,10 @@ class CodecNetwork:
 
     def __init__(self, config: CodecRunConfig):
         self.config, self.trainable = config, config.codec.trainable()
-        self.shown, self._given = ("squared", "log"), None
+        self.shown, self._xcodec = ("squared", "log"), None
         if config.codec.semantic:
             self.shown += () if config.quantizer.fixed else ("semantic",)
-            given, self._given = read_directory(config.train.init_from, semantic_decoder=True)
+            given, self._xcodec = read_directory(config.train.init_from, semantic_decoder=True)
             if _stated(given) != _stated(self.trainable.config):
                 raise UserError(f"{config.train.init_from}: expected an X-codec as config.codec states, found {given}")
             self.trainable = Trainable(given, linear_ends=False)
@@ -60,22 +57,20 @@ class CodecNetwork:
         data = self.config.data
         return (SoundScript, SoundScript2)[data.language - 1](data.soundscript, data.seed, self.sample_rate)
 
-    def identity(self) -> dict[str, Any]:
-        mapping = to_mapping(self.config)
-        same = {name: mapping[name] for name in ("codec", "loss", "quantizer", "adversarial")}
-        if self._given is not None:
-            digest = hashlib.sha256()
-            for leaf in jax.tree.leaves(self._given["hubert"]):
-                digest.update(leaf.tobytes())
-            same["train"] = {"init_from (SHA-256 of HuBERT)": digest.hexdigest()}
-        return same
+    def identity(self) -> dict[str, dict[str, Any]]:
+        if self._xcodec is None:
+            return {}
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._xcodec["hubert"]):
+            digest.update(leaf.tobytes())
+        return {"train": {"init_from (SHA-256 of HuBERT)": digest.hexdigest()}}
 
     def finish(self, rows: slice, seed: int) -> Callable[[int, np.ndarray], dict[str, np.ndarray]]:
         return lambda number, crops: {"wav": crops[..., 0]}
 
     def blank(self) -> tuple[Any, Codebooks | Fixed]:
-        if self._given is not None:
-            return self._begun(self._given)
+        if self._xcodec is not None:
+            return self._begun(self._xcodec)
         params = self.trainable.narrowed(init_random(self.trainable.config, self.config.train.seed))
         return self._split(params, empty_codebooks(self.trainable))
 
@@ -86,20 +81,16 @@ class CodecNetwork:
         decoder = {name: params[name] for name in ("acoustic_decoder", "fc2")}
         return decoder, Fixed(codebooks, {name: part for name, part in params.items() if name not in decoder})
 
-    def beginning(self, sounds: Crops) -> tuple[Any, Codebooks | Fixed]:
-        """Another codec, or principal components of what will be heard and no codebooks yet."""
-        trainable, begun_with = self.trainable, self.config.train.init_from
-        if self._given is not None:
+    def given(self) -> tuple[Any, Codebooks | Fixed] | None:
+        """Parameters and codebooks of another codec."""
+        begun_with = self.config.train.init_from
+        if self._xcodec is not None:
             log.info("parameters from %s, with its semantic branch", begun_with)
-            return self._begun(self._given)
+            return self._begun(self._xcodec)
         if begun_with is None:
-            if not mirrored(trainable.config.acoustic):
-                log.info("random parameters: principal components need a decoder that mirrors the encoder")
-                return self.blank()
-            heard = [sounds.batch(number)[0]["wav"] for number in range(-(-_HEARD // self.config.data.batch_size))]
-            return init_principal(trainable, np.concatenate(heard), self.config.train.seed), empty_codebooks(trainable)
+            return None
         given, params = read_directory(begun_with)
-        if given != trainable.config:
+        if given != self.trainable.config:
             raise UserError(
                 f"{begun_with}: expected a codec of the shape in config.codec, found {given}; for one with a semantic "
                 "branch set codec.semantic to True"
@@ -107,12 +98,21 @@ class CodecNetwork:
         log.info("parameters from %s", begun_with)
         return self._begun(params)
 
+    def beginning(self, sounds: Crops) -> tuple[Any, Codebooks]:
+        """Principal components of what will be heard, and no codebooks yet."""
+        trainable = self.trainable
+        if not mirrored(trainable.config.acoustic):
+            log.info("random parameters: principal components need a decoder that mirrors the encoder")
+            return self.blank()
+        heard = [sounds.batch(number)[0]["wav"] for number in range(-(-HEARD // self.config.data.batch_size))]
+        return init_principal(trainable, np.concatenate(heard), self.config.train.seed), empty_codebooks(trainable)
+
     def _begun(self, params: dict) -> tuple[Any, Codebooks | Fixed]:
         """A fresh state with the parameters and codebooks of another codec."""
         return self._split(self.trainable.narrowed(params), codebooks_from(jnp.asarray(params["codebooks"])))
 
     def _hubert(self) -> dict | None:
-        return None if self._given is None else self._given["hubert"]
+        return None if self._xcodec is None else self._xcodec["hubert"]
 
     def step(self, sounds: Sounds, first: int) -> CodecStep:
         return CodecStep(self.config, self.trainable, lambda number: sounds(number)["wav"], first, self._hubert())

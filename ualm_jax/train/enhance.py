@@ -23,7 +23,6 @@ from ualm_jax.data.loading.crops import Crops
 from ualm_jax.data.loading.pairs import PairMaker
 from ualm_jax.data.raw.soundscript import SoundScript2, StereoScript
 from ualm_jax.errors import UserError
-from ualm_jax.mapping import to_mapping
 from ualm_jax.train.enhance_config import EnhanceLossConfig, EnhanceRunConfig
 from ualm_jax.train.gan import AXES, GanState, Made, make_gan_step
 from ualm_jax.train.optimizer import make_optimizer
@@ -101,12 +100,9 @@ class EnhancerNetwork:
     def source(self) -> StereoScript:
         return StereoScript(SoundScript2(self.config.data.soundscript, self.config.data.seed, RATE_OUT))
 
-    def identity(self) -> dict[str, Any]:
-        mapping = to_mapping(self.config)
+    def identity(self) -> dict[str, dict[str, Any]]:
         # The folder of a codec may move, what it holds may not change.
-        codec = None if self._codec is None else codec_fingerprint(self._codec)
-        pairs = mapping["pairs"] | {"codec": codec}
-        return {name: mapping[name] for name in ("enhancer", "loss", "adversarial")} | {"pairs": pairs}
+        return {"pairs": {"codec": None if self._codec is None else codec_fingerprint(self._codec)}}
 
     def finish(self, rows: slice, seed: int) -> PairMaker:
         through = None if self._codec is None else self._through_codec
@@ -115,15 +111,18 @@ class EnhancerNetwork:
     def blank(self) -> tuple[Any, dict]:
         return init_enhancer(self.config.enhancer, self.config.train.seed), {}
 
-    def beginning(self, sounds: Crops) -> tuple[Any, dict]:
+    def given(self) -> tuple[Any, dict] | None:
         begun_with = self.config.train.init_from
         if begun_with is None:
-            return self.blank()
+            return None
         given, params = read_directory(begun_with)
         if given != self.config.enhancer:
             raise UserError(f"{begun_with}: expected an enhancer of the shape in config.enhancer, found {given}")
         log.info("parameters from %s", begun_with)
         return params, {}
+
+    def beginning(self, sounds: Crops) -> tuple[Any, dict]:
+        return self.blank()
 
     def step(self, sounds: Sounds, first: int) -> "EnhanceStep":
         return EnhanceStep(self.config, first)

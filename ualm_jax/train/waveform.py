@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float32
 
+from ualm_jax.buckets import write
 from ualm_jax.codecs.discriminators import init_discriminators
 from ualm_jax.data.loading.clips import Clips, FolderClips, render_clips
 from ualm_jax.data.loading.crops import Crops, FinishedCrops
@@ -32,9 +33,13 @@ from ualm_jax.train.metrics import MetricWriter
 from ualm_jax.train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from ualm_jax.train.report import Reporter
 from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
-from ualm_jax.train.workdir import claim
+from ualm_jax.train.waveform_identity import waveform_identity
+from ualm_jax.train.workdir import check_begun_with, claim
+from ualm_jax.weights.run_folder import saved_steps
 
 log = logging.getLogger(__name__)
+
+HEARD = 256  # crops that a fresh run looks at before it begins
 
 Sounds = Callable[[int], dict[str, Array]]
 """A batch by its number, on the mesh: sounds that no step of the run sees in this order."""
@@ -73,8 +78,8 @@ class Network(Protocol):
     def source(self) -> Any:
         """The generated sounds that are learnt from where there is no folder."""
 
-    def identity(self) -> dict[str, Any]:
-        """Groups of the configuration that a checkpoint must agree with, ready for JSON."""
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint must agree with besides the configuration, by group, ready for JSON."""
 
     def finish(self, rows: slice, seed: int) -> Callable[[int, Float32[np.ndarray, "B N C"]], dict[str, np.ndarray]]:
         """See `FinishedCrops`; what is made are arrays by name."""
@@ -82,8 +87,11 @@ class Network(Protocol):
     def blank(self) -> tuple[Any, Any]:
         """Parameters, and what learns without gradients, of the shapes that all states have."""
 
+    def given(self) -> tuple[Any, Any] | None:
+        """Those of `train.init_from`, read before any sound is; None where it names nothing."""
+
     def beginning(self, sounds: Crops) -> tuple[Any, Any]:
-        """The parameters, and what learns without gradients, that a fresh run begins with."""
+        """Those that a fresh run begins with where nothing is given."""
 
     def step(self, sounds: Sounds, first: int) -> Callable[[GanState, Any], tuple[GanState, dict[str, Array]]]:
         """The step of a run that begins or goes on at step `first`."""
@@ -119,19 +127,28 @@ def train_waveforms(network: Network, workdir: pathlib.Path) -> int:
         first = int(run.state.step)
         if jax.process_index() == 0:  # when every check has passed
             (workdir / "checkpoints").mkdir(exist_ok=True)
-            _replace(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
+            write(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
         meet("train in the work folder")
+        if first >= config.train.steps:  # it may have been killed when all was learnt and not all stored
+            for evaluator in run.evaluators:
+                evaluator.run(first, run.state)
         step = fit(run)
     if first >= config.train.steps:
-        log.info("%s is at step %d already, train.steps is %d: nothing to do", workdir, step, config.train.steps)
-    elif step == config.train.steps:
-        log.info("done: %d steps, the %s is in %s", step, network.name, workdir / network.name)
+        log.info("%s is at step %d already, train.steps is %d: nothing to train", workdir, step, config.train.steps)
+    if step >= config.train.steps:
+        stored = network.ready(step)
+        left = f"the {network.name} is in {workdir / network.name}" if stored else f"too few to store a {network.name}"
+        log.info("done: %d steps, %s", step, left)
     return step
 
 
 def waveform_run(network: Network, workdir: pathlib.Path, mesh: Mesh) -> Run:
     """The run of a network; `mesh` is set."""
-    config = network.config
+    config, given = network.config, None
+    if saved_steps(workdir):
+        check_begun_with(config.train.init_from, workdir)
+    else:
+        given = network.given()
     clips = _open_clips(network)
     batches = PlacedCrops(_crops(network, clips, config.data.seed), mesh)
     beginnings = PlacedCrops(_crops(network, clips, config.data.seed + _BEGINNING_SEED), mesh)
@@ -139,9 +156,9 @@ def waveform_run(network: Network, workdir: pathlib.Path, mesh: Mesh) -> Run:
         workdir / "checkpoints",
         every=config.train.save_interval,
         keep=config.train.max_to_keep,
-        identity=_identity(network, clips),
+        identity=waveform_identity(config, network.identity() | {"data": {"sounds": clips.fingerprint()}}),
     )
-    state = _state(network, beginnings, checkpoints, batches, mesh)
+    state = _state(network, given, beginnings, checkpoints, batches, mesh)
     sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
     log.info("%s parameters on %d devices %s", f"{sum(sizes):,}", mesh.size, dict(mesh.shape))
     step = int(state.step)
@@ -250,19 +267,31 @@ def _crops(network: Network, clips: Clips, seed: int) -> Crops:
 
 
 def _state(
-    network: Network, beginnings: PlacedCrops, checkpoints: Checkpoints, batches: PlacedCrops, mesh: Mesh
+    network: Network,
+    given: tuple[Any, Any] | None,
+    beginnings: PlacedCrops,
+    checkpoints: Checkpoints,
+    batches: PlacedCrops,
+    mesh: Mesh,
 ) -> GanState:
     """The newest checkpoint's, where `batches` then stand too, or a fresh one."""
     if checkpoints.latest_step() is None:
-        return _fresh(network, *network.beginning(beginnings.crops), mesh)
+        _check_heard(network, beginnings.crops)
+        return _fresh(network, *(given or network.beginning(beginnings.crops)), mesh)
     blank = _fresh(network, *network.blank(), mesh)
-    state = checkpoints.restore(jax.tree.map(_abstract, blank), batches, mesh)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), blank)
+    state = checkpoints.restore(abstract, batches, mesh)
     log.info("resumed from step %d", int(state.step))
     return state
 
 
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _check_heard(network: Network, crops: Crops) -> None:
+    batches = range(-(-HEARD // network.config.data.batch_size))
+    if not any(np.any(crops.batch(number)[0]["wav"]) for number in batches):
+        raise UserError(
+            f"{network.config.data.folder}: expected sounds to learn from, found silence in all of "
+            f"{len(batches) * network.config.data.batch_size} crops."
+        )
 
 
 def _fresh(network: Network, params: Any, rest: Any, mesh: Mesh) -> GanState:
@@ -272,16 +301,3 @@ def _fresh(network: Network, params: Any, rest: Any, mesh: Mesh) -> GanState:
         judges = init_discriminators(config.adversarial.discriminators, network.channels, config.train.seed)
     optimizers = make_optimizer(config.optimizer), make_optimizer(config.judges_optimizer)
     return init_gan_state(params, rest, judges, *optimizers, mesh.shape["fsdp"])
-
-
-def _identity(network: Network, clips: Clips) -> dict[str, Any]:
-    """The values that may not change between a checkpoint and its continuation."""
-    data = to_mapping(network.config.data)
-    same = {name: data[name] for name in ("seed", "batch_size", "frames", "gain_db")}
-    return network.identity() | {"data": same | {"sounds": clips.fingerprint()}}
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)
