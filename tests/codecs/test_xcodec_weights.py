@@ -148,6 +148,13 @@ def test_a_config_that_is_no_json_is_named(copy):
         read_directory(copy)
 
 
+@pytest.mark.parametrize("content", ["[]", '{"format": "ualm-enhancer"}'])
+def test_a_config_of_something_else_is_named(copy, content):
+    (copy / "config.json").write_text(content)
+    with pytest.raises(UserError, match="config.json: expected the configuration of an X-codec"):
+        read_directory(copy)
+
+
 @pytest.mark.parametrize(
     "values, message",
     [

@@ -157,6 +157,8 @@ def read_config(path: Path) -> XCodecConfig:
         raise UserError(f"{path}: expected the config.json of an HF X-codec directory, found no such file") from None
     except ValueError as error:
         raise UserError(f"{path}: expected JSON, found a file that does not parse ({error})") from None
+    if not isinstance(raw, dict) or "model_type" not in raw:
+        raise UserError(f"{path}: expected the configuration of an X-codec, with its model_type, found another one")
     try:
         config = _from_hf(
             XCodecConfig,
