@@ -18,7 +18,7 @@ from ualm_jax.errors import UserError
 LONGEST = 3600  # seconds that are read at once
 _RATES = range(1000, 768_001)  # Hz; other rates are mistakes, and resampling would make gigabytes of little
 _ROUNDING = 0.005  # seconds that a segment may end after the end of its file
-_PEAK = 16.0  # times full scale: 24 dB above it
+HIGHEST_PEAK = 16.0  # times full scale: 24 dB above it
 _BLOCK = 1 << 18  # samples decoded at once, of all channels together
 _UNKNOWN = 1 << 62  # libsndfile gives this or more where it does not know a length
 _GATING_BLOCK = 0.4  # seconds; ITU-R BS.1770
@@ -98,7 +98,7 @@ def _read(file: io.IOBase, sample_rate: int, start: float, end: float | None) ->
     for block in _blocks(streams, rate, first, stop):
         if not np.isfinite(block).all():
             raise Damaged(f"sample {first + count + int(np.argmin(np.isfinite(block)))} is NaN or infinite")
-        if (peak := float(np.abs(block).max())) > _PEAK:
+        if (peak := float(np.abs(block).max())) > HIGHEST_PEAK:
             raise Damaged(f"its samples reach {peak:g}, where full scale is 1; perhaps integers stored as floats")
         count += len(block)
         if count > LONGEST * rate:

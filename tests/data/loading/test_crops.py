@@ -154,10 +154,12 @@ def test_a_clip_that_fails_later_is_left_out_and_counted(folder):
     (folder / "a.wav").unlink()
     batch, origins = crops.batch(0)
     assert 0 not in origins and crops.progress() == {"data/unreadable_clips": 1.0}
-    for name in ("b.flac", "c.wav"):
-        (folder / name).unlink()
+    (folder / "b.flac").unlink()
+    soundfile.write(folder / "c.wav", 3e4 * np.ones(4000), 8000, subtype="FLOAT")
     with pytest.raises(UserError, match="crops in a row could not be read"):
         crops.batch(1)
+    with pytest.raises(UserError, match="c.wav: its samples reach 30000, where full scale is 1"):
+        FolderClips(folder, RATE).read(0, 0, 100)
 
 
 def test_generated_sounds_are_those_of_the_source_however_many_processes_make_them():

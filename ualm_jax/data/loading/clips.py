@@ -11,6 +11,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32, Int16, Int64
 
+from ualm_jax.audio.io import HIGHEST_PEAK
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.workers import worker_pool
 
@@ -182,6 +183,8 @@ def read_part(
         raise UserError(f"{name}: truncated, {last - first} samples due from {first} on but {len(samples)} found")
     if not np.isfinite(samples).all():
         raise UserError(f"{name}: has samples that are NaN or infinite")
+    if (peak := float(np.abs(samples).max(initial=0.0))) > HIGHEST_PEAK:
+        raise UserError(f"{name}: its samples reach {peak:g}, where full scale is 1; perhaps integers stored as floats")
     if rate != wanted:
         samples = soxr.resample(samples, rate, wanted, quality="HQ")
     skip = start - first * wanted // rate
