@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.sounds import sounds
+from matplotlib.image import imread
 
 from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import save_directory
+from ualm_jax.errors import UserError
 from ualm_jax.evaluate.codec import decoded, measure, numbers_of
 
 
@@ -27,12 +29,14 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_of_sounds_is_measured_and_shown(folder, capsys):
-    assert run(["codec", "eval", str(folder / "codec"), "--sounds", str(folder / "sounds")]) == 0
+    words = ["--sounds", str(folder / "sounds"), "--plot", str(folder / "eval.png")]
+    assert run(["codec", "eval", str(folder / "codec"), *words]) == 0
     printed = capsys.readouterr().out
     assert [line.split()[0] for line in printed.splitlines()[:4]] == ["1", "2", "4", "8"]
     page = (folder / "eval.html").read_text()
     assert len(re.findall(r"data:audio/wav;base64", page)) == 2 * 5  # two sounds, the original and four decodings
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing is fetched
+    assert imread(folder / "eval.png").shape[:2] == (2 * 168, 630)  # a line for each sound
     result = json.loads((folder / "eval.json").read_text())
     assert set(result["metrics"]) == {"1", "2", "4", "8"} and len(result["use"]) == 8
 
@@ -52,6 +56,8 @@ def test_all_codebooks_are_the_codec_itself(folder):
     codes, made = decoded(codec, wavs)
     np.testing.assert_array_equal(made[8][0], codec.decode(codes[0])[: len(wavs[0])])
     assert numbers_of(codec) == [1, 2, 4, 8]
+    with pytest.raises(UserError, match="the sounds are silent"):
+        measure(codec, [np.zeros(8000)], codes, {8: wavs})
     assert measure(codec, wavs, codes, {8: wavs}).metrics[8]["log_spectral_distance"] == 0.0
 
 

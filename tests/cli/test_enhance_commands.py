@@ -80,6 +80,15 @@ def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys):
     assert rows["zero side"]["upper"] == rows["enhanced"]["upper"] < rows["resampled"]["upper"]
     assert all(row["low"] < 1e-3 for row in rows.values())
     assert (tmp_path / "a.png").stat().st_size > 1000
+    for index in range(2):
+        soundfile.write(folder / f"{index}.wav", np.zeros((24000, 2)), 48000)
+    assert run(["enhance", "eval", weights, "--sounds", str(folder), "--seconds", "0.3"]) == 1
+    assert capsys.readouterr().err == (
+        "ualm enhance eval: the sounds are silent: nothing of them is above -60 dB, where levels can be compared.\n"
+    )
+    with pytest.raises(SystemExit):
+        run(["enhance", "eval", weights, "--sounds", str(folder), "--seconds", "0.01"])
+    assert "--seconds: expected a number of at least 0.05, got '0.01'" in capsys.readouterr().err
 
 
 def test_a_probe_says_whether_weights_fit(weights, capsys):
@@ -91,4 +100,7 @@ def test_a_probe_says_whether_weights_fit(weights, capsys):
     assert "every tensor fits" in capsys.readouterr().out
     assert run(["enhance", "probe", f"{weights}/model.safetensors", *config, "--config.enhancer.width=9"]) == 1
     said = capsys.readouterr().out
+    other = ["--config", str(ROOT / "configs" / "codec_small.py")]
+    assert run(["enhance", "probe", f"{weights}/model.safetensors", *other]) == 1
+    assert "codec_small.py: expected the configuration of an enhancer" in capsys.readouterr().err
     assert "missing: encoder.in.kernel" in said and "fits nothing: encoder.in.kernel [99, 8]" in said

@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--examples", type=integer(at_least=1), default=8, metavar="N", help="sounds on the page (default: 8)"
     )
+    parser.add_argument("--plot", type=output_file(".png"), metavar="FILE", help="spectrograms of the first three")
     parser.add_argument("--out", type=page, metavar="FILE.html", help="the page (default: eval.html beside DIR)")
     args = parser.parse_args(argv)
     out = args.out or args.codec.parent / "eval.html"
@@ -61,6 +62,9 @@ def main(argv: list[str]) -> int:
     for what, value in extra:
         print(f"{what}: {value}")
     print(f"{out}")
+    if args.plot is not None:
+        evaluate.draw(args.plot, codec, wavs[:3], made)
+        print(f"{args.plot}")
     return 0
 
 

@@ -38,12 +38,11 @@ def main(argv: list[str]) -> int:
     stereo = enhancer.enhance(wav)
     speed = len(wav) / enhancer.rate_in / (time.monotonic() - begun)
 
-    gain = write_sound(args.out, stereo, enhancer.sample_rate, depth=args.depth)
+    write_sound(args.out, stereo, enhancer.sample_rate, depth=args.depth)
     if args.plot:
         from ualm_jax.audio.spectrogram import save_spectrogram_png
 
         save_spectrogram_png(f"{args.out}.png", stereo.mean(axis=1), enhancer.sample_rate, str(args.source))
-    turned = "" if gain == 1 else f", turned down to {gain:.3f}"
     seconds = len(wav) / enhancer.rate_in
-    print(f"{args.out}: {seconds:.2f} s of 48 kHz stereo{turned} ({speed:.1f} times as fast as it sounds)")
+    print(f"{args.out}: {seconds:.2f} s of 48 kHz stereo ({speed:.1f} times as fast as it sounds)")
     return 0

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sounds", type=input_directory, metavar="DIR", help="a folder; SoundScript unless given")
     parser.add_argument("--count", type=integer(at_least=1), default=40, metavar="N", help="sounds (default: 40)")
     parser.add_argument(
-        "--seconds", type=number(above=0), default=10.0, help="of each sound of a folder, at most (default: 10)"
+        "--seconds", type=number(at_least=0.05), default=10.0, help="of each sound of a folder, at most (default: 10)"
     )
     parser.add_argument("--json", type=output_file(".json"), metavar="FILE", help="write the figures here, too")
     parser.add_argument("--plot", type=output_file(".png"), metavar="FILE", help="spectrograms of the first three")

@@ -20,9 +20,13 @@ def main(argv: list[str]) -> int:
     from ualm_jax.cli.config_file import load_config
     from ualm_jax.codecs.enhance.config import EnhancerConfig
     from ualm_jax.codecs.enhance.probe import probe
+    from ualm_jax.errors import UserError
     from ualm_jax.mapping import from_mapping
 
-    config = from_mapping(EnhancerConfig, load_config(args.config, overrides).to_dict()["enhancer"], "config.enhancer")
+    values = load_config(args.config, overrides).to_dict()
+    if "enhancer" not in values:
+        raise UserError(f"{args.config}: expected the configuration of an enhancer, found one without config.enhancer")
+    config = from_mapping(EnhancerConfig, values["enhancer"], "config.enhancer")
     probed = probe(args.file, config)
     width = max(map(len, probed.found), default=0)
     for name, (kind, shape) in probed.found.items():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Float, Int
 from ualm_jax.audio.page import picture, player
 from ualm_jax.codecs.xcodec.config import bandwidths
 from ualm_jax.codecs.xcodec.model import XCodec
+from ualm_jax.errors import UserError
+from ualm_jax.evaluate import pictures
 from ualm_jax.evaluate.audio_metrics import codebook_use, log_spectral_distance, mel_distance, si_sdr
 
 METRICS = ("si_sdr", "log_spectral_distance", "mel_distance")
@@ -63,7 +66,9 @@ def measure(
     codes: Sequence[Int[np.ndarray, "_ Q"]],
     made: dict[int, list[Float[np.ndarray, " _"]]],
 ) -> Measured:
-    """The measures of what `decoded` gave."""
+    """The measures of what `decoded` gave. Raises UserError where all sounds are silent."""
+    if not any(np.ptp(wav) for wav in wavs):
+        raise UserError("the sounds are silent: there is nothing that a codec could keep of them.")
     metrics = {}
     for number, parts in made.items():
         pairs = list(zip(parts, wavs, strict=True))
@@ -75,6 +80,20 @@ def measure(
     use, perplexity = codebook_use(np.concatenate(codes), codec.codebook_sizes[0])
     seconds = sum(map(len, wavs)) / codec.sample_rate
     return Measured(metrics, tuple(use.tolist()), tuple(perplexity.tolist()), seconds)
+
+
+def draw(
+    path: str | os.PathLike,
+    codec: XCodec,
+    wavs: Sequence[Float[np.ndarray, " _"]],
+    made: dict[int, list[Float[np.ndarray, " _"]]],
+) -> None:
+    """A picture of spectrograms: of each sound, and of what `decoded` gave of it, from few codebooks to all."""
+    sounds = [
+        {"original": wav} | {f"{number} codebooks": parts[index] for number, parts in made.items()}
+        for index, wav in enumerate(wavs)
+    ]
+    pictures.draw(path, sounds, codec.sample_rate)
 
 
 def page(

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from ualm_jax.codecs.enhance.config import HIGHEST_CROSSOVER, RATE_IN, RATE_OUT
 from ualm_jax.codecs.enhance.filters import downsampled
 from ualm_jax.codecs.enhance.model import Enhancer
+from ualm_jax.errors import UserError
+from ualm_jax.evaluate import pictures
 from ualm_jax.evaluate.audio_metrics import log_spectral_distance, si_sdr, stereo_level_difference
 
 _UPPER = (RATE_IN / RATE_OUT, 1.0)  # the band that 16 kHz can not hold, as shares of the spectrum
@@ -63,7 +65,7 @@ def enhanced(enhancer: Enhancer, lows: Sequence[Float[np.ndarray, " _"]]) -> tup
 
 
 def measure(enhancer: Enhancer, wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Measured, list[np.ndarray]]:
-    """The rows of these 48 kHz stereo sounds, and what was made of them."""
+    """The rows of these 48 kHz stereo sounds, and what was made of them. Raises UserError where they are silent."""
     wavs = [wav[: len(wav) - len(wav) % 3] for wav in wavs]
     lows = inputs(wavs)
     made, real_time = enhanced(enhancer, lows)
@@ -78,6 +80,8 @@ def _row(made: list[np.ndarray], wanted: list[np.ndarray], lows: list[np.ndarray
     pairs = list(zip(made, wanted, strict=True))
     upper = [log_spectral_distance(a.mean(1), b.mean(1), band=_UPPER) for a, b in pairs]
     level = [stereo_level_difference(a, b, RATE_OUT) for a, b in pairs]
+    if np.isnan(level).all():
+        raise UserError("the sounds are silent: nothing of them is above -60 dB, where levels can be compared.")
     heard = [_low_band(resampled(low)[:, 0], passed) for low in lows]
     kept = [(_low_band(wav.mean(axis=1), passed), low) for wav, low in zip(made, heard, strict=True)]
     changed = [_rms(a - b) / max(_rms(b), 1e-6) for a, b in kept]
@@ -103,25 +107,16 @@ def _rms(x: np.ndarray) -> float:
 
 
 def draw(path: str | os.PathLike, wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
-    """A picture of spectrograms: of each sound the input, what was made of it and what it was, from 0 to 24 kHz, of the
-    mid signals; below them the side signals of the last two."""
-    from matplotlib.figure import Figure  # not pyplot: no display and no global state
-
-    figure = Figure(figsize=(9, 2.4 * len(wanted)), layout="constrained")
-    axes = figure.subplots(len(wanted), 5, sharey=True, squeeze=False)
-    for line, target, sound in zip(axes, wanted, made, strict=True):
-        low = resampled(inputs([target])[0])
-        shown = {
-            "input": low.mean(1),
+    """A picture of spectrograms: of each sound the mid signals of the input, of what was made of it and of what it was,
+    from 0 to 24 kHz, and the side signals of the last two."""
+    sounds = [
+        {
+            "input": resampled(inputs([target])[0])[:, 0],
             "enhanced, mid": sound.mean(1),
             "original, mid": target.mean(1),
             "enhanced, side": (sound[:, 0] - sound[:, 1]) / 2,
             "original, side": (target[:, 0] - target[:, 1]) / 2,
         }
-        for place, (name, wav) in zip(line, shown.items(), strict=True):
-            place.specgram(wav + 1e-9, NFFT=1024, Fs=RATE_OUT / 1000, noverlap=768, vmin=-120, vmax=-40, cmap="magma")
-            place.set_title(name, fontsize=8)
-            place.tick_params(labelsize=6)
-    figure.supxlabel("milliseconds", fontsize=8)
-    figure.supylabel("kHz", fontsize=8)
-    figure.savefig(path, dpi=70)
+        for target, sound in zip(wanted, made, strict=True)
+    ]
+    pictures.draw(path, sounds, RATE_OUT)
