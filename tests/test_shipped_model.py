@@ -2,11 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
+from helpers.enhancers import tiny_enhancer
 from helpers.tools import tool
 
 import ualm_jax
+from ualm_jax.codecs.enhance.weights import save_directory
 from ualm_jax.evaluate.soundscript import hear
 from ualm_jax.weights.shipped import located
 
@@ -25,9 +28,11 @@ CAPTIONS = {  # said plainly, what must be heard first
 
 
 @pytest.fixture(scope="module")
-def model():
-    """With a slot for each caption, and no longer a window than they and their sounds need."""
-    return ualm_jax.load("soundscript", slots=len(CAPTIONS), window=256)
+def model(tmp_path_factory):
+    """With a slot for each caption, and no longer a window than they and their sounds need; and with an enhancer."""
+    enhancer, folder = tiny_enhancer(), tmp_path_factory.mktemp("enhancer")
+    save_directory(jax.device_get(enhancer.params), enhancer.config, folder, {})
+    return ualm_jax.load("soundscript", slots=len(CAPTIONS), window=256, enhance=folder)
 
 
 def test_it_is_small_and_its_card_says_what_it_is():
@@ -45,3 +50,5 @@ def test_simple_captions_are_obeyed(model):
     right = sum(label == wanted for label, wanted in zip(first, CAPTIONS.values(), strict=True))
     # Samples differ from machine to machine; a model that does not read its captions gets one or two of ten.
     assert right >= 7, first
+    stereo, rate = clips[0].sound
+    assert rate == 48000 and stereo.shape == (3 * len(clips[0].samples), 2)

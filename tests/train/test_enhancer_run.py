@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.enhancers import enhance_config
+from helpers.runs import checkpoint_steps, stopped_at
 from helpers.waveform_runs import steps_of
 
 from ualm_jax.codecs.enhance.model import Enhancer
+from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.enhance import EnhancerNetwork, train_enhancer
@@ -38,7 +40,7 @@ def tiny(**groups) -> EnhanceRunConfig:
         "pairs": {"equaliser_share": 0.5, "noise_share": 0.5},
         "loss": {"windows": (256,), "mel": 0.1, "mel_windows": (256,), "mel_bands": (10,)},
         "adversarial": {"begin": 2, "discriminators": {"periods": (2,), "windows": (64,), "width": 2}},
-        "train": {"steps": STEPS, "log_every": 1, "save_interval": 1},
+        "train": {"steps": STEPS, "log_every": 1, "save_interval": 1, "max_to_keep": STEPS},
         "eval": {"every": STEPS, "sounds": 1, "seconds": 0.1},
     }
     for group, fields in groups.items():
@@ -86,15 +88,13 @@ def test_the_run_leaves_an_enhancer_and_its_card(whole):
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(whole, tmp_path, one_device):
-    config = tiny()
-    trained(dataclasses.replace(config, train=dataclasses.replace(config.train, steps=1)), tmp_path, one_device)
-    after = trained(config, tmp_path, one_device)
+    stopped_at(1, whole[0], tmp_path / "run")
+    after = trained(tiny(), tmp_path / "run", one_device)
     assert len(after) == STEPS - 1
     jax.tree.map(np.testing.assert_array_equal, after[-1][0], whole[1][-1][0])
-    enhancer, same = tmp_path / "enhancer", (whole[0] / "enhancer" / "model.safetensors").read_bytes()
-    assert (enhancer / "model.safetensors").read_bytes() == same
+    enhancer, same = tmp_path / "run" / "enhancer", (whole[0] / "enhancer" / "model.safetensors").read_bytes()
     shutil.rmtree(enhancer)  # as if it had been killed when the last checkpoint was whole, and the enhancer not
-    assert train_enhancer(tiny(mesh={"data": 8}, eval={"sounds": 0}), tmp_path) == STEPS
+    assert train_enhancer(tiny(mesh={"data": 8}, eval={"sounds": 0}), tmp_path / "run") == STEPS
     assert (enhancer / "model.safetensors").read_bytes() == same
 
 
@@ -109,9 +109,9 @@ def test_eight_devices_train_what_one_trains(whole, tmp_path):
 
 
 def test_nan_in_a_discriminator_stops_the_run_and_is_not_saved(whole, tmp_path, one_device):
-    config = tiny()
+    stopped_at(2, whole[0], tmp_path / "run")
     with jax.set_mesh(one_device):
-        run = waveform_run(EnhancerNetwork(config), tmp_path, one_device)
+        run = waveform_run(EnhancerNetwork(tiny()), tmp_path / "run", one_device)
         step = run.step
 
         def broken(state, batch):
@@ -119,7 +119,7 @@ def test_nan_in_a_discriminator_stops_the_run_and_is_not_saved(whole, tmp_path, 
 
         with pytest.raises(UserError, match="Step 3: .*discriminators is nan.*the batch held the records"):
             fit(dataclasses.replace(run, step=broken))
-    assert max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()) <= 2
+    assert checkpoint_steps(tmp_path / "run") == [1, 2]
 
 
 def test_weights_of_another_config_are_refused(whole, tmp_path, one_device):
@@ -128,6 +128,31 @@ def test_weights_of_another_config_are_refused(whole, tmp_path, one_device):
         waveform_run(EnhancerNetwork(config), tmp_path, one_device)
     with pytest.raises(UserError, match="was made with config.enhancer.latent_width"):
         train_enhancer(tiny(enhancer={"latent_width": 5}, mesh={"data": 8}), whole[0])
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).uniform(-1, 1, (9600, 2)), 48000)
+    with pytest.raises(UserError, match="config.data.sounds.kind = 'generated', but this run has 'folder'"):
+        train_enhancer(tiny(data={"folder": str(tmp_path)}, mesh={"data": 8}), whole[0])
+
+
+def test_what_passes_the_codec_is_as_long_as_it_was_and_in_its_place(monkeypatch):
+    class Inverting:
+        """A codec that takes whole frames alone, and leaves of them their opposite."""
+
+        hop = 320
+
+        def encode_batch(self, wavs):
+            assert all(len(wav) % self.hop == 0 for wav in wavs)
+            return [-wav for wav in wavs]
+
+        def decode_batch(self, codes):
+            return codes
+
+    monkeypatch.setattr(XCodec, "from_directory", lambda path: Inverting())
+    rows, crops = slice(None), np.random.default_rng(0).standard_normal((8, 2304, 2)).astype(np.float32)
+    clean, passed = (
+        EnhancerNetwork(tiny(pairs={"codec": codec, "codec_share": 1.0})).finish(rows, 0)(0, crops)["low"]
+        for codec in (None, "folder")
+    )
+    np.testing.assert_array_equal(passed, -clean)
 
 
 def test_sounds_that_can_not_be_learnt_from_are_left_out_and_counted(tmp_path, caplog, one_device):

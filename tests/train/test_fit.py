@@ -94,11 +94,14 @@ class Watch:
         pass
 
 
+IDENTITY = {"game": 1, "data": {"files": [["a", 1], ["b", 2]]}}
+
+
 def make(folder, steps, fail_at=None, step=play) -> tuple[Run, Watch]:
     """A run in `folder`, which goes on where the newest checkpoint is."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     rows = Rows()
-    checkpoints = Checkpoints(folder / "checkpoints", every=4, keep=9, identity={"game": 1})
+    checkpoints = Checkpoints(folder / "checkpoints", every=4, keep=9, identity=IDENTITY)
     state = fresh()
     if checkpoints.latest_step() is not None:
         mesh = jax.sharding.get_mesh()
@@ -121,7 +124,7 @@ def whole(tmp_path_factory):
 
 
 def saved(folder, step):
-    checkpoints = Checkpoints(folder / "checkpoints", every=4, keep=9, identity={"game": 1})
+    checkpoints = Checkpoints(folder / "checkpoints", every=4, keep=9, identity=IDENTITY)
     state = checkpoints.restore(jax.eval_shape(fresh), Rows(), jax.sharding.get_mesh())
     checkpoints.close()
     assert int(state.step) == step
@@ -139,6 +142,17 @@ def test_the_steps_are_those_of_a_plain_loop(whole):
     for _ in range(14):
         state, _ = play(state, next(rows)[0])
     jax.tree.map(np.testing.assert_array_equal, saved(whole[0], 14), jax.tree.map(np.asarray, state))
+
+
+def test_a_file_that_differs_is_named_and_not_all_of_them(whole):
+    for files, said in (
+        ([["a", 1], ["c", 2]], r"config.data.files\[1\] = \['b', 2\], but this run has \['c', 2\]; set it back"),
+        ([["a", 1]], r"config.data.files\[1\] = \['b', 2\], but this run has None"),
+    ):
+        other = Checkpoints(whole[0] / "checkpoints", every=4, keep=9, identity={"data": {"files": files}})
+        with pytest.raises(UserError, match=said):
+            other.restore(jax.eval_shape(fresh), Rows(), jax.sharding.get_mesh())
+        other.close()
 
 
 def test_evaluators_run_when_they_are_due_and_at_the_end_after_the_save(whole):

@@ -6,6 +6,7 @@ complete one, and whoever reads it can tell that it is what was saved (`weights/
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -120,6 +121,7 @@ class Checkpoints:
         for name, value in _flatten(self._identity).items():
             found = saved.get(name, value)  # what an older version did not write down can not be compared
             if found != value:
+                name, found, value = _narrowed(name, found, value)
                 raise UserError(
                     f"Checkpoint {self._directory / str(step)} was made with config.{name} = {found!r}, but this run "
                     f"has {value!r}; set it back or choose another --workdir."
@@ -185,6 +187,15 @@ class _FolderSave(ocp.args.CheckpointArgs):
 @dataclasses.dataclass
 class _ChecksumsSave(ocp.args.CheckpointArgs):
     pass
+
+
+def _narrowed(name: str, found: Any, value: Any) -> tuple[str, Any, Any]:
+    """Of lists of lists, such as thousands of files, the first entry that differs."""
+    if all(isinstance(each, list) and each and isinstance(each[0], list) for each in (found, value)):
+        for index, entries in enumerate(itertools.zip_longest(found, value)):
+            if entries[0] != entries[1]:
+                return f"{name}[{index}]", *entries
+    return name, found, value
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

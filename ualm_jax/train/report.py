@@ -81,8 +81,9 @@ class Reporter:
         values: Metrics = jax.device_get(metrics)
         broken = [f"{name} is {value}" for name, value in flat(values).items() if not np.isfinite(value)]
         if broken:
+            records = ", ".join(dict.fromkeys(record_names()))
             raise UserError(
-                f"Step {step}: {' and '.join(broken[:3])}; the batch held the records {', '.join(record_names())}; "
+                f"Step {step}: {' and '.join(broken[:3])}; the batch held the records {records}; "
                 "look at these, or lower the learning rate."
             )
         if self._compiled:

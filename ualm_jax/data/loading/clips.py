@@ -127,7 +127,7 @@ def render_clips(source: Any, count: int, workers: int) -> MemoryClips:
             parts = list(pool.map(_render, tasks))
     lengths = [length for _, lengths in parts for length in lengths]
     samples = np.concatenate([samples for samples, _ in parts])
-    origin = {"source": source.fingerprint(), "count": count}
+    origin = {"kind": "generated", "source": source.fingerprint(), "count": count}
     return MemoryClips(source[0].sample_rate, samples, np.cumsum(lengths, dtype=np.int64), origin)
 
 
