@@ -62,6 +62,9 @@ def test_what_can_not_be_enhanced_is_one_sentence(weights, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(["enhance", str(tmp_path / "good.wav"), str(tmp_path / "out.txt"), "--weights", weights])
     assert "expected a name that ends with" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(["enhance", str(tmp_path / "good.wav"), str(tmp_path / "folder" / ".." / "good.wav"), "--weights", weights])
+    assert "is IN, which would be lost" in capsys.readouterr().err
 
 
 def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys):

@@ -2,10 +2,14 @@
 
 import functools
 
+import jax
+import numpy as np
 import pytest
 from helpers.config_files import ROOT
 
 from ualm_jax.cli.config_file import load_config
+from ualm_jax.codecs.enhance.parameters import init_enhancer
+from ualm_jax.codecs.xcodec.init import init_random
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import from_mapping
 from ualm_jax.train.codec_config import CodecRunConfig
@@ -29,6 +33,16 @@ def changed(name: str, fields: dict):
     values = loaded(name).copy_and_resolve_references()
     values.update_from_flattened_dict(fields)
     return from_mapping(KINDS[name], values.to_dict())
+
+
+def test_small_ones_are_small(name):
+    config = changed(name, {})
+    if name == "codec_small":
+        trainable = config.codec.trainable()
+        params, millions = trainable.narrowed(init_random(trainable.config, 0)), 1.76
+    else:
+        params, millions = init_enhancer(config.enhancer, 0), 1.37
+    assert sum(map(np.size, jax.tree.leaves(params))) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--depth", choices=("16", "24", "float"), help="bits of a sample, of wav and flac; default: 16")
     parser.add_argument("--plot", action="store_true", help="draw a spectrogram, OUT.png")
     args = parser.parse_args(argv)
+    if args.out.exists() and args.out.samefile(args.source):
+        parser.error(f"argument OUT: {args.out} is IN, which would be lost; choose another name")
 
     from ualm_jax.audio.io import read_audio
     from ualm_jax.audio.write import check_format, write_sound
