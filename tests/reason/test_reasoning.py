@@ -8,7 +8,8 @@ from ualm_jax.data.raw.soundscript.conversations import CRITICISE, LISTEN, MAKE_
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.scorer import share_of_right_tracks
 from ualm_jax.reason import Asked, Criticised, Ended, Heard, How, Made, Planned, Reasoning, Wish, run
-from ualm_jax.tokens.rich_caption import compare
+from ualm_jax.reason.plans import contradictions
+from ualm_jax.tokens.rich_caption import compare, parse
 
 
 def think(replies, how=None, prompt=PROMPT, first="Plan first: {}", **wish) -> tuple[Reasoning, ScriptedModel]:
@@ -120,6 +121,13 @@ def test_a_caller_edits_the_plan_what_is_heard_and_the_critique():
     words = said(reasoning)
     assert words[1] == edited and heard in words and words[words.index(MAKE_RIGHT) - 1] == "Claps, please."
     assert (reasoning.ended.plan, reasoning.ended.problem, reasoning.ended.reason) == (edited, None, "rounds")
+
+
+def test_a_layout_contradicts_the_keywords_only_where_it_does():
+    plan = "Keywords: {}\nLayout: rising tone, then kick, then tone.\nDescription: none."
+    assert contradictions(parse(plan.format("rising tone, kick, tone"))) == []
+    (found,) = contradictions(parse(plan.format("rising tone, tone, kick")))
+    assert found == "Keywords has the order rising tone, tone, kick, Layout another one"
 
 
 def test_a_caller_stops_it_and_keeps_what_there_is():

@@ -1,6 +1,7 @@
 """Rich captions as a model or a person writes them: read, checked, and reduced to what can be heard."""
 
 import dataclasses
+import re
 
 from ualm_jax.data.raw.soundscript.plan import NOTES
 from ualm_jax.data.raw.soundscript.questions import is_right
@@ -28,11 +29,12 @@ def contradictions(caption: RichCaption) -> list[str]:
             several = [word for word in attributes if word in words]
             if len(several) > 1:
                 found.append(f"{event} can not be {' and '.join(several)} at once")
-    layout = f" {caption.layout} "
-    if " then " in layout and not any(word in layout for word in _AT_ONCE):
-        places = {event: layout.find(f" {event}") for event in caption.keywords}
-        named = [event for event in caption.keywords if places[event] >= 0]
-        if named != sorted(named, key=places.get):
+    if " then " in f" {caption.layout} " and not any(word in caption.layout for word in _AT_ONCE):
+        # The longest first: "rising tone" names no "tone".
+        names = "|".join(map(re.escape, sorted(caption.keywords, key=len, reverse=True)))
+        told = list(dict.fromkeys(re.findall(rf"(?<!\w)(?:{names})", caption.layout)))
+        named = [event for event in caption.keywords if event in told]
+        if named != told:
             found.append(f"Keywords has the order {', '.join(named)}, Layout another one")
     return found
 
