@@ -12,6 +12,7 @@ from ualm_jax.data.loading.crops import Crops
 from ualm_jax.data.loading.dataset_clips import DatasetClips
 from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 from ualm_jax.errors import UserError
+from ualm_jax.progress import Bar
 
 RATE = 16000
 
@@ -85,11 +86,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_of_any_rate_and_channels_are_read_and_bad_ones_counted(folder):
+def test_files_of_any_rate_and_channels_are_read_and_bad_ones_counted(folder, caplog):
     clips = FolderClips(folder, RATE)
     assert [clips.name(i).rsplit("/", 1)[1] for i in range(3)] == ["a.wav", "b.flac", "c.wav"]
     assert clips.lengths.tolist() == [24000, 8000, 8000]
     assert {reason: len(names) for reason, names in clips.left_out.items()} == {"unreadable": 1, "too short": 1}
+    assert f"left out: 1 unreadable (as {folder}/broken.wav), 1 too short (as {folder}/short.wav)" in caplog.text
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -149,11 +151,12 @@ def test_audio_input_is_a_sound_too(parts, tmp_path):
         np.testing.assert_allclose(clips.read(index, 0, len(wav))[:, 0], wav, atol=2**-15)
 
 
-def test_a_clip_that_fails_later_is_left_out_and_counted(folder):
+def test_a_clip_that_fails_later_is_left_out_and_counted(folder, caplog):
     crops = Crops(FolderClips(folder, RATE), samples=100, batch_size=16, seed=0)
     (folder / "a.wav").unlink()
     batch, origins = crops.batch(0)
     assert 0 not in origins and crops.progress() == {"data/unreadable_clips": 1.0}
+    assert caplog.text.count("a.wav: not a readable") == caplog.text.count("; it is left out") == 1
     (folder / "b.flac").unlink()
     soundfile.write(folder / "c.wav", 3e4 * np.ones(4000), 8000, subtype="FLOAT")
     with pytest.raises(UserError, match="crops in a row could not be read"):
@@ -162,12 +165,14 @@ def test_a_clip_that_fails_later_is_left_out_and_counted(folder):
         FolderClips(folder, RATE).read(0, 0, 100)
 
 
-def test_generated_sounds_are_those_of_the_source_however_many_processes_make_them():
+def test_generated_sounds_are_those_of_the_source_however_many_processes_make_them(monkeypatch):
     source = SoundScript2(40, 5, RATE)
     clips = render_clips(source, 40, workers=1)
     for index in (0, 17, 39):
         wav = clips.read(index, 0, int(clips.lengths[index]))[:, 0]
         np.testing.assert_allclose(wav, source[index].wav, atol=1 / 32768)
-    spread = render_clips(source, 40, workers=2)
+    monkeypatch.setattr(Bar, "update", lambda self, done: told.append(done))
+    told, spread = [], render_clips(source, 40, workers=2)
+    assert told == [32, 40]
     np.testing.assert_array_equal(spread.samples, clips.samples)
     assert spread.fingerprint() == clips.fingerprint()

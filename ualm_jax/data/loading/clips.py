@@ -1,5 +1,6 @@
 """Waveforms to cut crops from: sounds of a folder, of a prepared dataset, or generated ones held in memory."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -14,6 +15,7 @@ from jaxtyping import Float32, Int16, Int64
 from ualm_jax.audio.io import HIGHEST_PEAK
 from ualm_jax.errors import UserError
 from ualm_jax.parallel.workers import worker_pool
+from ualm_jax.progress import Bar
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class FolderClips:
                 self.left_out.setdefault(reason, []).append(str(path))
             else:
                 found.append((path, rate, frames))
-        counted = ", ".join(f"{len(names)} {reason}" for reason, names in self.left_out.items())
+        counted = ", ".join(f"{len(names)} {reason} (as {names[0]})" for reason, names in self.left_out.items())
         if not found:
             raise UserError(
                 f"{folder}: expected sounds ({', '.join(SUFFIXES)}) of at least {_SHORTEST} s"
@@ -117,14 +119,21 @@ class FolderClips:
 
 
 def render_clips(source: Any, count: int, workers: int) -> MemoryClips:
-    """The first `count` sounds of a `SoundSource`, made once by `workers` processes and held as 16-bit samples."""
+    """The first `count` sounds of a `SoundSource`, made once by `workers` processes and held as 16-bit samples. A bar,
+    or a line now and then, says how far it is."""
     tasks = [range(start, min(start + _PER_TASK, count)) for start in range(0, count, _PER_TASK)]
-    if workers <= 1 or len(tasks) == 1:
-        _open_source(source)
-        parts = list(map(_render, tasks))
-    else:
-        with worker_pool(min(workers, len(tasks)), _open_source, source) as pool:
-            parts = list(pool.map(_render, tasks))
+    parts = []
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(Bar("rendering", "{} of {} scenes".format, count))
+        if workers <= 1 or len(tasks) == 1:
+            _open_source(source)
+            made = map(_render, tasks)
+        else:
+            pool = stack.enter_context(worker_pool(min(workers, len(tasks)), _open_source, source))
+            made = pool.map(_render, tasks)
+        for task, part in zip(tasks, made, strict=True):
+            parts.append(part)
+            bar.update(task.stop)
     lengths = [length for _, lengths in parts for length in lengths]
     samples = np.concatenate([samples for samples, _ in parts])
     origin = {"kind": "generated", "source": source.fingerprint(), "count": count}

@@ -1,6 +1,7 @@
 """Batches of crops of waveforms: batch i is a function of the seed, i and the clips alone."""
 
 import collections
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,8 @@ from jaxtyping import Float32, Int64
 
 from ualm_jax.data.loading.clips import Clips
 from ualm_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _TRIES = 8  # crops drawn for a row before the clips are given up
 
@@ -79,6 +82,8 @@ class Crops:
                 crop[first - start : stop - start] = self._clips.read(index, first, stop)
                 return index
             except UserError as error:
+                if index not in self.unreadable:
+                    log.warning("%s; it is left out", error)
                 self.unreadable.add(index)
                 reason = error
         raise UserError(f"{_TRIES} crops in a row could not be read, the last one because: {reason}")
