@@ -171,8 +171,9 @@ def test_generated_sounds_are_those_of_the_source_however_many_processes_make_th
     for index in (0, 17, 39):
         wav = clips.read(index, 0, int(clips.lengths[index]))[:, 0]
         np.testing.assert_allclose(wav, source[index].wav, atol=1 / 32768)
+    told = []
     monkeypatch.setattr(Bar, "update", lambda self, done: told.append(done))
-    told, spread = [], render_clips(source, 40, workers=2)
+    spread = render_clips(source, 40, workers=2)
     assert told == [32, 40]
     np.testing.assert_array_equal(spread.samples, clips.samples)
     assert spread.fingerprint() == clips.fingerprint()
