@@ -150,7 +150,8 @@ def verdict_loss(found: list[list[Array]], real: bool) -> Float[Array, ""]:
 
 
 def feature_matching(made: list[list[Array]], real: list[list[Array]], axes: tuple[str, ...] = ()) -> Float[Array, ""]:
-    """Mean absolute difference of all layers but the verdicts, each divided by its mean magnitude on real sound.
+    """Mean absolute difference of all layers but the verdicts, each divided by its mean magnitude on real sound, as in
+    EnCodec (Défossez et al. 2022).
 
     axes: of the mesh that rows are split over, inside `jax.shard_map`; the magnitude is that of all rows.
     """

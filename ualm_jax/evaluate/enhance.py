@@ -10,14 +10,13 @@ import soxr
 from jaxtyping import Float
 
 from ualm_jax.codecs.enhance.config import HIGHEST_CROSSOVER, RATE_IN, RATE_OUT
-from ualm_jax.codecs.enhance.filters import downsampled
+from ualm_jax.codecs.enhance.filters import PASSED_HZ, mono_input
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate import pictures
 from ualm_jax.evaluate.audio_metrics import log_spectral_distance, si_sdr, stereo_level_difference
 
 _UPPER = (RATE_IN / RATE_OUT, 1.0)  # the band that 16 kHz can not hold, as shares of the spectrum
-_PASSED_HZ = 7000  # of the input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Measured:
 
 def inputs(wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> list[Float[np.ndarray, " _"]]:
     """The enhancer's inputs: 48 kHz stereo sounds brought to 16 kHz mono."""
-    return [downsampled(wav.mean(axis=1), _PASSED_HZ) for wav in wavs]
+    return [mono_input(wav) for wav in wavs]
 
 
 def resampled(low: Float[np.ndarray, " N"]) -> Float[np.ndarray, "M 2"]:
@@ -71,7 +70,7 @@ def measure(enhancer: Enhancer, wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> tup
     made, real_time = enhanced(enhancer, lows)
     mids = [np.repeat(wav.mean(axis=1, keepdims=True), 2, axis=1) for wav in made]
     sides = {"resampled": [resampled(low) for low in lows], "zero side": mids, "enhanced": made}
-    passed = min(enhancer.config.crossover_hz or _PASSED_HZ, HIGHEST_CROSSOVER)
+    passed = min(enhancer.config.crossover_hz or PASSED_HZ, HIGHEST_CROSSOVER)
     rows = {name: _row(parts, wavs, lows, passed) for name, parts in sides.items()}
     return Measured(rows, real_time, sum(map(len, wavs)) / RATE_OUT), made
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32
 from ualm_jax.codecs import stereo_losses
 from ualm_jax.codecs.enhance import network
 from ualm_jax.codecs.enhance.config import FACTOR, RATE_IN, RATE_OUT, EnhancerConfig
-from ualm_jax.codecs.enhance.filters import downsampled
+from ualm_jax.codecs.enhance.filters import mono_input
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.enhance.parameters import init_enhancer
 from ualm_jax.codecs.enhance.weights import read_directory, save_directory
@@ -30,8 +30,6 @@ from ualm_jax.train.waveform import Sounds, train_waveforms
 from ualm_jax.weights.fingerprints import codec_fingerprint
 
 log = logging.getLogger(__name__)
-
-_PASSED_HZ = 7000  # of the input of what is made to be listened to
 
 
 def train_enhancer(config: EnhanceRunConfig, workdir: pathlib.Path) -> int:
@@ -140,7 +138,7 @@ class EnhancerNetwork:
         enhancer = Enhancer.from_directory(folder)
 
         def make(sound):
-            low = downsampled(sound.mean(axis=1), _PASSED_HZ)
+            low = mono_input(sound)
             made = {"original": (sound, RATE_OUT), "input": (low, RATE_IN)}
             return made | {"enhanced": (enhancer.enhance(low), RATE_OUT)}
 

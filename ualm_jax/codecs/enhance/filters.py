@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Float32
 
 from ualm_jax.codecs.enhance.config import FACTOR, RATE_IN, RATE_OUT
 
+PASSED_HZ = 7000  # up to which `mono_input` is whole
 _STOPPED_DB = 110.0  # attenuation in the stop band
 
 
@@ -45,6 +46,11 @@ def downsampled(x: Float[np.ndarray, " N"], passed_hz: int) -> Float32[np.ndarra
     import scipy.signal
 
     return scipy.signal.resample_poly(x, 1, FACTOR, window=lowpass(passed_hz).astype(np.float64)).astype(np.float32)
+
+
+def mono_input(stereo: Float[np.ndarray, "N 2"]) -> Float32[np.ndarray, " M"]:
+    """16 kHz mono of 48 kHz stereo: what an enhancer is given where the two are to be compared; M = ceil(N / 3)."""
+    return downsampled(stereo.mean(axis=1), PASSED_HZ)
 
 
 def _fast_length(samples: int) -> int:

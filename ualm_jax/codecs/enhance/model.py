@@ -11,11 +11,10 @@ from jaxtyping import Float, Float32
 from ualm_jax.audio.io import loudness
 from ualm_jax.codecs.enhance import network
 from ualm_jax.codecs.enhance.config import FACTOR, RATE_IN, RATE_OUT, EnhancerConfig
-from ualm_jax.codecs.enhance.filters import downsampled
+from ualm_jax.codecs.enhance.filters import mono_input
 from ualm_jax.codecs.enhance.weights import read_directory
 
 _PIECE = 1024  # latents that are computed at once: 10 s at 100 a second
-_PASSED_HZ = 7000  # of what is made, where its level is compared with the input's
 
 
 class Enhancer:
@@ -38,7 +37,10 @@ class Enhancer:
         return cls(*read_directory(path))
 
     def enhance(self, wav: Float[np.ndarray, " N"], piece: int = _PIECE) -> Float32[np.ndarray, "M 2"]:
-        """48 kHz stereo of a 16 kHz mono sound, just as loud; M = 3 N. piece: latents that are computed at once."""
+        """48 kHz stereo of a 16 kHz mono sound, just as loud; M = 3 N. piece: latents that are computed at once.
+
+        Raises ValueError for samples that are none, not mono or not finite.
+        """
         if wav.ndim != 1 or not len(wav) or not np.isfinite(wav).all():
             raise ValueError(f"expected finite mono samples, got an array of shape {wav.shape}")
         hop, context = self.config.hop, network.context(self.config)
@@ -65,5 +67,5 @@ def _piece(config: EnhancerConfig, params: dict, wav: jax.Array, first: jax.Arra
 
 def _level(wav: np.ndarray, stereo: np.ndarray) -> np.float32:
     """The factor for `stereo` that makes what the input could have held of it as loud as the input; 1 for silence."""
-    heard, made = (loudness(mono, RATE_IN) for mono in (wav, downsampled(stereo.mean(1), _PASSED_HZ)))
+    heard, made = (loudness(mono, RATE_IN) for mono in (wav, mono_input(stereo)))
     return np.float32(10 ** ((heard - made) / 20) if np.isfinite(heard - made) else 1.0)
