@@ -18,9 +18,10 @@ from ualm_jax.reason.builders.pool import ManifestPool
 from ualm_jax.reason.builders.writer import Templates
 
 
-def test_texts_are_written_once_and_what_failed_is_tried_again(tmp_path):
+def test_texts_are_written_once_and_what_failed_is_tried_again(tmp_path, caplog):
     source, writer = Written(POOL, tmp_path / "written", 3, 2), Moody()
     write_texts(source, writer, CONFIG)
+    assert "1 of the last 5 were not written: soundscript-enrich-1: a bad day" in caplog.text
     with pytest.raises(BadRecord, match="soundscript-enrich-1: a bad day"):
         source[1]
     asked, again = writer.asked, Written(POOL, tmp_path / "written", 3, 2)

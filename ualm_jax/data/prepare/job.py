@@ -130,5 +130,5 @@ def _run(job: ShardJob, config: PrepareConfig, console: Console) -> None:
                 raise UserError(
                     f"{job.reader.source.name}: {bad} of {total} records are unusable, allowed are "
                     f"{config.max_bad_fraction:.1%}; {job.work.write_quarantine(rejected)} names each and says why, "
-                    f"such as: {report.bad[0].reason}; mend them, or allow more with --max-bad-fraction, and run again"
+                    f"such as: {report.bad[0].reason}; mend them, or raise max_bad_fraction, and run again"
                 )

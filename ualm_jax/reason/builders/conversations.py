@@ -79,7 +79,10 @@ def write_texts(source: "Written", writer: Writer, config: BuildConfig) -> None:
                 lines[place] = line
             content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             write_whole({source.folder / f"{shard:05d}.jsonl": content.encode()})
-            log.info("%d of %d texts written", indices[-1] + 1, len(source))
+            problems = [line["problem"] for line in lines if "problem" in line]
+            log.info("%d of %d texts gone through", indices[-1] + 1, len(source))
+            if problems:
+                log.warning("%d of the last %d were not written: %s", len(problems), len(lines), problems[0])
 
 
 def _texts(source: "Written", writer: Writer, index: int, seed: int) -> list[tuple[str, str]]:
