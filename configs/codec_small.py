@@ -1,4 +1,4 @@
-"""A codec of 1.8 M parameters for SoundScript: minutes on a GPU, hours on two cores.
+"""A codec of 1.8 M parameters for SoundScript: hours on two cores.
 
 ualm codec train --config configs/codec_small.py --workdir runs/codec
 ualm codec train ... --config.data.batch_size=12 --config.data.frames=24   on two cores

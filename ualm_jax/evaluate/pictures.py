@@ -20,7 +20,7 @@ def draw(path: str | os.PathLike, sounds: Sequence[Mapping[str, Float[np.ndarray
     axes = figure.subplots(len(sounds), len(sounds[0]), sharey=True, squeeze=False)
     for line, shown in zip(axes, sounds, strict=True):
         for place, (name, wav) in zip(line, shown.items(), strict=True):
-            wav = np.pad(wav, (0, max(size - len(wav), 0)))
+            wav = np.pad(wav, (0, max(2 * size - len(wav), 0)))
             hiss = _SILENCE * np.random.default_rng(0).standard_normal(len(wav))
             place.specgram(
                 wav + hiss,
