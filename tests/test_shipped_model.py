@@ -10,6 +10,7 @@ from helpers.tools import tool
 
 import ualm_jax
 from ualm_jax.codecs.enhance.weights import save_directory
+from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript import hear
 from ualm_jax.weights.shipped import located
 
@@ -52,3 +53,9 @@ def test_simple_captions_are_obeyed(model):
     assert right >= 7, first
     stereo, rate = clips[0].sound
     assert rate == 48000 and stereo.shape == (3 * len(clips[0].samples), 2)
+
+
+def test_an_enhancer_that_is_none_is_found_before_the_model_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("ualm_jax.pretrained.open_weights", None)
+    with pytest.raises(UserError, match="expected the config.json of an enhancer, found no such file"):
+        ualm_jax.load("soundscript", enhance=tmp_path)

@@ -138,6 +138,7 @@ def load(
     Raises UserError where `path` is none of these, or damaged.
     """
     slots, window = check_value(slots, Count, "slots"), check_value(window, Count | None, "window")
+    enhancer = None if enhance is None else Enhancer.from_directory(enhance)  # small, so first: it may not be one
     weights = open_weights(path, step)
     current = jax.sharding.get_mesh()
     mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
@@ -156,7 +157,6 @@ def load(
     if window is None:
         window = min(weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW), _WINDOW)
     codec = XCodec.from_directory(parts["codec"]) if "codec" in parts else None
-    enhancer = None if enhance is None else Enhancer.from_directory(enhance)
     return Pretrained(
         path=weights.path,
         mesh=mesh,
