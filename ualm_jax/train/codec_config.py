@@ -116,7 +116,7 @@ class CodecRunConfig:
     eval: WaveformEvalConfig = WaveformEvalConfig()
 
     def __post_init__(self):
-        check_optimizers(self.optimizer, self.judges_optimizer)
+        check_optimizers(optimizer=self.optimizer, judges_optimizer=self.judges_optimizer)
         self.codec.trainable()
         if self.codec.semantic and self.train.init_from is None:
             raise UserError("codec.semantic needs an X-codec to begin with: set train.init_from to its folder.")

@@ -56,6 +56,6 @@ class EnhanceRunConfig:
     eval: WaveformEvalConfig = WaveformEvalConfig()
 
     def __post_init__(self):
-        check_optimizers(self.optimizer, self.judges_optimizer)
+        check_optimizers(optimizer=self.optimizer, judges_optimizer=self.judges_optimizer)
         if self.data.folder is None and self.data.language != 2:
             raise UserError(f"data.language must be 2, which alone is rendered in stereo, got {self.data.language}.")

@@ -66,12 +66,12 @@ class WaveformEvalConfig:
         check_fields(self, "eval")
 
 
-def check_optimizers(*optimizers: OptimizerConfig) -> None:
+def check_optimizers(**optimizers: OptimizerConfig) -> None:
     """Raises UserError for what an optimiser of a language model can do, and one of these networks can not."""
-    for optimizer in optimizers:
+    for name, optimizer in optimizers.items():
         if optimizer.kind != "adamw" or optimizer.ema_decay is not None:
             raise UserError(
-                f"optimizer.kind must be adamw and optimizer.ema_decay None, got {optimizer.kind} and "
+                f"{name}.kind must be adamw and {name}.ema_decay None, got {optimizer.kind} and "
                 f"{optimizer.ema_decay}: Muon is for language models, and train.averaging is the average of a network "
                 "that makes waveforms."
             )
