@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 _DESCRIPTION = """\
 Judges sounds of the benchmark's fixed captions: which kinds of events, how many, in which order, at which pitch, how
@@ -66,9 +68,9 @@ def _judge(args: argparse.Namespace, chosen: list) -> None:
     from ualm_jax.evaluate.soundscript.tally import tally
 
     wavs = args.out / "wavs"
-    sounds = None if args.originals else _sounds(args, wavs, chosen)
+    sounds, made = (None, {}) if args.originals else _sounds(args, wavs, chosen)
     codec = None if args.codec is None else _codec(args)
-    name = _settle(args, wavs)
+    name = _settle(args, wavs, made)
     reference = originals(chosen)
     tables = {
         "original sounds (ceiling)": tally([each.verdict for each in reference]),
@@ -89,15 +91,10 @@ def _judge(args: argparse.Namespace, chosen: list) -> None:
     print(args.out / "report.html")
 
 
-def _settle(args: argparse.Namespace, wavs: pathlib.Path) -> str:
+def _settle(args: argparse.Namespace, wavs: pathlib.Path, made: dict[str, Any]) -> str:
     """Makes the folders, and makes sure that sounds in them are of the same system. The name of the system."""
     from ualm_jax.errors import UserError
 
-    judged = args.command or (os.fspath(args.model or args.wavs) if args.model or args.wavs else "originals")
-    fields = ("command",)  # which makes each sound by itself
-    if args.model:
-        fields += ("model", "step", "cfg_scale", "temperature", "top_k", "seed", "batch_size", "limit", "lists")
-    made = {name: getattr(args, name) for name in fields} if args.command or args.model else {}
     made = json.loads(json.dumps(made, default=os.fspath))
     wavs.mkdir(parents=True, exist_ok=True) if made else args.out.mkdir(parents=True, exist_ok=True)
     record = args.out / "made.json"
@@ -106,22 +103,23 @@ def _settle(args: argparse.Namespace, wavs: pathlib.Path) -> str:
     if made:
         record.write_text(json.dumps(made, indent=1) + "\n")
     if args.model is not None and args.name is None:
-        return f"{judged}, guidance {args.cfg_scale:g}, temperature {args.temperature:g}, top {args.top_k}"
-    return args.name or judged
+        return f"{made['model']}, guidance {args.cfg_scale:g}, temperature {args.temperature:g}, top {args.top_k}"
+    return args.name or args.command or ("originals" if args.wavs is None else os.fspath(args.wavs))
 
 
-def _sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list):
-    """An iterator over the system's sounds. What a model needs has been read when it is returned."""
+def _sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list) -> tuple[Iterator, dict[str, Any]]:
+    """The system's sounds, and what they are made with where they are made here. What a model needs has been read when
+    this returns."""
     from ualm_jax.evaluate.soundscript.systems import from_command, from_folder
 
     if args.wavs is not None:
-        return from_folder(args.wavs, chosen)
+        return from_folder(args.wavs, chosen), {}
     if args.command is not None:
-        return from_command(args.command, wavs, chosen)
+        return from_command(args.command, wavs, chosen), {"command": args.command}
     return _model_sounds(args, wavs, chosen)
 
 
-def _model_sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list):
+def _model_sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list) -> tuple[Iterator, dict[str, Any]]:
     from ualm_jax.parallel.startup import start
 
     start()
@@ -134,19 +132,15 @@ def _model_sounds(args: argparse.Namespace, wavs: pathlib.Path, chosen: list):
 
     run = load(args.model, step=args.step)
     model, codec, tokenizer = (_part(run, name) for name in ("model", "codec", "tokenizer"))
-    params = SamplingParams(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        cfg_scale=args.cfg_scale,
-        seed=args.seed,
-        max_frames=round(_LONGEST * codec.frame_rate),
-    )
+    sampling = {name: getattr(args, name) for name in ("temperature", "top_k", "cfg_scale", "seed")}
+    params = SamplingParams(**sampling, max_frames=round(_LONGEST * codec.frame_rate))
 
     def make():
         with jax.set_mesh(run.mesh):
             yield from from_model(model, codec, tokenizer, params, wavs, chosen, args.batch_size)
 
-    return make()
+    made = {"model": args.model.name if run.language else args.model, "weights": run.made_by.weights}
+    return make(), made | sampling | {name: getattr(args, name) for name in ("batch_size", "limit", "lists")}
 
 
 def _codec(args: argparse.Namespace):

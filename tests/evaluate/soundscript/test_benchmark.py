@@ -3,7 +3,9 @@
 import json
 import re
 import sys
+import types
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -247,6 +249,24 @@ def test_sounds_of_another_making_are_not_mixed_in(tmp_path, capsys):
     assert len(read_audio(tmp_path / "wavs" / "seen-001.wav", sample_rate=16000)) == 1600
     assert run([*words, f"{sys.executable} -c '{code}' {{out}} --other"]) == 1
     assert "made in another way" in capsys.readouterr().err
+
+
+def test_sounds_of_other_weights_are_not_mixed_in(tmp_path, monkeypatch, capsys):
+    """As when a run has learnt further since its sounds were begun."""
+    part, weights = types.SimpleNamespace(frame_rate=50.0), {"model": "abc"}
+    loaded = dict(model=part, codec=part, tokenizer=part, mesh=jax.make_mesh((1,), ("data",)), language=None)
+    loaded["made_by"] = types.SimpleNamespace(weights=weights)
+    monkeypatch.setattr("ualm_jax.pretrained.load", lambda path, step: types.SimpleNamespace(**loaded))
+    monkeypatch.setattr(
+        "ualm_jax.evaluate.soundscript.model_sounds.from_model",
+        lambda *given: (item.sound() for item in given[5]),
+    )
+    words = f"eval soundscript --model {tmp_path} --limit 2 --lists seen --out {tmp_path / 'out'}".split()
+    assert run(words) == 0 and run(words) == 0
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["tables"]["all"]["all"]["right"] == 2
+    capsys.readouterr()
+    weights["model"] = "def"
+    assert run(words) == 1 and "made in another way" in capsys.readouterr().err
 
 
 def test_every_list_has_a_table_only_if_it_is_there(reference):
