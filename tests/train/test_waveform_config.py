@@ -72,6 +72,7 @@ def test_what_both_have_is_checked(name, fields, sentence):
         ({"codec.codebook_size": 1}, "codec.codebook_size must be at least 2, got 1"),
         ({"codec.hidden_size": 0}, "codec.hidden_size must be at least 1, got 0"),
         ({"codec.downsampling_ratios": (20, 16, 0)}, "codec.downsampling_ratios must be at least 1"),
+        ({"codec.downsampling_ratios": (10, 4, 2, 2)}, r"downsampling_ratios must have the product 320, .* got \(10,"),
         ({"quantizer.dropout": 2.0}, "quantizer.dropout must be at least 0 and at most 1, got 2.0"),
         ({"quantizer.kmeans_frames": 127}, r"kmeans_frames \(127\) must be at least codec.codebook_size \(128\)"),
         ({"adversarial.begin": 100}, "must not lie before quantizer.begin"),

@@ -36,6 +36,12 @@ class CodecShape:
 
     def __post_init__(self):
         check_fields(self, "codec")
+        hop = math.prod(NO_SEMANTICS.conv_stride)
+        if math.prod(self.downsampling_ratios) != hop:
+            raise UserError(
+                f"codec.downsampling_ratios must have the product {hop}, the samples of a frame of X-codec, got "
+                f"{self.downsampling_ratios}."
+            )
         if self.semantic and self.linear_ends:
             raise UserError("codec.semantic and codec.linear_ends exclude each other: set one of them to False.")
 
