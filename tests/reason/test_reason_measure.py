@@ -1,5 +1,6 @@
 """What thinking is worth, measured on a scripted model whose gains are known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -19,7 +20,8 @@ def long(prompt: str, clip) -> float:
     return clip.seconds
 
 
-MEASURING = Measuring(How(rounds=1), long, count=3, seeds=2, shard_size=2)
+SETTINGS = {"cfg_scale": 3.0, "temperature": 0.8, "max_tokens": 256, "max_frames": 300}  # those of the command
+MEASURING = Measuring(How(rounds=1, settings=SETTINGS), long, count=3, seeds=2, shard_size=2)
 CLAP = "sound: Four claps."
 HEARD = "Keywords: clap\nLayout: clap.\nDescription: clap = four."
 
@@ -99,6 +101,15 @@ def test_gains_and_losses_are_found_where_they_are(measured):
     assert texture == {"without a plan": 0.0, "planned": third, "last version": pytest.approx(2 / 3)}
 
 
+def test_a_sound_that_was_not_made_is_wrong_on_every_track(measured):
+    model, _, found, made = measured
+    *others, last = found["reflect"]
+    silent = dataclasses.replace(last, traces=tuple(dataclasses.replace(t, takes=(), best=None) for t in last.traces))
+    without = tables({**found, "reflect": [*others, silent]}, model.codec, MEASURING.seeds)
+    before, after = (each["fine control: texture"]["planned"] for each in (made, without))
+    assert (before.value, before.prompts) == (pytest.approx(1 / 3), 3) and (after.value, after.prompts) == (0.0, 3)
+
+
 def test_measuring_again_makes_nothing_again(measured):
     model, out, _, made = measured
     calls = len(model.calls)
@@ -124,15 +135,17 @@ def test_intervals_are_of_prompts_and_not_of_traces():
     assert Mean.of([[], [1.0]]).prompts == 1 and Mean.of([[]]) is None
 
 
-def test_the_command_writes_tables_and_pages(measured, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_tables_and_pages_of_what_is_made(measured, tmp_path, monkeypatch, capsys):
     from ualm_jax.cli import generation_arguments
     from ualm_jax.cli.main import run
 
-    model = Model(script())
+    model, out = Model(script()), measured[1]
+    model.codec.captions.update(measured[0].codec.captions)
     monkeypatch.setattr(generation_arguments, "open_model", lambda args, **how: model)
-    words = f"eval reason --model {tmp_path} --out {tmp_path / 'out'} --count 3 --seeds 1 --rounds 1"
+    words = f"eval reason --model {tmp_path} --out {out} --count 3 --seeds 2 --rounds 1"
     words += f" --selector {__file__}:long"
     assert run(words.split()) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert model.calls == [] and (out / "pages" / "good-1.html").is_file()
+    report = json.loads((out / "report.json").read_text())
     assert report["dialogues that satisfy"]["asked"]["value"] == 1.0
     assert "| asked | 100.0 % (100.0 to 100.0) | 3 |" in capsys.readouterr().out

@@ -69,7 +69,8 @@ class _Ear:
 
 
 def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dict[str, dict[str, Mean]]:
-    """Tables by their titles, rows by their names. found: what `measure.measure` returned."""
+    """Tables by their titles, rows by their names, as far as there is anything to tell. found: what `measure.measure`
+    returned."""
     ear = _Ear(codec)
 
     def over(name: str, value: Callable[[Case, Any], float | None]) -> Mean | None:
@@ -102,7 +103,8 @@ def tables(found: Mapping[str, Sequence[Case]], codec: Codec, seeds: int) -> dic
             name: over(folder, lambda case, trace, at=at, track=track: _track(ear, case, trace, at, track))
             for name, (folder, at) in rows.items()
         }
-    return {title: {name: mean for name, mean in rows.items() if mean is not None} for title, rows in made.items()}
+    told = {title: {name: mean for name, mean in rows.items() if mean is not None} for title, rows in made.items()}
+    return {title: rows for title, rows in told.items() if rows}
 
 
 def _reflected(found, ear: _Ear, over, ends, seeds: int) -> dict[str, Mean | None]:
@@ -196,9 +198,9 @@ def _follows(ear: _Ear, case: Case, trace) -> float | None:
 
 
 def _track(ear: _Ear, case: Case, trace, at: int, track: str) -> float | None:
-    if not trace.takes:
-        return None
-    right = ear.verdict(case, trace.takes[at]).tracks[track]
+    """Whether a version is right on a track, no sound being wrong; None where nothing is asked of it."""
+    verdict = ear.verdict(case, trace.takes[at]) if trace.takes else obeys(case, ())
+    right = verdict.tracks[track]
     return None if right is None else float(right)
 
 
