@@ -1,6 +1,6 @@
 """A tokenizer of the words of language 2: every word that its conversations hold is one id, others are spelt.
 
-Small enough for models of a few million parameters: some 300 ids, a caption takes about fifteen.
+Small enough for models of a few million parameters: 261 ids, of which a caption takes some 14.
 """
 
 import functools
