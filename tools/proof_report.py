@@ -50,8 +50,11 @@ def _guidance(found: pathlib.Path) -> dict[str, Any]:
     if len(shares) < 3:
         return {}
     best = max(shares, key=lambda scale: shares[scale].value)
-    inside = best not in (min(shares), max(shares))
-    return {"shares": _told_shares(shares), "best": best, "agrees": _word(inside)}
+    if best in (min(shares), max(shares)):
+        agrees = "no"
+    else:
+        agrees = _better(shares[best], max(shares[min(shares)], shares[max(shares)], key=lambda share: share.value))
+    return {"shares": _told_shares(shares), "best": best, "agrees": agrees}
 
 
 def _data(found: pathlib.Path) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _alignment(found: pathlib.Path) -> dict[str, Any]:
     if not {"text", "with", "without"} <= set(shares):
         return {}
     text = {name: each["text"] for name, each in shares.items()}
-    return {"shares": _told_shares(text), "agrees": _word(text["with"].value > text["without"].value)}
+    return {"shares": _told_shares(text), "agrees": _better(text["with"], text["without"])}
 
 
 def _twice(found: pathlib.Path) -> dict[str, Any]:
@@ -109,10 +112,7 @@ def _twice(found: pathlib.Path) -> dict[str, Any]:
     if set(shares) != {"twice", "once"}:
         return {}
     generation = {name: each["generation"] for name, each in shares.items()}
-    return {
-        "shares": _told_shares(generation),
-        "agrees": _word(generation["twice"].value > generation["once"].value),
-    }
+    return {"shares": _told_shares(generation), "agrees": _better(generation["twice"], generation["once"])}
 
 
 def _pattern(found: pathlib.Path) -> dict[str, Any]:
@@ -174,6 +174,13 @@ def _pooled(shares: list[Share]) -> Share | None:
 
 def _told_shares(shares: dict[Any, Share]) -> dict[str, dict]:
     return {str(name): share.to_dict() for name, share in shares.items()}
+
+
+def _better(one: Share, other: Share) -> str:
+    """Whether one share is larger than the other by more than their intervals."""
+    if one.interval[0] > other.interval[1]:
+        return "yes"
+    return "no" if one.interval[1] < other.interval[0] else "within chance"
 
 
 def _word(agrees: bool) -> str:

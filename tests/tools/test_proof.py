@@ -101,4 +101,5 @@ def test_everything_runs_once_and_agrees_where_it_does(proof, monkeypatch, tmp_p
 def test_a_report_says_no_where_nothing_is_seen(proof, monkeypatch, tmp_path):
     found, *_ = proved(proof, monkeypatch, tmp_path, lambda command: 50 if "pattern/delay" in command else 100)
     answers = {name: each["agrees"] for name, each in found.items()}
-    assert answers == dict.fromkeys(proof.EXPERIMENTS, "no") | {"unified": "yes"}
+    chance = dict.fromkeys(("alignment", "twice"), "within chance")
+    assert answers == dict.fromkeys(proof.EXPERIMENTS, "no") | {"unified": "yes"} | chance
