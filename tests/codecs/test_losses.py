@@ -46,6 +46,36 @@ def test_the_waveform_loss_counts_each_clip_by_its_own_level(pair):
     assert squared == pytest.approx(want, rel=1e-4)
 
 
+def test_the_loss_of_phases_is_its_formula(pair):
+    made, wanted = (np.asarray(losses.spectra(jnp.asarray(wav), 256), np.complex128) for wav in pair)
+    want = np.mean(np.abs(made - wanted).sum((1, 2)) / (np.abs(wanted).sum((1, 2)) + 1e-3 * wanted[0].size))
+    assert losses.phase(*map(jnp.asarray, pair), (256,)) == pytest.approx(want, rel=1e-4)
+
+
+def test_phases_draw_towards_a_partial_that_is_missing_whatever_its_level():
+    """Which distances of magnitudes do not, and squared errors only as far as it is loud."""
+    seconds = np.arange(4096) / 16000
+    low, high = (np.sin(2 * np.pi * hz * seconds + 1) for hz in (500, 2000))
+
+    def pull(loss, level):
+        wanted = jnp.asarray(low + level * high, jnp.float32)[None]
+        gradient = jax.grad(lambda made: loss(made, wanted))(jnp.asarray(low, jnp.float32)[None])
+        return -float(np.asarray(gradient[0]) @ high)
+
+    def phase(made, wanted):
+        return losses.phase(made, wanted, (1024,))
+
+    def squared(made, wanted):
+        return losses.waveform(made, wanted)[1]
+
+    def linear(made, wanted):
+        return losses.spectral(made, wanted, (1024,), 16000)[0]
+
+    assert pull(phase, 0.01) == pytest.approx(pull(phase, 0.1), rel=0.3)
+    assert pull(squared, 0.01) < 0.15 * pull(squared, 0.1)
+    assert abs(pull(linear, 0.1)) < 0.2 * pull(phase, 0.1)
+
+
 def test_the_spectral_loss_counts_sounding_and_silent_frames_apart(pair):
     made, wanted = pair
     linear, log, silent = losses.spectral(*map(jnp.asarray, pair), (256,), 16000)

@@ -57,9 +57,11 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
     values["train"]["init_from"] = str(before)
     values["quantizer"] |= load_config(str(ROOT / "configs" / "codec_small_decoder.py"), []).to_dict()["quantizer"]
     values["adversarial"]["begin"] = None
+    values["loss"]["phase"] = 0.25
     values["eval"]["every"] = 3
     states = trained(from_mapping(CodecRunConfig, values), tmp_path, one_device)
     assert set(states[-1][0].params) == set(states[-1][0].average) == {"acoustic_decoder", "fc2"}
+    assert all(metrics["phase"] > 0 for _, metrics in states)
     (_, old), (_, new) = read_directory(before), read_directory(tmp_path / "codec")
     for name in ("acoustic_encoder", "fc", "codebooks"):
         for one, other in zip(jax.tree.leaves(old[name]), jax.tree.leaves(new[name]), strict=True):

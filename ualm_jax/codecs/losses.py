@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
 
 from ualm_jax.errors import UserError
 
@@ -20,7 +20,12 @@ def check_windows(windows: Sequence[int], name: str, least: int) -> None:
 
 
 def spectrogram(wav: Float[Array, "B N"], window: int) -> Float[Array, "B T F"]:
-    """Magnitudes of windows of `window` samples (periodic Hann), a quarter of that apart, zeros around the clip.
+    """Magnitudes of `spectra`."""
+    return _magnitude(spectra(wav, window))
+
+
+def spectra(wav: Float[Array, "B N"], window: int) -> Complex[Array, "B T F"]:
+    """Spectra of windows of `window` samples (periodic Hann), a quarter of that apart, zeros around the clip.
 
     window: a multiple of 4.
 
@@ -31,8 +36,25 @@ def spectrogram(wav: Float[Array, "B N"], window: int) -> Float[Array, "B T F"]:
     padded = jnp.pad(wav, ((0, 0), (window // 2, window // 2 + blocks * hop - wav.shape[1]))).reshape(len(wav), -1, hop)
     frames = jnp.concatenate([padded[:, i : i + blocks + 1] for i in range(4)], axis=-1)
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
-    spectrum = jnp.fft.rfft(frames * (hann / np.sqrt(np.sum(hann**2))))
+    return jnp.fft.rfft(frames * (hann / np.sqrt(np.sum(hann**2))))
+
+
+def _magnitude(spectrum: Complex[Array, "B T F"]) -> Float[Array, "B T F"]:
     return jnp.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-12)
+
+
+def phase(made: Float[Array, "B N"], wanted: Float[Array, "B N"], windows: tuple[int, ...]) -> Float[Array, ""]:
+    """The linear distance of `spectral`, of complex spectra: magnitudes of differences by the sum of magnitudes.
+
+    Of a partial that is not made at all a distance of magnitudes does not say at which phase it should begin, and a
+    squared error hardly counts a soft one. This one draws towards it as strongly whatever its level.
+    """
+    distance = 0.0
+    for window in windows:
+        a, b = spectra(made, window), spectra(wanted, window)
+        size = jnp.sum(_magnitude(b), (1, 2)) + SILENCE * b[0].size
+        distance += jnp.mean(jnp.sum(_magnitude(a - b), (1, 2)) / size)
+    return distance / len(windows)
 
 
 def spectral(

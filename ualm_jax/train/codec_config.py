@@ -66,7 +66,8 @@ class CodecShape:
 @dataclasses.dataclass(frozen=True)
 class CodecLossConfig:
     """Weights of the reconstruction: absolute and squared error of the waveform, linear and logarithmic distance of
-    spectrograms with `windows` (samples), the latter of frames that sound and of silent ones (`codecs.losses`).
+    spectrograms with `windows` (samples), the latter of frames that sound and of silent ones, distance of complex
+    spectra (`codecs.losses`).
     commitment: weight of the distance to the chosen codewords. semantic: weight of the squared error of what HuBERT
     heard, with `codec.semantic`; that of X-codec's authors.
     """
@@ -76,6 +77,7 @@ class CodecLossConfig:
     linear: NotNegative = 0.7
     log: NotNegative = 2.0
     silent: NotNegative = 1.0
+    phase: NotNegative = 0.0
     windows: tuple[int, ...] = (1024, 256, 64)
     commitment: NotNegative = 0.1
     semantic: NotNegative = 100.0

@@ -78,6 +78,8 @@ class CodecGenerator:
         absolute, squared = losses.waveform(made, wanted)
         linear, log, silent = losses.spectral(made, wanted, self.loss.windows, self.trainable.config.sample_rate)
         parts = {"absolute": absolute, "squared": squared, "linear": linear, "log": log, "silent": silent}
+        if self.loss.phase:
+            parts["phase"] = losses.phase(made, wanted, self.loss.windows)
         return sum(getattr(self.loss, name) * value for name, value in parts.items()), parts
 
     def learn(self, rest: Codebooks | Fixed, found: Any) -> Codebooks | Fixed:
