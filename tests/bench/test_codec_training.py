@@ -23,14 +23,16 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
     ],
 )
 def test_both_sides_take_the_same_steps(linear_ends, ratios, judged):
-    """Both forms of the ends, both steps, an odd stride, two windows; closer than `measure` asks for."""
+    """Both forms of the ends, both steps, both discriminators, an odd stride, two windows; close."""
     config = tiny_codec()
+    discriminators = dataclasses.replace(config.adversarial.discriminators, windows=(64,))
     shape = dict(linear_ends=linear_ends, downsampling_ratios=ratios, upsampling_ratios=ratios[::-1])
     config = repeatable(
         dataclasses.replace(
             config,
             codec=dataclasses.replace(config.codec, **shape),
             loss=dataclasses.replace(config.loss, windows=(128, 32)),
+            adversarial=dataclasses.replace(config.adversarial, discriminators=discriminators),
         )
     )
     wav = np.random.default_rng(1).normal(0, 0.1, (3, 1600)).astype(np.float32)
