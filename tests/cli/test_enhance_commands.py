@@ -11,6 +11,7 @@ from helpers.enhancers import tiny_enhancer
 
 from ualm_jax.cli.main import run
 from ualm_jax.codecs.enhance.weights import save_directory
+from ualm_jax.codecs.xcodec.model import XCodec
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_what_can_not_be_enhanced_is_one_sentence(weights, tmp_path, capsys):
     assert "is IN, which would be lost" in capsys.readouterr().err
 
 
-def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys):
+def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "sounds"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -81,6 +82,22 @@ def test_an_evaluation_has_the_rows_of_doing_nothing(weights, tmp_path, capsys):
     assert rows["resampled"]["upper"] > 3  # the upper band is silent
     assert rows["resampled"]["level"] == pytest.approx(20, abs=1) == rows["zero side"]["level"]
     assert rows["zero side"]["upper"] == rows["enhanced"]["upper"] < rows["resampled"]["upper"]
+
+    heard = []
+
+    class Silencing(XCodec):
+        def __init__(self):
+            pass
+
+        def round_trip(self, wavs):
+            heard.extend(map(len, wavs))
+            return [0 * wav for wav in wavs]
+
+    monkeypatch.setattr(XCodec, "from_directory", lambda path: Silencing())
+    through = ["--sounds", str(folder), "--seconds", "0.3", "--codec", str(folder), "--json", str(tmp_path / "b.json")]
+    assert run(["enhance", "eval", weights, *through]) == 0
+    assert heard == [4800, 4800]
+    assert json.loads((tmp_path / "b.json").read_text())["rows"]["enhanced"]["upper"] != rows["enhanced"]["upper"]
     assert all(row["low"] < 1e-3 for row in rows.values())
     assert (tmp_path / "a.png").stat().st_size > 1000
     for index in range(2):

@@ -12,6 +12,7 @@ same of the input merely resampled, and of the enhanced sound without its side s
 
   ualm enhance eval runs/enhancer/enhancer                      held-out scenes of SoundScript in stereo
   ualm enhance eval runs/enhancer/enhancer --sounds music/ --plot before-after.png
+  ualm enhance eval runs/enhancer/enhancer --codec runs/codec/codec
 """
 
 _HELD_OUT_SEED = 2**31 - 1  # no run's data has it
@@ -21,6 +22,9 @@ def main(argv: list[str]) -> int:
     parser = Parser("ualm enhance eval", description=_DESCRIPTION)
     parser.add_argument("weights", type=input_directory, metavar="DIR", help="WORKDIR/enhancer of a run")
     parser.add_argument("--sounds", type=input_directory, metavar="DIR", help="a folder; SoundScript unless given")
+    parser.add_argument(
+        "--codec", type=input_directory, metavar="DIR", help="enhance what this X-codec leaves of the sounds, as in use"
+    )
     parser.add_argument("--count", type=integer(at_least=1), default=40, metavar="N", help="sounds (default: 40)")
     parser.add_argument(
         "--seconds", type=number(at_least=0.05), default=10.0, help="of each sound of a folder, at most (default: 10)"
@@ -31,13 +35,15 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.codecs.enhance.config import RATE_OUT
     from ualm_jax.codecs.enhance.model import Enhancer
+    from ualm_jax.codecs.xcodec.model import XCodec
     from ualm_jax.evaluate.enhance import measure
     from ualm_jax.parallel.startup import start
 
     start()
     enhancer = Enhancer.from_directory(args.weights)
     wavs = _sounds(args, RATE_OUT)
-    measured, made = measure(enhancer, wavs)
+    codec = None if args.codec is None else XCodec.from_directory(args.codec)
+    measured, lows, made = measure(enhancer, wavs, codec)
     print(f"{len(wavs)} sounds, {measured.seconds:.0f} s; real-time factor {measured.real_time:.1f}")
     print("            LSD 8-24 kHz   level difference, dB   low band changed   low band SI-SDR, dB")
     for name, row in measured.rows.items():
@@ -47,7 +53,7 @@ def main(argv: list[str]) -> int:
     if args.plot is not None:
         from ualm_jax.evaluate.enhance import draw
 
-        draw(args.plot, wavs[:3], made[:3])
+        draw(args.plot, wavs[:3], lows[:3], made[:3])
         print(f"{args.plot}")
     return 0
 

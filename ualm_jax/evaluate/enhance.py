@@ -12,6 +12,7 @@ from jaxtyping import Float
 from ualm_jax.codecs.enhance.config import HIGHEST_CROSSOVER, RATE_IN, RATE_OUT
 from ualm_jax.codecs.enhance.filters import PASSED_HZ, mono_input
 from ualm_jax.codecs.enhance.model import Enhancer
+from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate import pictures
 from ualm_jax.evaluate.audio_metrics import log_spectral_distance, si_sdr, stereo_level_difference
@@ -42,9 +43,10 @@ class Measured:
     seconds: float
 
 
-def inputs(wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> list[Float[np.ndarray, " _"]]:
-    """The enhancer's inputs: 48 kHz stereo sounds brought to 16 kHz mono."""
-    return [mono_input(wav) for wav in wavs]
+def inputs(wavs: Sequence[Float[np.ndarray, "_ 2"]], codec: XCodec | None = None) -> list[Float[np.ndarray, " _"]]:
+    """The enhancer's inputs: 48 kHz stereo sounds brought to 16 kHz mono, and what this codec leaves of them."""
+    lows = [mono_input(wav) for wav in wavs]
+    return lows if codec is None else codec.round_trip(lows)
 
 
 def resampled(low: Float[np.ndarray, " N"]) -> Float[np.ndarray, "M 2"]:
@@ -63,16 +65,21 @@ def enhanced(enhancer: Enhancer, lows: Sequence[Float[np.ndarray, " _"]]) -> tup
     return made, sum(map(len, lows)) / RATE_IN / (time.perf_counter() - begun)
 
 
-def measure(enhancer: Enhancer, wavs: Sequence[Float[np.ndarray, "_ 2"]]) -> tuple[Measured, list[np.ndarray]]:
-    """The rows of these 48 kHz stereo sounds, and what was made of them. Raises UserError where they are silent."""
+def measure(
+    enhancer: Enhancer, wavs: Sequence[Float[np.ndarray, "_ 2"]], codec: XCodec | None = None
+) -> tuple[Measured, list[np.ndarray], list[np.ndarray]]:
+    """The rows of these 48 kHz stereo sounds, the inputs, and what was made of them.
+
+    codec: the inputs go through it, as models make them. Raises UserError where the sounds are silent.
+    """
     wavs = [wav[: len(wav) - len(wav) % 3] for wav in wavs]
-    lows = inputs(wavs)
+    lows = inputs(wavs, codec)
     made, real_time = enhanced(enhancer, lows)
     mids = [np.repeat(wav.mean(axis=1, keepdims=True), 2, axis=1) for wav in made]
     sides = {"resampled": [resampled(low) for low in lows], "zero side": mids, "enhanced": made}
     passed = min(enhancer.config.crossover_hz or PASSED_HZ, HIGHEST_CROSSOVER)
     rows = {name: _row(parts, wavs, lows, passed) for name, parts in sides.items()}
-    return Measured(rows, real_time, sum(map(len, wavs)) / RATE_OUT), made
+    return Measured(rows, real_time, sum(map(len, wavs)) / RATE_OUT), lows, made
 
 
 def _row(made: list[np.ndarray], wanted: list[np.ndarray], lows: list[np.ndarray], passed: int) -> Row:
@@ -105,17 +112,19 @@ def _rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(x.astype(np.float64) ** 2)))
 
 
-def draw(path: str | os.PathLike, wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
+def draw(
+    path: str | os.PathLike, wanted: Sequence[np.ndarray], lows: Sequence[np.ndarray], made: Sequence[np.ndarray]
+) -> None:
     """A picture of spectrograms: of each sound the mid signals of the input, of what was made of it and of what it was,
     from 0 to 24 kHz, and the side signals of the last two."""
     sounds = [
         {
-            "input": resampled(inputs([target])[0])[:, 0],
+            "input": resampled(low)[:, 0],
             "enhanced, mid": sound.mean(1),
             "original, mid": target.mean(1),
             "enhanced, side": (sound[:, 0] - sound[:, 1]) / 2,
             "original, side": (target[:, 0] - target[:, 1]) / 2,
         }
-        for target, sound in zip(wanted, made, strict=True)
+        for target, low, sound in zip(wanted, lows, made, strict=True)
     ]
     pictures.draw(path, sounds, RATE_OUT)

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -103,7 +103,7 @@ class EnhancerNetwork:
         return {"pairs": {"codec": None if self._codec is None else codec_fingerprint(self._codec)}}
 
     def finish(self, rows: slice, seed: int) -> PairMaker:
-        through = None if self._codec is None else self._through_codec
+        through = None if self._codec is None else self._codec.round_trip
         return PairMaker(self.config.pairs, seed, self.config.data.batch_size, rows, through)
 
     def blank(self) -> tuple[Any, dict]:
@@ -143,11 +143,6 @@ class EnhancerNetwork:
             return made | {"enhanced": (enhancer.enhance(low), RATE_OUT)}
 
         return make
-
-    def _through_codec(self, wavs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        whole = [np.pad(wav, (0, -len(wav) % self._codec.hop)) for wav in wavs]
-        decoded = self._codec.decode_batch(self._codec.encode_batch(whole))
-        return [made[: len(wav)] for made, wav in zip(decoded, wavs, strict=True)]
 
 
 class EnhanceStep:

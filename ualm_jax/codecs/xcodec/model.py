@@ -105,6 +105,12 @@ class XCodec:
             started = [self._start_decode(c) for c in codes]
         return [np.asarray(wav)[0, :samples] for wav, samples in started]
 
+    def round_trip(self, wavs: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
+        """What the codec leaves of each clip, as long as it was."""
+        whole = [np.pad(wav, (0, -len(wav) % self.hop)) for wav in wavs]
+        decoded = self.decode_batch(self.encode_batch(whole))
+        return [made[: len(wav)] for made, wav in zip(decoded, wavs, strict=True)]
+
     def _rows(self, frames: int) -> int:
         """Clips of this length, padding included, that a device encodes together."""
         return 1 if self._mesh.devices.flat[0].platform == "cpu" else max(_TOGETHER // frames, 1)
