@@ -7,6 +7,7 @@ import pytest
 
 from ualm_jax.data.raw.soundscript import Event, Scene, SoundScript, SoundScript2, render
 from ualm_jax.evaluate.soundscript import hear, judge_scene
+from ualm_jax.evaluate.soundscript.pitch import harmonic_pitch
 
 RATE = 16000
 HELD_OUT_SEED = 20_260
@@ -101,6 +102,13 @@ def test_anything_is_heard_as_something():
     changed += [np.eye(1, n, n // 2)[0] for n in (1, 100, 5000)]
     for each in changed:
         hear(each.astype(np.float32))
+
+
+def test_a_rumble_with_a_faint_whistle_has_the_pitch_of_its_strongest_partial():
+    """Its autocorrelation falls below zero before it has a first peak, so no period is found."""
+    seconds = np.arange(1840) / 16000
+    wav = np.sin(2 * np.pi * 35 * seconds) + 0.1 * np.sin(2 * np.pi * 500 * seconds)
+    assert harmonic_pitch(wav) == pytest.approx(35, abs=3)
 
 
 def test_silence_holds_nothing():

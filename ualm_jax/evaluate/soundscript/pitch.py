@@ -25,7 +25,10 @@ def steady_pitch(wav: Float[np.ndarray, "N"]) -> float:
 
 
 def harmonic_pitch(wav: Float[np.ndarray, "N"]) -> float:
-    """Fundamental in Hz of a periodic sound: from its autocorrelation, then from where its lowest partials lie."""
+    """Fundamental in Hz of a periodic sound: from its autocorrelation, then from where its lowest partials lie.
+
+    A sound without a period from 60 to 2400 Hz has the frequency of its strongest partial.
+    """
     power, per_bin = _spectrum(wav)
     # At a quarter of a sample: between samples, the peak of a short period would look lower than that of two periods.
     shortest, longest = _FINE * int(RATE / _HIGHEST), _FINE * int(RATE / _LOWEST)
@@ -33,10 +36,10 @@ def harmonic_pitch(wav: Float[np.ndarray, "N"]) -> float:
     length = _FINE * min(len(wav), _LONGEST)
     here = _correlation(wav)[lags] / (1 - lags / max(length, longest + 1))
     peaks = 1 + np.flatnonzero((here[1:-1] >= here[:-2]) & (here[1:-1] > here[2:]))
-    if not len(peaks):
-        return steady_pitch(wav)
     tops = [_vertex(here, int(peak)) for peak in peaks]
-    highest = max(height for _, height in tops)
+    highest = max((height for _, height in tops), default=0.0)
+    if highest <= 0:
+        return steady_pitch(wav)
     rough = _FINE * RATE / (shortest + next(lag for lag, height in tops if height >= _FIRST_PEAK * highest))
     total, weight = 0.0, 0.0
     for k in range(1, _HARMONICS + 1):
