@@ -45,7 +45,8 @@ def write_report(folder: pathlib.Path, results: pathlib.Path) -> None:
 
 
 def _guidance(found: pathlib.Path) -> dict[str, Any]:
-    shares = {float(scale.name): _pooled([_obeyed(seed) for seed in _each(scale)]) for scale in _each(found)}
+    judged = {scale: [seed for seed in _each(scale) if (seed / "report.json").exists()] for scale in _each(found)}
+    shares = {float(scale.name): _pooled([_obeyed(seed) for seed in seeds]) for scale, seeds in judged.items()}
     shares = dict(sorted((scale, share) for scale, share in shares.items() if share))
     if len(shares) < 3:
         return {}
