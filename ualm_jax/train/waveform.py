@@ -2,7 +2,6 @@
 to the folder that holds the newest network.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -24,7 +23,6 @@ from ualm_jax.data.loading.dataset_clips import DatasetClips
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import to_mapping
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.parallel.processes import meet
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.gan import AdversarialConfig, GanState, gathered, init_gan_state
@@ -119,16 +117,11 @@ def train_waveforms(network: Network, workdir: pathlib.Path) -> int:
         raise UserError(
             f"data.batch_size ({config.data.batch_size}) must be a multiple of mesh.data x mesh.fsdp ({parts})."
         )
-    with contextlib.ExitStack() as stack:
-        if jax.process_index() == 0:
-            stack.enter_context(claim(workdir))
-        stack.enter_context(jax.set_mesh(mesh))
+    with claim(workdir), jax.set_mesh(mesh):
         run = waveform_run(network, workdir, mesh)
         first = int(run.state.step)
-        if jax.process_index() == 0:  # when every check has passed
-            (workdir / "checkpoints").mkdir(exist_ok=True)
-            write(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
-        meet("train in the work folder")
+        (workdir / "checkpoints").mkdir(exist_ok=True)  # when every check has passed
+        write(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
         if first >= config.train.steps:  # it may have been killed when all was learnt and not all stored
             for evaluator in run.evaluators:
                 evaluator.run(first, run.state)
@@ -162,7 +155,7 @@ def waveform_run(network: Network, workdir: pathlib.Path, mesh: Mesh) -> Run:
     sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
     log.info("%s parameters on %d devices %s", f"{sum(sizes):,}", mesh.size, dict(mesh.shape))
     step = int(state.step)
-    writer = MetricWriter(workdir if jax.process_index() == 0 else None, step)
+    writer = MetricWriter(workdir, step)
     schedule = learning_rate(config.optimizer)
     seconds = config.data.batch_size * config.data.frames * network.hop / network.sample_rate
     return Run(
@@ -209,7 +202,7 @@ class StoredNetwork:
 
     def run(self, step: int, state: GanState) -> None:
         params, rest = jax.device_get(jax.jit(gathered)((state.average, state.rest)))
-        if jax.process_index() or not self._network.ready(step):
+        if not self._network.ready(step):
             return
         target = self._workdir / self._network.name
         beside = self._workdir / f".{self._network.name}.partial"
@@ -251,8 +244,7 @@ def _open_clips(network: Network) -> Clips:
 
 def _crops(network: Network, clips: Clips, seed: int) -> Crops:
     data = network.config.data
-    count = data.batch_size // jax.process_count()
-    rows = slice(jax.process_index() * count, (jax.process_index() + 1) * count)
+    rows = slice(0, data.batch_size)  # of one process
     return FinishedCrops(
         network.finish(rows, seed),
         clips,
