@@ -130,7 +130,8 @@ def codec(share: float, words: str) -> None:
     ualm("codec train --config configs/codec_small.py --workdir codec", words)
     rich_in_buzzes(pathlib.Path("sounds/buzzes"), max(int(share * 8_000), 10))
     decoder = "codec train --config configs/codec_small_decoder.py --config.data.folder=sounds/buzzes"
-    phases = "--config.loss.phase=1.0 --config.optimizer.peak_lr=8e-4 --config.train.steps=6000"
+    phases = "--config.loss.phase=1.0 --config.optimizer.peak_lr=8e-4"
+    phases += " --config.optimizer.decay_steps=6000 --config.train.steps=6000"
     ualm(decoder, "--workdir phases --config.train.init_from=codec/codec", phases, words)
     ualm(decoder, "--workdir decoder --config.train.init_from=phases/codec", words)
     halved = pathlib.Path("weights/codec")
