@@ -58,7 +58,7 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
     values["quantizer"] |= load_config(str(ROOT / "configs" / "codec_small_decoder.py"), []).to_dict()["quantizer"]
     values["adversarial"]["begin"] = None
     values["loss"]["phase"] = 0.25
-    values["eval"]["every"] = 3
+    values["eval"]["every"], values["train"]["save_interval"] = 2, 9  # the codec is there when the run first saves
     states = trained(from_mapping(CodecRunConfig, values), tmp_path, one_device)
     assert set(states[-1][0].params) == set(states[-1][0].average) == {"acoustic_decoder", "fc2"}
     assert all(metrics["phase"] > 0 for _, metrics in states)
@@ -70,6 +70,8 @@ def test_a_decoder_can_be_trained_alone_without_touching_a_code(whole, tmp_path,
     one, other = XCodec.from_directory(before), XCodec.from_directory(tmp_path / "codec")
     np.testing.assert_array_equal(codes := one.encode(wav), other.encode(wav))
     assert not np.array_equal(one.decode(codes), other.decode(codes))
+    # The codec is stored again and again while the run goes on: no part of what a checkpoint must find unchanged.
+    assert "codec" not in (tmp_path / "checkpoints" / "3" / "checksums" / "SHA256SUMS").read_text()
 
 
 def test_fixed_codes_need_a_codec_to_be_of():

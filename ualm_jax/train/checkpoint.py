@@ -33,6 +33,7 @@ class Checkpoints:
     identity: what a checkpoint must agree with to be continued, by group and field of the configuration.
     folders: what else lies in a checkpoint, by name: (state, folder to write) to nothing. All processes call it, with
         the same state; the first writes.
+    parts: folders of the work folder that never change in the run, whose checksums are kept, too.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Checkpoints:
         keep: int,
         identity: dict[str, Any],
         folders: Mapping[str, Callable[[Any, pathlib.Path], None]] | None = None,
+        parts: tuple[str, ...] = PARTS,
     ):
         self._directory = directory
         self._every = every
@@ -58,7 +60,7 @@ class Checkpoints:
                 "data": ocp.JsonCheckpointHandler(),
                 "identity": ocp.JsonCheckpointHandler(),
                 **{name: _Folder() for name in self._folders},
-                "checksums": _Checksums(),  # the last: it is made when the others are finished
+                "checksums": _Checksums(parts),  # the last: it is made when the others are finished
             },
         )
 
@@ -147,8 +149,8 @@ class Checkpoints:
 class _Checksums(ocp.CheckpointHandler):
     """The item of a checkpoint that holds SHA-256 of the others, and of what the run's weights were trained with."""
 
-    def __init__(self):
-        self._parts: dict[str, str] | None = None
+    def __init__(self, parts: tuple[str, ...]):
+        self._names, self._sums = parts, None
 
     def save(self, directory, args=None) -> None:
         """Nothing is there to be summed yet: the other items are written in the background."""
@@ -160,10 +162,10 @@ class _Checksums(ocp.CheckpointHandler):
         """Called by one process, when all have written and the items before this one have their names."""
         directory = open_folder(directory)
         step, run = directory.parent, directory.parents[2]
-        if self._parts is None:  # tokenizer, codec and encoder never change in a run
-            self._parts = sums_of(step, *(run / part for part in PARTS))
+        if self._sums is None:
+            self._sums = sums_of(step, *(run / name for name in self._names))
         items = [entry for entry in step.iterdir() if entry.is_dir() and entry != directory]
-        write_sums(directory / pathlib.PurePath(sums_name(step)).name, self._parts | sums_of(step, *items))
+        write_sums(directory / pathlib.PurePath(sums_name(step)).name, self._sums | sums_of(step, *items))
 
 
 class _Folder(ocp.CheckpointHandler):

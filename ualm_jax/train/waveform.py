@@ -150,6 +150,7 @@ def waveform_run(network: Network, workdir: pathlib.Path, mesh: Mesh) -> Run:
         every=config.train.save_interval,
         keep=config.train.max_to_keep,
         identity=waveform_identity(config, network.identity() | {"data": {"sounds": clips.fingerprint()}}),
+        parts=(),  # WORKDIR/codec is what is made here, and changes
     )
     state = _state(network, given, beginnings, checkpoints, batches, mesh)
     sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
