@@ -78,3 +78,10 @@ def test_the_config_is_named_and_kept_beside_the_figures(tmp_path, monkeypatch):
     assert json.loads(report.read_text())["arguments"]["training"]["codec"]["codebook_size"] == 128
     with pytest.raises(UserError, match="one batch at a time"):
         cli.main(["codec", "--training", "--batch", "1", "8"])
+
+
+def test_what_torch_does_not_compute_is_not_compared():
+    config = tiny_codec()
+    config = dataclasses.replace(config, codec=dataclasses.replace(config.codec, codebook_dim=3))
+    with pytest.raises(UserError, match="--against torch has no factorised codes"):
+        measure(config, 2, 8, 1, torch=True)

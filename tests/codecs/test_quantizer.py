@@ -107,7 +107,7 @@ def test_soft_frames_find_codewords_as_near_to_them_as_loud_ones_do():
     rng = np.random.default_rng(3)
     scale = np.repeat([1.0, 0.1], 3000)  # energies a hundred times apart
     frames = (scale[:, None] * rng.standard_normal((6000, WIDTH))).astype(np.float32)
-    books, _ = kmeans(jnp.asarray(frames), BOOKS, 32, 20, KEY)
+    books, _, _ = kmeans(jnp.asarray(frames), BOOKS, 32, 20, KEY)
     left = frames - np.asarray(dequantize(books.embed, quantize(books.embed, jnp.asarray(frames)[None])))[0]
     share = (left**2).reshape(2, -1).sum(1) / (frames**2).reshape(2, -1).sum(1)
     assert share[1] < 3 * share[0]  # it would be a hundred times
@@ -117,7 +117,7 @@ def test_kmeans_finds_clusters_and_each_book_leaves_less():
     rng = np.random.default_rng(2)
     centres = 10 * rng.standard_normal((SIZE, WIDTH))
     frames = (centres[rng.integers(SIZE, size=4000)] + rng.standard_normal((4000, WIDTH))).astype(np.float32)
-    books, left = kmeans(jnp.asarray(frames), BOOKS, 4 * SIZE, 20, KEY)
+    books, _, left = kmeans(jnp.asarray(frames), BOOKS, 4 * SIZE, 20, KEY)
     nearest = np.linalg.norm(centres[:, None] - np.asarray(books.embed[0])[None], axis=2).min(1)
     assert nearest.max() < 2
     assert left[0] < 0.02 and np.all(np.diff(left) < 0)

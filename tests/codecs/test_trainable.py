@@ -49,7 +49,7 @@ def trained(request, tmp_path_factory):
         network.narrowed(init_random(network.config, 1)),
     )
     vectors = network.vectors(params, jnp.asarray(wavs))
-    books, _ = kmeans(
+    books, _, _ = kmeans(
         vectors.reshape(-1, network.config.hidden_size),
         network.config.num_quantizers,
         network.config.codebook_size,

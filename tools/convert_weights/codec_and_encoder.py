@@ -4,9 +4,8 @@ import math
 import pathlib
 import shutil
 
-from ualm_jax.codecs.xcodec.config import read_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
-from ualm_jax.convert_weights.parts import check_codec, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.parts import check_codec, check_foreign, part_directory, write_codec, write_encoder
 from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder.weights import UNUSED
@@ -47,7 +46,7 @@ def export_xcodec(source: pathlib.Path, out: pathlib.Path) -> int:
     """A Hugging Face X-codec directory, from a converted checkpoint or a run. Returns the bytes written."""
     directory = part_directory(source, "codec")
     files = open_directory(directory)
-    check_codec(read_config(directory / "config.json"), files)
+    check_codec(check_foreign(directory), files)
     with written_whole(out) as partial:
         shutil.copytree(directory, partial, dirs_exist_ok=True)
     return _size(files)

@@ -29,6 +29,17 @@ def check_codec(config: XCodecConfig, tensors: TensorFiles) -> None:
     params_from_tensors({name: tensors.read(name) for name in tensors.tensors}, config, where)
 
 
+def check_foreign(directory: pathlib.Path) -> XCodecConfig:
+    """The configuration of a codec that `transformers` and the reference can hold. Raises UserError for another."""
+    config = read_config(directory / "config.json")
+    if config.codebook_dim is not None:
+        raise UserError(
+            f"{directory}: expected an X-codec as `transformers` has it, found factorised codes (codebook_dim "
+            f"{config.codebook_dim}), for which its layout has no place."
+        )
+    return config
+
+
 def write_codec(
     out: pathlib.Path, config_file: pathlib.Path, tensors: TensorFiles, progress: Progress = silent
 ) -> None:

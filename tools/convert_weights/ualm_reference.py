@@ -8,7 +8,7 @@ import numpy as np
 from ualm_jax.codecs.xcodec.config import read_config as read_codec_config
 from ualm_jax.convert_weights.card import Hashes, write_card, written_whole
 from ualm_jax.convert_weights.ours_to_hf import hf_dtypes, read_hf
-from ualm_jax.convert_weights.parts import copy_tokenizer, part_directory, write_codec, write_encoder
+from ualm_jax.convert_weights.parts import check_foreign, copy_tokenizer, part_directory, write_codec, write_encoder
 from ualm_jax.convert_weights.progress import Progress, silent
 from ualm_jax.convert_weights.write_arrays import write_arrays
 from ualm_jax.errors import UserError
@@ -164,6 +164,9 @@ def export_reference(
         import torch
     except ImportError:
         raise UserError("torch is needed to write this format; `pip install '.[torch]'`.") from None
+    directory = part_directory(codec, "codec") if codec is not None else weights.parts.get("codec")
+    if directory is not None:
+        check_foreign(directory)
     architecture, form, store = weights.architecture, reference(weights.architecture), weights.arrays()
     sizes = {
         name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in hf_dtypes(form, architecture, store).items()
@@ -173,7 +176,6 @@ def export_reference(
         state[name] = _torch(read_hf(form, architecture, store, name))
         done += size
         progress(done, sum(sizes.values()))
-    directory = part_directory(codec, "codec") if codec is not None else weights.parts.get("codec")
     if directory is not None:
         state |= _part(directory, CODEC, np.dtype(weights.notes.get("codec_dtype", "float32")))
     if "encoder" in weights.parts:

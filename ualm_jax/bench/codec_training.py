@@ -16,6 +16,7 @@ from ualm_jax.bench.timing import time_in_turn
 from ualm_jax.bench.train import check_same
 from ualm_jax.codecs.discriminators import init_discriminators
 from ualm_jax.codecs.xcodec.init import init_random
+from ualm_jax.errors import UserError
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.batches import shard_batch
 from ualm_jax.train.codec_config import CodecRunConfig
@@ -28,8 +29,10 @@ _CHECKED = 3  # steps: the first compares weights, the others the optimiser and 
 
 def measure(config: CodecRunConfig, rows: int, frames: int, repeats: int, *, torch: bool) -> BenchResult:
     """A row for each step and side. Raises ValueError where torch, from the same parameters, has another loss or
-    gradient.
+    gradient, UserError for a config that its side does not compute.
     """
+    if torch and config.codec.codebook_dim is not None:
+        raise UserError("--against torch has no factorised codes: give a config without codec.codebook_dim.")
     config = repeatable(config)
     codec = config.codec.trainable().config
     wav = np.random.default_rng(0).normal(0, 0.1, (rows, frames * codec.hop)).astype(np.float32)

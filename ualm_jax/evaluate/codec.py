@@ -5,6 +5,7 @@ import html
 import os
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -37,7 +38,8 @@ def with_codebooks(codec: XCodec, number: int) -> XCodec:
     config = dataclasses.replace(
         codec.config, target_bandwidths=bandwidths(number, codec.config.codebook_size, codec.hop, codec.sample_rate)
     )
-    return XCodec(config, codec.params | {"codebooks": codec.params["codebooks"][:number]})
+    quantizer = {name: codec.params[name] for name in ("codebooks", "projections") if name in codec.params}
+    return XCodec(config, codec.params | jax.tree.map(lambda leaf: leaf[:number], quantizer))
 
 
 def numbers_of(codec: XCodec) -> list[int]:

@@ -137,4 +137,4 @@ class CodecNetwork:
 
 def _stated(config: XCodecConfig) -> tuple:
     """What `CodecShape` says of a codec."""
-    return config.acoustic, config.codebook_size, config.num_quantizers, config.sample_rate
+    return config.acoustic, config.codebook_size, config.codebook_dim, config.num_quantizers, config.sample_rate

@@ -22,10 +22,12 @@ class CodecShape:
     semantic: with the semantic branch of the X-codec in `train.init_from`, whose shape is that folder's. Without it,
     what is quantised has one number more than the acoustic features, for the layout's sake.
     linear_ends: see `codecs.xcodec.trainable`.
+    codebook_dim: numbers of a codeword where codes are factorised, None where they are not; see `codecs.xcodec.rvq`.
     """
 
     num_codebooks: Count = 8
     codebook_size: Annotated[int, Bounds(at_least=2)] = 1024
+    codebook_dim: Annotated[int, Bounds(at_least=2)] | None = None
     encoder_hidden_size: Count = 64
     decoder_hidden_size: Count = 1024
     hidden_size: Count = 256
@@ -57,6 +59,7 @@ class CodecShape:
         config = XCodecConfig(
             target_bandwidths=bandwidths(self.num_codebooks, self.codebook_size, math.prod(self.downsampling_ratios)),
             codebook_size=self.codebook_size,
+            codebook_dim=self.codebook_dim,
             acoustic=acoustic,
             semantic=NO_SEMANTICS,
         )

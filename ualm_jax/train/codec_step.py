@@ -1,6 +1,7 @@
 """The codec as a generator: an autoencoder first, then with codes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ from jaxtyping import Array, Float
 
 from ualm_jax.codecs import losses
 from ualm_jax.codecs.xcodec.quantizer import Codebooks, kmeans, moved, quantize_learning
+from ualm_jax.codecs.xcodec.rvq import Projections
 from ualm_jax.codecs.xcodec.trainable import SMALLEST_ALPHA, Trainable
 from ualm_jax.train.codec_config import CodecLossConfig, CodecRunConfig, QuantizerConfig
-from ualm_jax.train.gan import AXES, GanState, Made, gathered, make_gan_step
+from ualm_jax.train.gan import AXES, GanState, Made, gathered, make_gan_step, scattered
 from ualm_jax.train.optimizer import make_optimizer
 
 _WIDEST = 3.0  # of a feature, while there are no codes: what lies beyond costs
@@ -48,7 +50,8 @@ class CodecGenerator:
             made = self.trainable.waveform(params, vectors)
             return Made(made[..., None], wav[..., None], _WIDTH_COST * beyond, {}, None)
         pick, layers = jax.random.split(key)
-        found = quantize_learning(rest.embed, vectors, self._layers(layers, len(wav)), pick, AXES)
+        projections = params.get("projections")
+        found = quantize_learning(rest.embed, vectors, self._layers(layers, len(wav)), pick, AXES, projections)
         share = found.counts / jnp.maximum(found.counts.sum(1, keepdims=True), 1.0)
         metrics = {
             "commitment": found.commitment,
@@ -131,7 +134,7 @@ class CodecStep:
     def __call__(self, state: GanState, batch: dict[str, Array]) -> tuple[GanState, dict[str, Array]]:
         begin, judged = self._config.quantizer.begin, self._config.adversarial.begin
         if self._number == begin and self._config.train.init_from is None:
-            state = state._replace(rest=self._codebooks(state.params))
+            state = self._with_codebooks(state)
         if self._number < begin:
             step = self._autoencoder
         elif judged is None or self._number < judged:
@@ -148,7 +151,16 @@ class CodecStep:
         given = (PartitionSpec(), PartitionSpec(AXES, None))
         return jax.shard_map(function, in_specs=given, out_specs=made, check_vma=False)
 
-    def _codebooks(self, params: Any) -> Codebooks:
+    def _with_codebooks(self, state: GanState) -> GanState:
+        """The state with codebooks, and their projections where codes are factorised."""
+        codebooks, projections = self._codebooks(state.params)
+        if projections is None:
+            return state._replace(rest=codebooks)
+        place = functools.partial(scattered, fsdp=self._config.mesh.fsdp)
+        params, average = (each | {"projections": place(projections)} for each in (state.params, state.average))
+        return state._replace(rest=codebooks, params=params, average=average)
+
+    def _codebooks(self, params: Any) -> tuple[Codebooks, Projections | None]:
         """By k-means, of the vectors of `kmeans_frames` frames."""
         quantizer, codec = self._config.quantizer, self._trainable.config
         rows = PartitionSpec(AXES, None, None)
@@ -164,9 +176,9 @@ class CodecStep:
             number += 1
         key = jax.random.key(self._config.train.seed)
         make = jax.shard_map(
-            lambda frames, key: kmeans(frames, codec.num_quantizers, codec.codebook_size, quantizer.kmeans_rounds, key)[
-                0
-            ],
+            lambda frames, key: kmeans(
+                frames, codec.num_quantizers, codec.codebook_size, quantizer.kmeans_rounds, key, codec.codebook_dim
+            )[:2],
             in_specs=(PartitionSpec(), PartitionSpec()),
             out_specs=PartitionSpec(),
             check_vma=False,
@@ -174,7 +186,7 @@ class CodecStep:
         return jax.jit(make)(jnp.concatenate(frames)[: quantizer.kmeans_frames], key)
 
 
-def codebooks_from(embed: Float[Array, "Q V D"]) -> Codebooks:
+def codebooks_from(embed: Float[Array, "Q V d"]) -> Codebooks:
     """Codewords of another codec, with averages as if each had been chosen once."""
     once = jnp.ones(embed.shape[:2])
     return Codebooks(embed, embed.copy(), once, once.copy())  # a step donates each of them
@@ -183,5 +195,5 @@ def codebooks_from(embed: Float[Array, "Q V D"]) -> Codebooks:
 def empty_codebooks(trainable: Trainable) -> Codebooks:
     """The codebooks in the state before there are codes: zeros."""
     config = trainable.config
-    shape = (config.num_quantizers, config.codebook_size, config.hidden_size)
+    shape = (config.num_quantizers, config.codebook_size, config.codebook_dim or config.hidden_size)
     return Codebooks(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape[:2]), jnp.zeros(shape[:2]))

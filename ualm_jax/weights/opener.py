@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from ualm_jax.buckets import Folder, in_bucket
+from ualm_jax.codecs.xcodec.config import MODEL_TYPES
 from ualm_jax.errors import UserError
 from ualm_jax.models.config import Architecture, Execution, read_model
 from ualm_jax.models.hf_names import our_shapes
@@ -194,4 +195,4 @@ def _open_hugging_face(path: Folder) -> Weights:
         parts = {"tokenizer": path} if is_tokenizer(path) else {}
         execution = Execution(param_dtype=plan.param_dtype)
         return _Qwen2(path, plan.architecture, execution, parts=parts, notes=plan.kept, plan=plan)
-    return Weights(path, parts={"codec" if kind == "xcodec" else "encoder": path})
+    return Weights(path, parts={"codec" if kind in MODEL_TYPES else "encoder": path})

@@ -19,7 +19,9 @@ _HUBERT_FIXED = {
     "do_stable_layer_norm": False,
 }
 _DAC_FIXED = {"model_type": "dac"}
-_XCODEC_FIXED = {"model_type": "xcodec"}
+_XCODEC = "xcodec"
+_FACTORIZED = "xcodec_factorized"  # a name of its own: HF's X-codec has no such codes and is not to open it
+MODEL_TYPES = (_XCODEC, _FACTORIZED)
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,16 @@ class DacConfig:
 
 @dataclass(frozen=True)
 class XCodecConfig:
-    """The whole codec. Names and defaults are those of HF's `XcodecConfig`, as `hf-audio/xcodec-hubert-general`."""
+    """The whole codec. Names and defaults are those of HF's `XcodecConfig`, as `hf-audio/xcodec-hubert-general`.
+
+    codebook_dim: numbers of a codeword where codes are factorised (`rvq`); None for codewords as wide as what is
+        quantised, which alone are HF's.
+    """
 
     sample_rate: int = 16000
     target_bandwidths: tuple[int | float, ...] = (0.5, 1, 1.5, 2, 4)  # kbit/s
     codebook_size: int = 1024
+    codebook_dim: int | None = field(default=None, repr=False)  # fingerprints of codecs without it stay as they were
     kernel_size: int = 3
     unit_kernel_size: int = 3
     block_dilations: tuple[int, ...] = (1, 1)
@@ -106,6 +113,11 @@ class XCodecConfig:
             raise UserError(
                 f"config: bandwidth {self.target_bandwidths[-1]} kbit/s is too small for one codebook of "
                 f"{self.codebook_size}"
+            )
+        if self.codebook_dim is not None and not 2 <= self.codebook_dim <= self.hidden_size:
+            raise UserError(
+                f"config: codebook_dim must be 2 to {self.hidden_size}, the width that is quantised, found "
+                f"{self.codebook_dim}"
             )
 
     @property
@@ -159,26 +171,34 @@ def read_config(path: Path) -> XCodecConfig:
         raise UserError(f"{path}: expected JSON, found a file that does not parse ({error})") from None
     if not isinstance(raw, dict) or "model_type" not in raw:
         raise UserError(f"{path}: expected the configuration of an X-codec, with its model_type, found another one")
+    kind = _FACTORIZED if raw["model_type"] == _FACTORIZED else _XCODEC
+    width = raw.get("codebook_dim")
+    if kind == _XCODEC:
+        raw = {name: value for name, value in raw.items() if name != "codebook_dim"}
     try:
         config = _from_hf(
             XCodecConfig,
             raw,
-            _XCODEC_FIXED,
+            {"model_type": kind},
             acoustic=_from_hf(DacConfig, raw.get("acoustic_model_config") or {}, _DAC_FIXED),
             semantic=_from_hf(HubertConfig, raw.get("semantic_model_config") or {}, _HUBERT_FIXED),
         )
-        if raw.get("codebook_dim") not in (None, config.hidden_size):
-            raise UserError(f"codebook_dim must be {config.hidden_size}, found {raw['codebook_dim']}")
+        if kind == _XCODEC and width not in (None, config.hidden_size):
+            raise UserError(f"codebook_dim must be {config.hidden_size}, found {width}")
+        if kind == _FACTORIZED and width is None:
+            raise UserError("codebook_dim must be the numbers of a codeword, found none")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return config
 
 
 def write_config(config: XCodecConfig, path: Path) -> None:
-    """Write the `config.json` that `read_config` and `transformers` read."""
-    raw = _to_hf(config, _XCODEC_FIXED) | {
-        "architectures": ["XcodecModel"],
-        "codebook_dim": config.hidden_size,
+    """Write the `config.json` that `read_config` reads, and `transformers` where codes are not factorised."""
+    if config.codebook_dim is None:
+        kind = {"model_type": _XCODEC, "architectures": ["XcodecModel"], "codebook_dim": config.hidden_size}
+    else:
+        kind = {"model_type": _FACTORIZED}
+    raw = _to_hf(config, kind) | {
         "acoustic_model_config": _to_hf(config.acoustic, _DAC_FIXED) | {"hop_length": config.hop},
         "semantic_model_config": _to_hf(config.semantic, _HUBERT_FIXED),
     }

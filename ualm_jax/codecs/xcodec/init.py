@@ -43,7 +43,8 @@ def init_random(config: XCodecConfig, seed: int) -> dict:
     Only uniform draws, products and square roots make them, which IEEE arithmetic defines exactly. Kernels keep the
     variance of their input; snakes are nearly linear, so sounds without direct current give vectors without a common
     offset; codewords are corners of a cube, one length for all in a codebook, so the nearest one follows from the
-    direction of a vector and not from the loudness of the sound.
+    direction of a vector and not from the loudness of the sound. Factorised ones are drawn from within the cube: their
+    directions alone count.
     """
     draws = np.random.Generator(np.random.PCG64(seed))
 
@@ -52,6 +53,8 @@ def init_random(config: XCodecConfig, seed: int) -> dict:
         name = spec.name
         if name.endswith(".alpha"):
             value = np.full(shape, ALPHA, np.float32)
+        elif name.endswith("codebook.weight"):  # of few numbers, that have few corners
+            value = _uniform(draws, shape, CODEWORD) * np.float32([DECAY**q for q in range(spec.count)])[:, None, None]
         elif name.endswith("codebook.embed"):
             signs = draws.integers(0, 2, shape, np.int8) * np.float32(2) - np.float32(1)
             value = signs * np.float32([CODEWORD * DECAY**q for q in range(spec.count)])[:, None, None]

@@ -158,7 +158,7 @@ def _bucket(frames: int) -> int:
 def _encode(params: dict, config: XCodecConfig, *clips: Array) -> Int[Array, "B T Q"]:
     """Codes of as many clips on each device: the same program, however many there are. `clips`: `network.features`."""
     encode = jax.shard_map(
-        lambda params, *clip: quantize(params["codebooks"], features(params, config, *clip)),
+        lambda params, *clip: quantize(params["codebooks"], features(params, config, *clip), params.get("projections")),
         in_specs=(PartitionSpec(), *[spec("batch")] * len(clips)),
         out_specs=spec("batch"),
         check_vma=False,
@@ -172,4 +172,5 @@ def _decode(
     params: dict, config: XCodecConfig, codes: Int[Array, "B T Q"], frames: Int[Array, "B"]
 ) -> Float[Array, "B N"]:
     with jax.default_matmul_precision("highest"):
-        return waveform(params, config, dequantize(params["codebooks"], codes), frames)
+        vectors = dequantize(params["codebooks"], codes, params.get("projections"))
+        return waveform(params, config, vectors, frames)

@@ -52,15 +52,29 @@ def specification(config: XCodecConfig, semantic_decoder: bool = False) -> dict:
 
 def _coding(config: XCodecConfig) -> dict:
     acoustic, semantic, width = config.acoustic, config.semantic, config.hidden_size
-    codebook_shape = (config.codebook_size, width)
     return {
         "hubert": _hubert(semantic),
         "semantic_encoder": _semantic_encoder(config),
         "acoustic_encoder": _acoustic_encoder(acoustic),
         "fc": _linear("fc", width, width),
-        "codebooks": Tensor("quantizer.quantizers.{}.codebook.embed", codebook_shape, (0, 1), config.num_quantizers),
+        **_quantizer(config),
         "fc2": _linear("fc2", width, acoustic.hidden_size),
         "acoustic_decoder": _acoustic_decoder(acoustic),
+    }
+
+
+def _quantizer(config: XCodecConfig) -> dict:
+    """As HF's X-codec has it; of factorised codes as its DAC does, whose kernels have one tap more."""
+    root, books = "quantizer.quantizers.{}", config.num_quantizers
+    width, numbers = config.hidden_size, config.codebook_dim
+    if numbers is None:
+        return {"codebooks": Tensor(f"{root}.codebook.embed", (config.codebook_size, width), (0, 1), books)}
+    return {
+        "codebooks": Tensor(f"{root}.codebook.weight", (config.codebook_size, numbers), (0, 1), books),
+        "projections": {
+            "in_proj": _linear(f"{root}.in_proj", width, numbers, books),
+            "out_proj": _linear(f"{root}.out_proj", numbers, width, books),
+        },
     }
 
 

@@ -85,6 +85,8 @@ class Trainable:
     def narrowed(self, full: dict) -> dict:
         """What is trained, of a whole codec's `params`; the inverse of `widened` where nothing is lost."""
         params = {name: full[name] for name in ("acoustic_encoder", "acoustic_decoder", "fc", "fc2")}
+        if "projections" in full:
+            params["projections"] = full["projections"]
         if self.semantic:
             return params | {name: full[name] for name in ("semantic_encoder", "semantic_decoder", "fc1")}
         width = self.config.acoustic.hidden_size
@@ -106,7 +108,7 @@ class Trainable:
     def widened(
         self,
         params: dict,
-        codebooks: Float[Array, "Q V D"] | Float[np.ndarray, "Q V D"],
+        codebooks: Float[Array, "Q V d"] | Float[np.ndarray, "Q V d"],
         hubert: dict | None = None,
     ) -> dict:
         """The whole codec, as `weights.save_directory` stores it. hubert: of a codec with a semantic branch."""

@@ -84,7 +84,7 @@ def params_from_tensors(
 
 
 def save_directory(params: dict, config: XCodecConfig, path: str | Path, dtype: type = np.float32) -> None:
-    """Write `params` as an HF directory that `read_directory` and `transformers` read.
+    """Write `params` as an HF directory that `read_directory` reads, and `transformers` where codes are not factorised.
 
     dtype: float32, or float16 for half the size. What was rounded makes other codes here and there: it is another
     codec, with which data is to be prepared anew.
