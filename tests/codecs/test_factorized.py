@@ -1,5 +1,8 @@
-"""Factorised codes: codewords of a few numbers between two linear maps, chosen by direction. The independent
-implementation is the quantiser of DAC in `transformers`."""
+"""Factorised codes: directions of a few numbers between two linear maps.
+
+The independent implementation is the quantiser of DAC in `transformers`. It keeps the lengths of what it projects, so
+gradients are compared with a chain of its parts in torch that does not.
+"""
 
 import dataclasses
 import json
@@ -39,7 +42,10 @@ def dac():
     torch.manual_seed(0)
     config = DacConfig(n_codebooks=BOOKS, codebook_size=SIZE, codebook_dim=NUMBERS)
     config.hidden_size = WIDTH
-    return DacResidualVectorQuantizer(config).eval()
+    made = DacResidualVectorQuantizer(config).eval()
+    for quantizer in made.quantizers:
+        quantizer.codebook.weight.data = torch.nn.functional.normalize(quantizer.codebook.weight.data)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +75,21 @@ def test_codes_and_vectors_are_those_of_transformers(dac, given):
     np.testing.assert_allclose(learning.vectors, vectors.numpy().transpose(0, 2, 1), atol=1e-5)
 
 
-def test_gradients_are_those_of_transformers(dac, given):
+def test_gradients_pass_straight_through_each_direction_as_in_torch(dac, given):
     embed, projections, x = given
     weight = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
-    theirs = torch.from_numpy(np.asarray(x)).transpose(1, 2).requires_grad_()
-    dac.zero_grad()
-    (dac(theirs)[0] * torch.from_numpy(weight).transpose(1, 2)).sum().backward()
+    theirs = torch.tensor(np.asarray(x)).transpose(1, 2).requires_grad_()
+    left, total = theirs, 0.0
+    for quantizer in dac.quantizers:
+        low = torch.nn.functional.normalize(quantizer.in_proj(left), dim=1)
+        added = quantizer.out_proj(low + (quantizer.decode_latents(low)[0] - low).detach())
+        left, total = left - added, total + added
+    (total * torch.tensor(weight).transpose(1, 2)).sum().backward()
 
-    def total(x, projections):
+    def summed(x, projections):
         return jnp.sum(weight * quantize_learning(embed, x, ALL, KEY, projections=projections).vectors)
 
-    to_x, to_projections = jax.grad(total, (0, 1))(x, projections)
+    to_x, to_projections = jax.grad(summed, (0, 1))(x, projections)
     np.testing.assert_allclose(to_x, theirs.grad.numpy().transpose(0, 2, 1), atol=1e-5)
     for name, made in to_projections.items():
         for q, quantizer in enumerate(dac.quantizers):
@@ -88,11 +98,29 @@ def test_gradients_are_those_of_transformers(dac, given):
             np.testing.assert_allclose(made["bias"][q], layer.bias.grad, atol=1e-4)
 
 
-def test_the_length_of_a_codeword_does_not_decide_whether_it_is_chosen(given):
+def test_only_the_direction_of_a_codeword_matters(given):
     embed, projections, x = given
-    first = quantize(embed[:1], x, jax.tree.map(lambda leaf: leaf[:1], projections))
-    longer = embed[:1] * jnp.linspace(0.1, 10, SIZE)[:, None]
-    np.testing.assert_array_equal(quantize(longer, x, jax.tree.map(lambda leaf: leaf[:1], projections)), first)
+    longer, codes = embed * jnp.linspace(0.1, 10, SIZE)[:, None], quantize(embed, x, projections)
+    np.testing.assert_array_equal(quantize(longer, x, projections), codes)
+    sounds = (dequantize(each, codes, projections) for each in (embed, longer))
+    np.testing.assert_allclose(*sounds, atol=1e-5)
+
+
+def test_commitment_is_the_distance_of_directions_and_pulls_them_together(given):
+    embed, projections, x = given
+    one = jax.tree.map(lambda leaf: leaf[:1], (embed, projections))
+
+    def found(x):
+        return quantize_learning(one[0], x, jnp.ones(ROWS, int), KEY, projections=one[1])
+
+    low = np.asarray(x) @ np.asarray(projections["in_proj"]["kernel"][0]) + np.asarray(
+        projections["in_proj"]["bias"][0]
+    )
+    chosen = np.asarray(embed[0])[np.asarray(found(x).codes)[..., 0]]
+    low, chosen = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (low, chosen))
+    assert found(x).commitment == pytest.approx(np.mean(np.sum((low - chosen) ** 2, axis=-1)), rel=1e-5)
+    pull = jax.grad(lambda x: found(x).commitment)(x)
+    assert found(x - pull).commitment < found(x).commitment
 
 
 def test_a_row_that_uses_few_codebooks_is_the_sum_of_those(given):

@@ -1,10 +1,11 @@
 """Residual vector quantisation (Zeghidour et al. 2021, "SoundStream", algorithm 1).
 
-Codewords are as wide as what is quantised, and the nearest is chosen, as X-codec has it. Or they are factorised (Kumar
-et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN", section 3.2): codewords are of a few numbers, one
-linear map of each codebook takes vectors to as many, another takes codewords back, and the codeword is chosen whose
-direction is nearest. `projections` holds those maps, and is None where codes are not factorised: {"in_proj": {"kernel":
-[Q, D, d], "bias": [Q, d]}, "out_proj": {"kernel": [Q, d, D], "bias": [Q, D]}}; for one codebook, without Q.
+Codewords are as wide as what is quantised, and the nearest is chosen, as X-codec has it. Or they are factorised (Yu et
+al. 2022, "Vector-quantized Image Modeling with Improved VQGAN", section 3.2; Kumar et al. 2023, "High-Fidelity Audio
+Compression with Improved RVQGAN"): a linear map of each codebook takes vectors to a few numbers, of which the direction
+alone is kept, the codeword of the nearest direction is chosen, and another linear map takes that direction back.
+`projections` holds those maps, and is None where codes are not factorised: {"in_proj": {"kernel": [Q, D, d], "bias":
+[Q, d]}, "out_proj": {"kernel": [Q, d, D], "bias": [Q, D]}}; for one codebook, without Q.
 """
 
 import jax
@@ -24,26 +25,24 @@ def nearest(codewords: Float[Array, "V D"], x: Float[Array, "*rows D"]) -> Int[A
     return jnp.argmax(-(squares - 2 * products + (codewords**2).sum(-1)), axis=-1)
 
 
-def chosen(
-    codewords: Float[Array, "V d"], x: Float[Array, "*rows d"], projection: Projections | None
-) -> Int[Array, "*rows"]:
-    """The index of the codeword for each vector, which is `lowered`: nearest, or of the nearest direction."""
-    return nearest(codewords, x) if projection is None else nearest(unit(codewords), unit(x))
+def lowered(x: Float[Array, "*rows D"], projection: Projections | None) -> Float[Array, "*rows d"]:
+    """What one codebook compares: of length one where codes are factorised."""
+    return x if projection is None else unit(_linear(x, projection["in_proj"]))
+
+
+def directed(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows d"]:
+    """What codewords are compared by: of length one where codes are factorised."""
+    return codewords if projection is None else unit(codewords)
+
+
+def raised(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows D"]:
+    """What the codewords of one codebook, which are `directed`, stand for."""
+    return codewords if projection is None else _linear(codewords, projection["out_proj"])
 
 
 def unit(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     """Vectors of length one; zero stays zero."""
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-
-
-def lowered(x: Float[Array, "*rows D"], projection: Projections | None) -> Float[Array, "*rows d"]:
-    """What one codebook compares."""
-    return x if projection is None else _linear(x, projection["in_proj"])
-
-
-def raised(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows D"]:
-    """What the codewords of one codebook stand for."""
-    return codewords if projection is None else _linear(codewords, projection["out_proj"])
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)
 
 
 def _linear(x: Array, params: dict[str, Array]) -> Array:
@@ -53,12 +52,13 @@ def _linear(x: Array, params: dict[str, Array]) -> Array:
 def quantize(
     codebooks: Float[Array, "Q V d"], x: Float[Array, "B T D"], projections: Projections | None = None
 ) -> Int[Array, "B T Q"]:
-    """The codeword of each codebook in turn, each one for what the earlier ones left over."""
+    """The nearest codeword of each codebook in turn, each one for what the earlier ones left over."""
 
     def stage(residual, given):
         codebook, projection = given
-        codes = chosen(codebook, lowered(residual, projection), projection)
-        return residual - raised(codebook[codes], projection), codes
+        codewords = directed(codebook, projection)
+        codes = nearest(codewords, lowered(residual, projection))
+        return residual - raised(codewords[codes], projection), codes
 
     _, codes = jax.lax.scan(stage, x, (codebooks, projections))
     return jnp.moveaxis(codes, 0, -1)
@@ -68,5 +68,7 @@ def dequantize(
     codebooks: Float[Array, "Q V d"], codes: Int[Array, "B T Q"], projections: Projections | None = None
 ) -> Float[Array, "B T D"]:
     """The sum of what the codewords stand for."""
-    tables = codebooks if projections is None else jax.vmap(raised)(codebooks, projections)
+    tables = codebooks
+    if projections is not None:
+        tables = jax.vmap(lambda codebook, projection: raised(unit(codebook), projection))(codebooks, projections)
     return sum(tables[q][codes[:, :, q]] for q in range(len(tables)))
