@@ -39,12 +39,13 @@ TRAIN = "train --config configs/soundscript.py --config.optimizer.schedule=const
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """steps: of the longest run of an experiment. scenes: with captions to learn from, other tasks in proportion.
-    captions, questions: that each model is judged by."""
+    """steps: of the longest run of an experiment. batch_size: rows of a step. scenes: with captions to learn from,
+    other tasks in proportion. captions, questions: that each model is judged by."""
 
     model: str
     seeds: int
     steps: int
+    batch_size: int
     scenes: int
     captions: int
     questions: int
@@ -58,6 +59,8 @@ def main() -> None:
     parser.add_argument("--model", default="soundscript", help="that guidance is tried on (%(default)s)")
     parser.add_argument("--seeds", type=integer(at_least=1), default=3, help="repetitions (%(default)s)")
     parser.add_argument("--steps", type=integer(at_least=4), default=3000, help="of a run (%(default)s)")
+    rows = soundscript.get_config().data.batch_size
+    parser.add_argument("--batch-size", type=integer(at_least=1), default=rows, help="rows of a step (%(default)s)")
     parser.add_argument("--scenes", type=integer(at_least=64), default=40_000, help="to learn from (%(default)s)")
     parser.add_argument("--captions", type=integer(at_least=4), default=128, help="to be obeyed (%(default)s)")
     parser.add_argument("--questions", type=integer(at_least=1), default=128, help="of each task (%(default)s)")
@@ -72,7 +75,8 @@ def proof(args) -> None:
     """Fills the folder `args.out`. Raises UserError for a folder that holds something else, or was begun otherwise."""
     results = (args.results or args.out).absolute()
     model = os.path.abspath(args.model) if os.path.isdir(args.model) else args.model
-    settings = Settings(model, args.seeds, args.steps, args.scenes, args.captions, args.questions)
+    counts = (getattr(args, field.name) for field in dataclasses.fields(Settings)[1:])
+    settings = Settings(model, *counts)
     claim(args.out)
     os.chdir(args.out)
     settle(pathlib.Path("settings.json"), {k: v for k, v in dataclasses.asdict(settings).items() if k != "seeds"})
@@ -95,7 +99,7 @@ def data(settings: Settings, seed: int) -> None:
     for fraction in FRACTIONS:
         directory = prepared(f"caption-{fraction}", "caption", settings.scenes // fraction)
         words = f"--config.eval.directory={held_out} --config.eval.every={max(settings.steps // 10, 1)}"
-        run_folder = trained(f"data/1-{fraction}/{seed}", {directory: 1.0}, seed, settings.steps, words)
+        run_folder = trained(f"data/1-{fraction}/{seed}", {directory: 1.0}, settings, seed, settings.steps, words)
         keep(f"data/1-{fraction}/{seed}", losses_of(run_folder))
 
 
@@ -104,33 +108,35 @@ def convergence(settings: Settings, seed: int) -> None:
     name = f"convergence/{seed}"
     for eighth in range(1, 9):
         steps = settings.steps * eighth // 8
-        folder = trained(name, mixture(settings), seed, steps)
+        folder = trained(name, mixture(settings), settings, seed, steps)
         judge(f"{name}/{steps}", str(folder), settings)
 
 
 def unified(settings: Settings, seed: int) -> None:
     """One model of all tasks, against one for each, which sees as many tokens of its task in as many steps."""
-    judge(f"unified/all/{seed}", str(trained(f"unified/all/{seed}", mixture(settings), seed, settings.steps)), settings)
+    folder = trained(f"unified/all/{seed}", mixture(settings), settings, seed, settings.steps)
+    judge(f"unified/all/{seed}", str(folder), settings)
     for family, share in SHARES.items():
         steps = max(round(settings.steps * share), 1)
-        folder = trained(f"unified/{family}/{seed}", mixture(settings, {family: 1.0}), seed, steps)
+        folder = trained(f"unified/{family}/{seed}", mixture(settings, {family: 1.0}), settings, seed, steps)
         judge(f"unified/{family}/{seed}", str(folder), settings, (family,))
 
 
 def alignment(settings: Settings, seed: int) -> None:
     """From a model of texts to a unified one in a fifth of the steps, with a stage that trains what is new, or not."""
-    text = trained(f"alignment/text/{seed}", mixture(settings, {"text": 1.0}), seed, settings.steps)
+    text = trained(f"alignment/text/{seed}", mixture(settings, {"text": 1.0}), settings, seed, settings.steps)
     judge(f"alignment/text/{seed}", str(text), settings, ("text",))
     aligned = trained(
         f"alignment/aligned/{seed}",
         mixture(settings),
+        settings,
         seed,
         max(settings.steps // 10, 1),
         f"{beginning(text)} --config.train.trainable=('adapter','embed[audio]','audio_head','encoder')",
     )
     steps = max(settings.steps // 5, 1)
     for name, begin in (("with", aligned), ("without", text)):
-        folder = trained(f"alignment/{name}/{seed}", mixture(settings), seed, steps, beginning(begin))
+        folder = trained(f"alignment/{name}/{seed}", mixture(settings), settings, seed, steps, beginning(begin))
         judge(f"alignment/{name}/{seed}", str(folder), settings)
 
 
@@ -138,7 +144,7 @@ def twice(settings: Settings, seed: int) -> None:
     """Generation drawn as often as the paper does, which is twice, and once."""
     for name, factor in (("twice", 1.0), ("once", 0.5)):
         shares = SHARES | {"generation": factor * SHARES["generation"]}
-        folder = trained(f"twice/{name}/{seed}", mixture(settings, shares), seed, settings.steps)
+        folder = trained(f"twice/{name}/{seed}", mixture(settings, shares), settings, seed, settings.steps)
         judge(f"twice/{name}/{seed}", str(folder), settings)
 
 
@@ -149,13 +155,15 @@ def pattern(settings: Settings, seed: int) -> None:
     if not (flat / "dataset.json").exists():
         run(FLATTENED, "data", delayed, flat)
     alike = "--config.data.stream_weights=()"  # which codes one after the other cannot have
-    folder = trained(f"pattern/delay/{seed}", {delayed: 1.0}, seed, settings.steps, alike)
+    folder = trained(f"pattern/delay/{seed}", {delayed: 1.0}, settings, seed, settings.steps, alike)
     judge(f"pattern/delay/{seed}", str(folder), settings, ("generation",))
     config = soundscript.get_config()
     books, size = config.model.vocabulary.num_codebooks, config.model.vocabulary.codebook_size
     one = f"--config.model.vocabulary.num_codebooks=1 --config.model.vocabulary.codebook_size={books * size}"
     longer = f"--config.data.seq_len={books * config.data.seq_len}"
-    folder = trained(f"pattern/flattened/{seed}", {flat: 1.0}, seed, settings.steps, f"{alike} {one} {longer}")
+    folder = trained(
+        f"pattern/flattened/{seed}", {flat: 1.0}, settings, seed, settings.steps, f"{alike} {one} {longer}"
+    )
     out = pathlib.Path("found", "pattern", "flattened", str(seed), "generation")
     if not (out / "report.json").exists():
         run(FLATTENED, "sounds", folder, out / "wavs", *CAPTIONS.format(settings.captions // 2).split())
@@ -191,7 +199,9 @@ def mixture(settings: Settings, shares: dict[str, float] = SHARES) -> dict[pathl
     }
 
 
-def trained(name: str, sources: dict[pathlib.Path, float], seed: int, steps: int, words: str = "") -> pathlib.Path:
+def trained(
+    name: str, sources: dict[pathlib.Path, float], settings: Settings, seed: int, steps: int, words: str = ""
+) -> pathlib.Path:
     """The run of this name, at `steps` or beyond."""
     folder = pathlib.Path("runs") / name
     done = [int(path.name) for path in (folder / "checkpoints").glob("[0-9]*")]
@@ -200,7 +210,7 @@ def trained(name: str, sources: dict[pathlib.Path, float], seed: int, steps: int
         if not pathlib.Path("weights/soundscript").exists():
             run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
         given = tuple({"directory": str(path), "weight": share} for path, share in sources.items())
-        seeds = f"--config.train.seed={seed} --config.data.seed={seed}"
+        seeds = f"--config.train.seed={seed} --config.data.seed={seed} --config.data.batch_size={settings.batch_size}"
         length = f"--config.train.steps={steps} --config.train.save_interval={steps}"
         ualm(f"{TRAIN} {seeds} {length} {words}", [f"--config.data.sources={given!r}"], "--workdir", folder)
     return folder
