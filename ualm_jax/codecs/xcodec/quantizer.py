@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ualm_jax.codecs.xcodec.rvq import PRECISION, Projections, directed, lowered, nearest, raised
+from ualm_jax.codecs.xcodec.rvq import PRECISION, Projections, nearest, normalized, project_in, project_out
 
 SMOOTHING = 1e-5  # of a cluster's size, so that an empty one divides by something
 SOFTEST = 0.01  # of the mean energy: softer frames count no more than those
@@ -75,14 +75,14 @@ def quantize_learning(
 
     def stage(residual, given):
         book, codewords, projection, key = given
-        low, codewords = lowered(residual, projection), directed(codewords, projection)
+        low, codewords = project_in(residual, projection), normalized(codewords, projection)
         codes = nearest(codewords, low)
         active = (book < used).astype(x.dtype)[:, None]
         seen = jax.lax.stop_gradient(low)
         counts = weight if projection is None else numbers  # directions: the square of the whole distance
         commitment = jnp.sum(active * counts * (low - codewords[codes]) ** 2)
         codeword = codewords[codes] if projection is None else low + (codewords[codes] - seen)
-        added = raised(codeword, projection) * active
+        added = project_out(codeword, projection) * active
         chose = jax.nn.one_hot(codes, size, dtype=x.dtype) * active
         sums = jnp.dot(chose.T, weight * seen, precision=jax.lax.Precision.HIGHEST)
         learnt = _total((jnp.sum(chose, axis=0), jnp.sum(weight * chose, axis=0), sums), axes)
@@ -155,12 +155,12 @@ def kmeans(
     def book(residual, key):
         start, *restart = jax.random.split(key, rounds + 1)
         projection = None if codebook_dim is None else _principal(residual, weight, codebook_dim)
-        low = lowered(residual, projection)
+        low = project_in(residual, projection)
         likely = weight * jnp.sum(residual**2, axis=1)
         first = jax.random.choice(start, len(residual), (size,), replace=False, p=likely / jnp.sum(likely))
 
         def clusters(codewords):
-            codes = nearest(directed(codewords, projection), low)
+            codes = nearest(normalized(codewords, projection), low)
             sizes = jnp.zeros(size).at[codes].add(weight)
             sums = jnp.zeros_like(codewords).at[codes].add(weight[:, None] * low)
             return codes, sizes, sums
@@ -173,7 +173,7 @@ def kmeans(
         codewords, _ = jax.lax.scan(lloyd, low[first], jnp.stack(restart))
         codes, sizes, _ = clusters(codewords)
         use = jnp.zeros(size).at[codes].add(1.0)
-        residual = residual - raised(directed(codewords, projection)[codes], projection)
+        residual = residual - project_out(normalized(codewords, projection)[codes], projection)
         left = jnp.sum(weight * jnp.mean(residual**2, axis=1)) / jnp.sum(weight * energy)
         return residual, (codewords, projection, sizes, use, left)
 

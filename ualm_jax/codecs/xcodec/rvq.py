@@ -25,18 +25,18 @@ def nearest(codewords: Float[Array, "V D"], x: Float[Array, "*rows D"]) -> Int[A
     return jnp.argmax(-(squares - 2 * products + (codewords**2).sum(-1)), axis=-1)
 
 
-def lowered(x: Float[Array, "*rows D"], projection: Projections | None) -> Float[Array, "*rows d"]:
+def project_in(x: Float[Array, "*rows D"], projection: Projections | None) -> Float[Array, "*rows d"]:
     """What one codebook compares: of length one where codes are factorised."""
     return x if projection is None else unit(_linear(x, projection["in_proj"]))
 
 
-def directed(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows d"]:
+def normalized(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows d"]:
     """What codewords are compared by: of length one where codes are factorised."""
     return codewords if projection is None else unit(codewords)
 
 
-def raised(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows D"]:
-    """What the codewords of one codebook, which are `directed`, stand for."""
+def project_out(codewords: Float[Array, "*rows d"], projection: Projections | None) -> Float[Array, "*rows D"]:
+    """What the codewords of one codebook, which are `normalized`, stand for."""
     return codewords if projection is None else _linear(codewords, projection["out_proj"])
 
 
@@ -56,9 +56,9 @@ def quantize(
 
     def stage(residual, given):
         codebook, projection = given
-        codewords = directed(codebook, projection)
-        codes = nearest(codewords, lowered(residual, projection))
-        return residual - raised(codewords[codes], projection), codes
+        codewords = normalized(codebook, projection)
+        codes = nearest(codewords, project_in(residual, projection))
+        return residual - project_out(codewords[codes], projection), codes
 
     _, codes = jax.lax.scan(stage, x, (codebooks, projections))
     return jnp.moveaxis(codes, 0, -1)
@@ -70,5 +70,5 @@ def dequantize(
     """The sum of what the codewords stand for."""
     tables = codebooks
     if projections is not None:
-        tables = jax.vmap(lambda codebook, projection: raised(unit(codebook), projection))(codebooks, projections)
+        tables = jax.vmap(lambda codebook, projection: project_out(unit(codebook), projection))(codebooks, projections)
     return sum(tables[q][codes[:, :, q]] for q in range(len(tables)))
