@@ -35,6 +35,7 @@ from ualm_jax.train.waveform import waveform_run
 BOOKS, SIZE, WIDTH, NUMBERS, ROWS, FRAMES = 3, 16, 12, 4, 8, 6
 KEY = jax.random.key(0)
 ALL = jnp.full(ROWS, BOOKS)
+learn = jax.jit(quantize_learning, static_argnames="axes")  # compiled once for all that ask for these shapes
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_codes_and_vectors_are_those_of_transformers(dac, given):
     mine = quantize(embed, x, projections)
     np.testing.assert_array_equal(mine, codes.numpy().transpose(0, 2, 1))
     np.testing.assert_allclose(dequantize(embed, mine, projections), vectors.numpy().transpose(0, 2, 1), atol=1e-5)
-    learning = quantize_learning(embed, x, ALL, KEY, projections=projections)
+    learning = learn(embed, x, ALL, KEY, projections=projections)
     np.testing.assert_array_equal(learning.codes, mine)
     np.testing.assert_allclose(learning.vectors, vectors.numpy().transpose(0, 2, 1), atol=1e-5)
 
@@ -110,6 +111,7 @@ def test_commitment_is_the_distance_of_directions_and_pulls_them_together(given)
     embed, projections, x = given
     one = jax.tree.map(lambda leaf: leaf[:1], (embed, projections))
 
+    @jax.jit
     def found(x):
         return quantize_learning(one[0], x, jnp.ones(ROWS, int), KEY, projections=one[1])
 
@@ -126,7 +128,7 @@ def test_commitment_is_the_distance_of_directions_and_pulls_them_together(given)
 def test_a_row_that_uses_few_codebooks_is_the_sum_of_those(given):
     embed, projections, x = given
     layers = jnp.array([1, 2, 3, 1, 2, 3, 1, 2])
-    found = quantize_learning(embed, x, layers, KEY, projections=projections)
+    found = learn(embed, x, layers, KEY, projections=projections)
     for row, number in enumerate(layers):
         kept = jax.tree.map(lambda leaf, number=number: leaf[:number], (embed, projections))
         want = dequantize(kept[0], found.codes[row : row + 1, :, :number], kept[1])[0]
@@ -146,7 +148,7 @@ def test_codebooks_begin_where_each_leaves_less_and_loudness_is_not_lost():
 
 def test_eight_devices_learn_what_one_learns(given):
     embed, projections, x = given
-    alone = quantize_learning(embed, x, ALL, KEY, projections=projections)
+    alone = learn(embed, x, ALL, KEY, projections=projections)
     axes = ("data", "fsdp")
 
     def learnt(embed, projections, x):
