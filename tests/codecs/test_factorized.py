@@ -24,6 +24,7 @@ from ualm_jax.codecs.xcodec.quantizer import kmeans, quantize_learning
 from ualm_jax.codecs.xcodec.rvq import dequantize, quantize
 from ualm_jax.codecs.xcodec.weights import read_directory
 from ualm_jax.convert_weights.codec_and_encoder import export_xcodec
+from ualm_jax.convert_weights.ualm_reference import export_reference
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.codec import with_codebooks
 from ualm_jax.mapping import from_mapping, to_mapping
@@ -31,6 +32,7 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.train.codec import CodecNetwork
 from ualm_jax.train.codec_config import CodecRunConfig
 from ualm_jax.train.waveform import waveform_run
+from ualm_jax.weights.opener import open_weights
 
 BOOKS, SIZE, WIDTH, NUMBERS, ROWS, FRAMES = 3, 16, 12, 4, 8, 6
 KEY = jax.random.key(0)
@@ -209,8 +211,12 @@ def test_the_stored_codec_computes_what_training_does(run):
 def test_neither_transformers_nor_an_export_takes_it_for_an_x_codec(run, tmp_path):
     with pytest.raises(ValueError, match="xcodec_factorized"):
         AutoConfig.from_pretrained(run[2])
-    with pytest.raises(UserError, match=r"found factorised codes \(codebook_dim 3\)"):
-        export_xcodec(run[2], tmp_path / "out")
+    opened = open_weights(run[2])
+    assert opened.parts == {"codec": run[2]}
+    for export in (lambda out: export_xcodec(run[2], out), lambda out: export_reference(opened, out)):
+        with pytest.raises(UserError, match=r"found factorised codes \(codebook_dim 3\)"):
+            export(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def proved(proof, monkeypatch, folder, right):
     monkeypatch.setattr(report, "_draw", lambda *words: last.append(words))
     calls = []
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", ["proof.py", "--out", str(folder / "out"), "--seeds", "2", "--steps", "80"])
+        words = ["--seeds", "2", "--steps", "80", "--batch-size", "2"]
+        monkeypatch.setattr(sys, "argv", ["proof.py", "--out", str(folder / "out"), *words])
         proof.main()
         calls.append(list(fake.called))
         fake.called.clear()
@@ -94,6 +95,7 @@ def test_everything_runs_once_and_agrees_where_it_does(proof, monkeypatch, tmp_p
     assert {name: each["agrees"] for name, each in found.items()} == dict.fromkeys(proof.EXPERIMENTS, "yes")
     assert found["guidance"]["best"] == 3 and found["guidance"]["shares"]["3.0"]["asked"] == 200
     assert found["convergence"]["reached"] == {"generation": 80, "understanding": 10, "text": 10}
+    assert all("data.batch_size=2 " in command for command in called if command.startswith("train"))
     alone = next(command for command in called if "--workdir runs/unified/text/1" in command)
     assert "train.seed=1" in alone and f"train.steps={round(80 * 0.277)} " in alone
     for name in ("proof.md", "proof.png"):
