@@ -90,6 +90,14 @@ def test_a_new_folder_is_not_made_for_a_run_that_is_refused(dataset, tmp_path, c
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_refusal_leaves_what_another_run_made_beside_it(tmp_path):
+    first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"
+    with pytest.raises(ValueError, match="why it was refused"), claim(first):
+        second.mkdir()
+        raise ValueError("why it was refused")
+    assert [folder.name for folder in second.parent.iterdir()] == ["second"]
+
+
 def test_parts_of_a_run_that_saved_nothing_are_replaced(dataset, other_codec, trained, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()

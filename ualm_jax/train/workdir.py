@@ -40,8 +40,9 @@ def claim(workdir: Folder) -> Iterator[None]:
     finally:
         if missing and [entry.name for entry in workdir.iterdir()] == ["lock"]:
             (workdir / "lock").unlink()
-            for folder in missing:
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # something has been put there, by another run that began meanwhile
+                for folder in missing:
+                    folder.rmdir()
 
 
 def parts_of_run(source: Folder, encoder: str | None, workdir: Folder) -> Parts:
