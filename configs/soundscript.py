@@ -1,11 +1,12 @@
-"""The small UALM that comes with the package: SoundScript's sounds from captions and plans, and what it hears in them.
+r"""The small UALM that comes with the package: SoundScript's sounds from captions and plans, and what it hears in them.
 
 `make box` prepares its data, trains codec and model, and puts both where `--model soundscript` finds them. Its audio
 encoder begins with random weights and is trained with it.
 
 On a card with --config.execution.compute_dtype=bfloat16, on two cores with --config.data.batch_size=2.
 
-python tools/random_encoder.py --out weights/soundscript --layers 3 --width 128 --mlp-dim 384 --max-seconds 5
+python tools/random_encoder.py --out weights/soundscript --layers 3 --width 128 --mlp-dim 384 --no-normalize \
+    --max-seconds 5
 ualm train --config configs/soundscript.py --workdir runs/soundscript
 """
 

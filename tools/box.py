@@ -41,7 +41,7 @@ DATA = {  # folder: task of SoundScript's second language, conversations
     "reflect": ("reflect", 6_000),
     "critique": ("critique", 6_000),
 }
-ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5"
+ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5 --no-normalize"
 PARTS = ("sounds", "codec", "codes", "model", "give")
 CARD = """\
 # The small UALM of SoundScript

@@ -36,6 +36,9 @@ def main() -> None:
         default=30.0,
         help="longest clip that it hears; batches hold windows of this length; default %(default)g",
     )
+    parser.add_argument(
+        "--no-normalize", action="store_true", help="hear clips as they are; default: with zero mean and unit variance"
+    )
     args = parser.parse_args()
     config = {
         "model_type": "qwen2_5_omni_audio_encoder",
@@ -46,7 +49,7 @@ def main() -> None:
         "n_window": 100,
         "output_dim": args.width,
     }
-    settings = {"compute_dtype": "float32", "max_seconds": args.max_seconds}
+    settings = {"normalize": not args.no_normalize, "max_seconds": args.max_seconds, "compute_dtype": "float32"}
     try:
         out = check_new_folder(args.out)
         shapes = encoder_shapes(OmniConfig.from_hf(config, **settings))
