@@ -17,12 +17,11 @@ import sys
 
 import numpy as np
 import safetensors
+from box_sounds import rich_in_buzzes
 from demo import claim, run, say, ualm
 
-from ualm_jax.audio.write import write_sound
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
-from ualm_jax.data.raw.soundscript import SoundScript2
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.weights.shipped import FOLDER
@@ -140,27 +139,6 @@ def codec(share: float, words: str) -> None:
         beside = halved.with_name("codec.new")
         save_directory(params, config, beside, np.float16)
         beside.rename(halved)
-
-
-def rich_in_buzzes(folder: pathlib.Path, count: int) -> None:
-    """Scenes of which three in ten hold a buzz above 380 Hz and nothing else of a pitch, and three a buzz of any: the
-    partials that a codec finds hardest, and that few scenes have."""
-    if folder.exists():
-        return
-    beside, index = folder.with_name("buzzes.new"), -1
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    source = SoundScript2(1_000 * count, seed=77)
-    for place in range(count):
-        found = False
-        while not found:
-            index += 1
-            events = source.script(index).scene.events
-            buzzes = [event.pitch_hz for event in events if event.kind == "buzz"]
-            others = any(event.kind in ("tone", "sweep", "pluck") for event in events)
-            found = (buzzes and max(buzzes) > 380 and not others, buzzes, True)[min(place % 10 // 3, 2)]
-        write_sound(beside / f"{place:05d}.wav", source[index].wav, source.sample_rate)
-    beside.rename(folder)
 
 
 def codes() -> None:

@@ -7,7 +7,7 @@ from ualm_jax.evaluate.soundscript import hear
 
 
 def test_three_scenes_in_ten_hold_high_buzzes_alone_and_three_a_buzz(tmp_path):
-    box = tool("box")
+    box = tool("box_sounds")
     box.rich_in_buzzes(tmp_path / "buzzes", 10)
     paths = sorted((tmp_path / "buzzes").iterdir())
     assert [path.name for path in paths] == [f"{number:05d}.wav" for number in range(10)]
