@@ -1,4 +1,4 @@
-r"""The small UALM that comes with the package: SoundScript's sounds from captions and plans, and what it hears in them.
+"""The small UALM that comes with the package: SoundScript's sounds from captions and plans, and what it hears in them.
 
 `make box` prepares its data, trains codec and model, and puts both where `--model soundscript` finds them. Its audio
 encoder begins with random weights and is trained with it.

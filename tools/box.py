@@ -17,13 +17,14 @@ import sys
 
 import numpy as np
 import safetensors
-from box_sounds import rich_in_buzzes
+from box_sounds import CONVERSATIONS, rich_in_buzzes, through_codec
 from demo import claim, run, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
+from ualm_jax.pretrained import load
 from ualm_jax.weights.shipped import FOLDER
 
 TOOLS = pathlib.Path(__file__).resolve().parent
@@ -41,7 +42,8 @@ DATA = {  # folder: task of SoundScript's second language, conversations
     "critique": ("critique", 6_000),
 }
 ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5 --no-normalize"
-PARTS = ("sounds", "codec", "codes", "model", "give")
+THROUGH_CODEC = {"listen": 6_000, "describe": 2_000, "question": 3_000, "critique": 3_000}
+PARTS = ("sounds", "codec", "codes", "model", "encoder", "give")
 CARD = """\
 # The small UALM of SoundScript
 
@@ -49,8 +51,9 @@ Makes the sounds that docs/soundscript.md describes from captions of them, plans
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
 {encoder:,} of its audio encoder in bfloat16, {codec:,} of the codec in float16.
 
-Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py and soundscript.py: the codec's
-decoder {decoder} steps, model {steps} steps of {positions:,} positions. Licence as ualm_jax; all data is generated.
+Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py, soundscript.py and
+encoder_soundscript.py: the codec's decoder {decoder} steps, model {steps} steps of {positions:,} positions, its encoder
+and adapter {hearing} more on sounds as the codec leaves them. Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
 {temperature}), and what its program for hearing finds right in the same sounds through the codec alone:
@@ -109,8 +112,10 @@ def box(args) -> None:
                 if not pathlib.Path("weights/soundscript").exists():
                     run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
                 ualm("train --config configs/soundscript.py --workdir model", args.model)
+            case "encoder":
+                encoder(args.data, args.model)
             case "give":
-                give(pathlib.Path("model"), pathlib.Path("decoder"), args.limit)
+                give(*map(pathlib.Path, ("model", "encoder", "decoder")), args.limit)
 
 
 def sounds(share: float) -> None:
@@ -151,17 +156,30 @@ def codes() -> None:
     together(jobs, os.cpu_count() or 1)
 
 
+def encoder(share: float, words: str) -> None:
+    """The model's encoder and adapter trained further, on sounds as the codec leaves them."""
+    sounds = pathlib.Path("sounds/through-codec")
+    counts = {task: max(int(share * count), 1) for task, count in THROUGH_CODEC.items()}
+    through_codec(sounds, load("weights/codec").codec, counts)
+    data = pathlib.Path("data/soundscript/through-codec")
+    if not (data / "dataset.json").exists():
+        given = f"--source understanding --input {sounds / CONVERSATIONS} --root {sounds}"
+        ualm("data prepare", given, f"--tokenizer model/tokenizer --codec weights/codec --out {data}")
+    begin = "--config.train.init_from=model --config.train.encoder=model"
+    ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin, words)
+
+
 def together(jobs: list[str], most: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(most) as pool:
         list(pool.map(ualm, jobs))
 
 
-def give(model: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
-    """The shipped folder, of a run and of the run of its codec's decoder."""
+def give(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
+    """The shipped folder, of the last run of the model and of its codec's decoder."""
     shipped = pathlib.Path("soundscript")
     for made_before in (shipped, pathlib.Path("eval")):
         shutil.rmtree(made_before, ignore_errors=True)
-    ualm("convert export ours", model, "--out", shipped, "--dtype bfloat16")
+    ualm("convert export ours", heard, "--out", shipped, "--dtype bfloat16")
     card = json.loads((shipped / "ualm.json").read_text())
     card["source"] |= {"importer": "tools/box.py", "name": "soundscript", "sampling": SAMPLING}
     (shipped / "ualm.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -170,7 +188,7 @@ def give(model: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
     ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
     asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
     ualm(f"eval answers {asked} --json answers.json --model", shipped)
-    (shipped / "README.md").write_text(written(model, decoder, shipped, card))
+    (shipped / "README.md").write_text(written(model, heard, decoder, shipped, card))
     shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
     shutil.copytree(shipped, FOLDER / "soundscript")
     size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
@@ -183,10 +201,10 @@ def stored(folder: pathlib.Path) -> int:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
 
 
-def written(model: pathlib.Path, decoder: pathlib.Path, shipped: pathlib.Path, card: dict) -> str:
+def written(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, shipped: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
-    config, theirs = (json.loads((run / "config.json").read_text()) for run in (model, decoder))
+    config, hearing, theirs = (json.loads((run / "config.json").read_text()) for run in (model, heard, decoder))
     rows = []
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]
@@ -215,6 +233,7 @@ def written(model: pathlib.Path, decoder: pathlib.Path, shipped: pathlib.Path, c
         codec=stored(shipped / "codec"),
         decoder=theirs["train"]["steps"],
         steps=config["train"]["steps"],
+        hearing=hearing["train"]["steps"],
         positions=config["data"]["batch_size"] * config["data"]["seq_len"],
         guidance=made["cfg_scale"],
         temperature=made["temperature"],

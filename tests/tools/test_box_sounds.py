@@ -1,9 +1,19 @@
-"""The model in the box, made again: what its codec's decoder hears."""
+"""The model in the box, made again: what its codec's decoder learns from, and its encoder."""
 
+import numpy as np
 from helpers.tools import tool
 
+import ualm_jax
 from ualm_jax.audio.io import read_audio
+from ualm_jax.cli.main import run
+from ualm_jax.data.dataset.audio_input import from_flac
+from ualm_jax.data.dataset.folder import open_dataset, open_records
+from ualm_jax.data.raw.soundscript import SoundScript2, render
+from ualm_jax.data.raw.soundscript.conversations import ScriptConversations
 from ualm_jax.evaluate.soundscript import hear
+from ualm_jax.tokens.tokenizer import load_tokenizer
+from ualm_jax.tokens.types import Modality, Role
+from ualm_jax.weights.shipped import located
 
 
 def test_three_scenes_in_ten_hold_high_buzzes_alone_and_three_a_buzz(tmp_path):
@@ -18,3 +28,28 @@ def test_three_scenes_in_ten_hold_high_buzzes_alone_and_three_a_buzz(tmp_path):
     before = [path.stat().st_mtime_ns for path in paths]
     box.rich_in_buzzes(tmp_path / "buzzes", 10)
     assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+def test_what_is_said_of_sounds_that_went_through_the_codec_is_what_is_said_of_the_originals(tmp_path):
+    box, shipped = tool("box_sounds"), located("soundscript")
+    counts = {"describe": 3, "question": 2}
+    box.through_codec(tmp_path / "heard", ualm_jax.load(shipped / "codec").codec, counts)
+    source = f"--source understanding --input {tmp_path / 'heard' / box.CONVERSATIONS} --root {tmp_path / 'heard'}"
+    parts = f"--codec {shipped / 'codec'} --tokenizer {shipped / 'tokenizer'}"
+    assert run(f"data prepare {source} {parts} --out {tmp_path / 'data'}".split()) == 0
+    records = {record.id: record for record in open_records(open_dataset(tmp_path / "data"))}
+    tokenizer = load_tokenizer(shipped / "tokenizer")
+    for task, count in counts.items():
+        conversations = ScriptConversations(SoundScript2(count, box.SEED, 16000), task)
+        for index in range(count):
+            (item, scene), record = conversations.item(index), records.pop(f"{task}-{index:05d}.wav")
+            user, sound, answer = record.messages
+            assert (user.role, sound.role, answer.role) == (Role.USER, Role.USER, Role.ASSISTANT)
+            assert sound.modality == Modality.CLIP
+            assert [user.content.tolist(), answer.content.tolist()] == list(
+                map(tokenizer.encode, (item.user, item.answer))
+            )
+            wav, original = from_flac(record.clips[0]), render(scene, 16000)
+            assert len(wav) == len(original) // 320 * 320 and np.abs(wav - original[: len(wav)]).max() > 1e-3
+            assert [event.label for event in hear(wav)] == [event.label for event in hear(original)]
+    assert not records
