@@ -47,6 +47,10 @@ def test_it_is_small_and_its_card_says_what_it_is():
     assert all(f"{tool('box').stored(folder / part):,} of" in card for part in ("encoder", "codec"))
 
 
+def test_what_it_makes_says_its_name_and_not_where_it_lies_here(model):
+    assert model.made_by.path == "soundscript"
+
+
 def test_simple_captions_are_obeyed(model):
     clips = model.generate(list(CAPTIONS), seed=0)
     first = [next((event.label for event in hear(np.asarray(clip.samples))), None) for clip in clips]

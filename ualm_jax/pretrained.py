@@ -29,7 +29,7 @@ from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import codec_fingerprint, fingerprints, model_fingerprint
 from ualm_jax.weights.opener import open_weights
-from ualm_jax.weights.shipped import language
+from ualm_jax.weights.shipped import language, named
 
 _WINDOW = 2048  # positions: 40 s of audio and a prompt
 
@@ -172,7 +172,7 @@ def load(
         slots=slots,
         window=window,
         made_by=MadeBy(
-            str(weights.path),
+            named(weights.path),
             weights.step,
             int8,
             slots,

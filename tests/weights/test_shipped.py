@@ -15,6 +15,8 @@ def test_a_name_stands_for_the_folder_in_the_package_unless_there_is_such_a_path
     assert shipped.located("soundscript") == tmp_path / "package" / "soundscript"
     assert shipped.language(shipped.located("soundscript")) == "soundscript-2"
     assert shipped.located("./other") == pathlib.Path("other")
+    assert shipped.named(shipped.located("soundscript")) == "soundscript"
+    assert shipped.named(pathlib.Path("runs/other")) == "runs/other"
     (tmp_path / "soundscript").mkdir()
     assert shipped.located("soundscript") == pathlib.Path("soundscript")
     assert shipped.language(pathlib.Path("soundscript")) is None

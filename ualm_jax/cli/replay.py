@@ -3,9 +3,9 @@
 import pathlib
 import tempfile
 
-from ualm_jax.buckets import open_folder
 from ualm_jax.cli.arguments import Parser, input_directory, input_file, model_directory, output_file
 from ualm_jax.errors import UserError
+from ualm_jax.weights.shipped import located
 
 _DESCRIPTION = """\
 Makes a sound again from what it says of itself, or from the JSON beside it, with the weights that made it. Where the
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     if args.out is not None and args.out.suffix.lower() != sound.suffix.lower():
         raise UserError(f"{args.out}: bit for bit it is a {sound.suffix} file; choose such a name.")
     made_by = record.get("made_by") or {}
-    path = args.model or open_folder(made_by.get("path") or "")
+    path = args.model or located(made_by.get("path") or "")
     if not path.is_dir() or path == pathlib.Path(""):
         raise UserError(f"{args.file} was made by {path}, which is not here; say where it is with --model.")
 

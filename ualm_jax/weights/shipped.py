@@ -28,6 +28,11 @@ def located(path: str | os.PathLike) -> Folder:
     return folder
 
 
+def named(path: Folder) -> str:
+    """How others find it, too: the name of a shipped model, of other folders their path."""
+    return path.name if path.parent == FOLDER else str(path)
+
+
 def language(path: Folder) -> str | None:
     """What kind of captions the model in a folder knows, and no others; None for models that are not shipped."""
     return LANGUAGES.get(path.name) if path.parent == FOLDER else None
