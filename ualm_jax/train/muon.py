@@ -22,6 +22,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _MOMENTUM = 0.95
 _RMS = 0.2
+_TOGETHER = 1 << 22  # numbers of matrices that are computed at a time: a matrix of a few hundred leaves a GPU idle
 
 
 class MuonState(NamedTuple):
@@ -56,7 +57,7 @@ def scale_by_muon() -> optax.GradientTransformation:
 
 
 def _updates(path: str, stack: Float32[Array, "L ..."]) -> Float32[Array, "L ..."]:
-    """One layer after another: each device gathers the whole of one matrix at a time, not of all."""
+    """One layer after another where matrices are large: each device gathers the whole of one at a time, not of all."""
     inputs = math.prod(stack.shape[1 : 1 + _INPUT_AXES[path.rpartition(".")[2]]])
     sharding = PartitionSpec(*jax.typeof(stack).sharding.spec[1:])
 
@@ -65,7 +66,7 @@ def _updates(path: str, stack: Float32[Array, "L ..."]) -> Float32[Array, "L ...
         scale = _RMS * max(matrix.shape) ** 0.5
         return jax.sharding.reshard((scale * orthogonal(matrix)).reshape(part.shape), sharding)
 
-    return jax.lax.map(one, stack)
+    return jax.lax.map(one, stack, batch_size=max(_TOGETHER // stack[0].size, 1))
 
 
 def orthogonal(matrix: Float32[Array, "M N"]) -> Float32[Array, "M N"]:
