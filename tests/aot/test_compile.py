@@ -2,17 +2,14 @@
 
 import importlib.util
 import json
-import os
-import pathlib
 import re
 import subprocess
-import sys
 
 import pytest
+from helpers.compiling import execute, needs_plugin
 
 from ualm_jax.aot.topology import _installed
 
-ROOT = pathlib.Path(__file__).parents[2]
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the compiler for TPUs, is not installed"
 )
@@ -21,13 +18,6 @@ needs_cuda = pytest.mark.skipif(
 )
 GIB = 2**30
 BFLOAT16 = ["--config.execution.param_dtype=bfloat16", "--config.optimizer.state_dtype=bfloat16"]
-
-
-def execute(program: str) -> subprocess.CompletedProcess:
-    """In a process of its own, since compilers for other machines change it; it finds the plugins of this one."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
 
 
 def run(tmp_path, config: str, topology: str, *overrides: str) -> tuple[subprocess.CompletedProcess, dict | None]:
@@ -102,73 +92,6 @@ def test_every_stage_fits_one_machine_of_8(tmp_path, config, topology):
     # Parameters in float32, and moments of what is trained, split over 8 devices; the batch is small.
     copies = 1 if config == "align_7b" else 3
     assert report["memory"]["arguments"] <= 1.2 * copies * 4 * report["params"] / 8
-
-
-DECODING = """
-import dataclasses, jax
-from flax import nnx
-from ualm_jax.aot.topology import describe
-from ualm_jax.generate.decode import Settings, decode_segment
-from ualm_jax.generate.weights import make_weights
-from ualm_jax.models.int8 import with_int8_layers
-from ualm_jax.models.config import QWEN2_5, Architecture, Execution
-from ualm_jax.models.ualm import UALM
-from ualm_jax.parallel.mesh import MeshConfig, make_mesh
-from ualm_jax.parallel.sharding import spec
-from ualm_jax.tokens.types import Batch
-from ualm_jax.tokens.vocabulary import Vocabulary
-topology = describe("h100:1")
-decoder = dataclasses.replace(QWEN2_5["1.5b"], num_layers=2)
-config = Architecture(decoder, Vocabulary(151_936, 1024, 8))
-mesh = make_mesh(MeshConfig(), topology.devices)
-def array(*shape, dtype="int32"):
-    sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0)))
-    weights = jax.eval_shape(lambda: make_weights(model()))
-    batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
-    one, real = array(1), array(1, dtype="float32")
-    settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
-                        array(1, dtype="bool"))
-    flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
-    print(decode_segment.lower(weights, batch, settings, None, **flags).compile().as_text())
-"""
-"""Prints the program of a 1.5B of two layers on an H100; LAYERS is what becomes of the model."""
-
-needs_plugin = pytest.mark.skipif(
-    not _installed("jax_plugins", "jax_plugins.xla_cuda13"), reason="JAX's GPU plugin is not installed"
-)
-
-
-@needs_plugin
-@pytest.mark.slow
-def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
-    """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
-    done = execute(DECODING.replace("LAYERS", ""))
-    assert done.returncode == 0, done.stderr[-2000:]
-    shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
-    # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
-    assert {max(map(int, shape.split(","))) for shape in shapes} == {1536, 2048, 17920}
-    assert done.stdout.count('/kth_largest/pallas_call"') == 1  # top-k, in one kernel
-
-
-@needs_plugin
-@pytest.mark.slow
-def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kernel():
-    """What makes them integers no longer is part of the product that reads them."""
-    done = execute(DECODING.replace("LAYERS", "with_int8_layers"))
-    assert done.returncode == 0, done.stderr[-2000:]
-    kernels = r"= (bf16|f32)\[(1536,8960|8960,1536|1536,17920|1536,1536|1536,2048)\]\S* (\w+)\("
-    made, inside = [], ""
-    for line in done.stdout.splitlines():
-        if line.endswith("{") and not line.startswith(" "):
-            inside = line.removeprefix("ENTRY ").lstrip("%").split(" ")[0]
-        found = re.search(kernels, line)
-        if found and "while/body" in line and not inside.startswith("gemm_fusion"):
-            made.append(line.strip()[:120])
-    assert not made
-    assert re.search(r"%gemm_fusion\S* = \S+ fusion\(", done.stdout) and "s8[1536,17920]" in done.stdout
 
 
 STEP = """

@@ -17,8 +17,9 @@ from flax import nnx
 from ualm_jax.convert_weights.verify import BF16_KL_LIMIT, MODEL_LIMIT, MODULE_LIMIT, TOP_K, Row
 from ualm_jax.models.attention import AttentionSpec, attend
 from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.decoder import rms_norm, rope_tables
 from ualm_jax.models.hf_names import Format
+from ualm_jax.models.norm import rms_norm
+from ualm_jax.models.rope import apply_rope, rope_tables
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import reshard
@@ -203,9 +204,12 @@ def _layers(model: UALM, batch: Batch, hf: dict[str, Any]) -> Iterator[Row]:
     cos, sin = rope_tables(batch.positions, decoder.head_dim, decoder.rope_theta)
     attention = AttentionSpec(batch.segment_ids)
 
+    def attend_all(q, k, v):
+        return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention), None
+
     @jax.jit
     def apply(state, x):
-        return nnx.merge(structure, state)(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))[0]
+        return nnx.merge(structure, state)(x, attend_all)[0]
 
     inputs = [hf["embedding"], *hf["layers"]]
     for number, expected in enumerate(hf["layers"]):

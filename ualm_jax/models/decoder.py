@@ -19,6 +19,7 @@ from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
 from ualm_jax.models.config import AUTO_REMAT, DecoderConfig
 from ualm_jax.models.linear import apply_kernel
 from ualm_jax.models.norm import rms_norm
+from ualm_jax.models.rope import apply_rope, rope_tables
 from ualm_jax.parallel.sharding import reshard, spec
 
 _INIT_STD = 0.02
@@ -41,24 +42,6 @@ class KVCache(NamedTuple):
         return KVCache(*(tuple(jnp.pad(layer, pad) for layer in part) for part in (self.k, self.v)), self.length)
 
 
-def rope_tables(
-    positions: Int[Array, "B T"], head_dim: int, theta: float
-) -> tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]]:
-    """Cosine and sine of every position's angles, in float32: bf16 has too few bits for large positions."""
-    frequency = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angle = positions[:, :, None].astype(jnp.float32) * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def apply_rope(x: Float[Array, "B T *heads H"], cos, sin) -> Float[Array, "B T *heads H"]:
-    """Rotate-half RoPE: the first half of a head is paired with the second."""
-    axes = tuple(range(2, x.ndim - 1))
-    cos, sin = jnp.expand_dims(cos, axes), jnp.expand_dims(sin, axes)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
-
-
 class Attention(nnx.Module):
     """Grouped-query self-attention."""
 
@@ -73,12 +56,11 @@ class Attention(nnx.Module):
         self.v_bias = params.constant(0.0, (K, H), ("kv_heads", None), dtype=dtype)
         self.o_kernel = params.normal(rngs, (K, G, H, D), ("kv_heads", None, None, "embed"), **normal)
 
-    def qkv(self, x: Float[Array, "B T D"], cos, sin):
-        """Rotated queries [B, T, K, G, H], rotated keys and values [B, T, K, H]."""
+    def qkv(self, x: Float[Array, "B T D"]):
+        """Queries [B, T, K, G, H], keys and values [B, T, K, H]; nothing is rotated yet."""
         q = _project(x, self.q_kernel, self.q_bias)
         k = _project(x, self.k_kernel, self.k_bias)
-        v = _project(x, self.v_kernel, self.v_bias)
-        return apply_rope(q, cos, sin), apply_rope(k, cos, sin), v
+        return q, k, _project(x, self.v_kernel, self.v_bias)
 
     def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
         heads = jnp.reshape(attended, (*attended.shape[:2], -1), out_sharding=spec("batch", None, "kv_heads"))
@@ -119,10 +101,9 @@ class Layer(nnx.Module):
         self.mlp_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
         self.mlp = MLP(config, rngs, dtype)
 
-    def __call__(self, x: Float[Array, "B T D"], cos, sin, attention):
-        """`attention` turns (q, k, v) into what was attended, and whatever else the caller wants to keep."""
-        q, k, v = self.attention.qkv(self._norm(x, self.attention_norm), cos, sin)
-        attended, kept = attention(q, k, v)
+    def __call__(self, x: Float[Array, "B T D"], attention):
+        """`attention` turns (q, k, v), not rotated, into what was attended, and what else the caller wants to keep."""
+        attended, kept = attention(*self.attention.qkv(self._norm(x, self.attention_norm)))
         x = x + self.attention.output(attended)
         x = x + self.mlp(self._norm(x, self.mlp_norm))
         return x, kept
@@ -167,9 +148,11 @@ class Decoder(nnx.Module):
         cos, sin = self._rope(positions)
         attention = attention.with_ranges()
 
+        def attend_all(q, k, v):
+            return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention, self.attention), None
+
         def step(x, layer):
-            x = checkpoint_name(x, "layer_input")
-            return layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention, self.attention), None))
+            return layer(checkpoint_name(x, "layer_input"), attend_all)
 
         if remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
@@ -197,10 +180,13 @@ class Decoder(nnx.Module):
         inside = reshard(index < lengths[:, None], "batch", None)
         attention = AttentionSpec(segment_ids=inside.astype(jnp.int32))
 
+        cos, sin = self._rope(jnp.broadcast_to(index, x.shape[:2]))
+
         def attend_all(index, q, k, v):
+            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
             return attend(q, k, v, attention, self.attention), (k.swapaxes(1, 2), v.swapaxes(1, 2))
 
-        hidden, keys, values = self._run(layers, x, jnp.broadcast_to(index, x.shape[:2]), attend_all)
+        hidden, keys, values = self._run(layers, x, attend_all)
         return hidden, KVCache(keys, values, lengths)
 
     def extend(
@@ -210,13 +196,13 @@ class Decoder(nnx.Module):
 
         A sequence must have room for its `lengths` positions; padding that does not fit is left out.
         """
-        positions = cache.length[:, None] + jnp.arange(x.shape[1])
+        rope = self._rope(cache.length[:, None] + jnp.arange(x.shape[1]))
 
         def attend_to_all_before(index, q, k, v):
-            attended, *kept = attend_cache(q, k, v, cache.k[index], cache.v[index], cache.length)
+            attended, *kept = attend_cache(q, k, v, rope, cache.k[index], cache.v[index], cache.length, self.attention)
             return attended, kept
 
-        hidden, keys, values = self._run(layers, x, positions, attend_to_all_before)
+        hidden, keys, values = self._run(layers, x, attend_to_all_before)
         return hidden, KVCache(keys, values, cache.length + lengths)
 
     def decode(
@@ -225,12 +211,11 @@ class Decoder(nnx.Module):
         """One more position for every sequence."""
         return self.extend(layers, x, jnp.ones_like(cache.length), cache)
 
-    def _run(self, layers, x, positions, attention):
+    def _run(self, layers, x, attention):
         """The layers one after the other; `attention(index, q, k, v)` also returns the keys and values to keep."""
-        cos, sin = self._rope(positions)
         kept = []
         for index, layer in enumerate(layers):
-            x, pair = layer(x, cos, sin, functools.partial(attention, index))
+            x, pair = layer(x, functools.partial(attention, index))
             kept.append(pair)
         keys, values = zip(*kept, strict=True)
         return rms_norm(x, self.norm[...], self.config.norm_eps), keys, values

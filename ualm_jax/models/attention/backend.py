@@ -44,7 +44,7 @@ def attend(
     backend: one of `models.config.ATTENTION`; "auto" takes the platform's kernel where it can, else xla, and logs why.
     Raises UserError where a named backend can not do it here.
     """
-    platform, kind = _device()
+    platform, kind = device_of_program()
     if backend == "auto":
         backend = _choose(platform, kind, q.shape, q.dtype.name, spec.causal)
     else:
@@ -71,7 +71,7 @@ def _choose(platform: str, kind: str, shape: tuple[int, ...], dtype: str, causal
     return chosen
 
 
-def _device() -> tuple[str, str]:
+def device_of_program() -> tuple[str, str]:
     """Platform and kind of the devices the program is for: it may be compiled for devices this machine lacks."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device is None:
