@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 from helpers import golden_model
 
-from ualm_jax.models.attention import AttentionSpec
+from ualm_jax.models.attention import AttentionSpec, attend
 from ualm_jax.models.config import QWEN2_5, REMAT_POLICIES, Architecture, DecoderConfig, Execution
 from ualm_jax.models.norm import rms_norm
+from ualm_jax.models.rope import apply_rope
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.parallel.sharding import spec
@@ -53,11 +54,13 @@ def test_scanned_layers_equal_layers_one_by_one(model, golden):
     x = model.embed_batch(batch)
     cos, sin = decoder._rope(batch.positions)
     attention = AttentionSpec(batch.segment_ids)
-    from ualm_jax.models.attention import attend
+
+    def attend_all(q, k, v):
+        return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention), None
 
     for i in range(decoder.config.num_layers):
         layer = jax.tree.map(lambda array, i=i: array[i], decoder.layers)
-        x, _ = layer(x, cos, sin, lambda q, k, v: (attend(q, k, v, attention), None))
+        x, _ = layer(x, attend_all)
     x = rms_norm(x, decoder.norm[...], decoder.config.norm_eps)
     np.testing.assert_allclose(model(batch), x, atol=1e-5)
 
