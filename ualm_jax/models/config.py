@@ -14,6 +14,7 @@ ATTENTION = ("auto", "xla", "splash", "tokamax", "pallas")
 REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
 AUTO_REMAT = "auto"  # becomes one of them when a step is made
 NORM_GRADIENTS = ("exact", "bounded")
+LAYER_PRODUCTS = ("compute_dtype", "fp8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Execution:
         has a kernel of its own on GPUs, which "auto" takes where it can, and "pallas".
     norm_gradient: what passes a norm backwards: "exact", as in the reference, or "bounded": where a position is all but
         zero, as with a dropped condition, gradients grow by a factor of 50 at most instead of 1 000.
+    layer_products: what the layers' products multiply in training: numbers of compute_dtype, or "fp8", of 8 bits
+        (`models/fp8.py`), an experiment. Generation always takes compute_dtype.
     """
 
     param_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
@@ -104,6 +107,7 @@ class Execution:
     loss_chunk: Count = 3712
     attention: Annotated[str, OneOf(ATTENTION)] = "auto"
     norm_gradient: Annotated[str, OneOf(NORM_GRADIENTS)] = "exact"
+    layer_products: Annotated[str, OneOf(LAYER_PRODUCTS)] = "compute_dtype"
 
     def __post_init__(self):
         check_fields(self, "execution")

@@ -56,21 +56,21 @@ class Attention(nnx.Module):
         self.v_bias = params.constant(0.0, (K, H), ("kv_heads", None), dtype=dtype)
         self.o_kernel = params.normal(rngs, (K, G, H, D), ("kv_heads", None, None, "embed"), **normal)
 
-    def qkv(self, x: Float[Array, "B T D"]):
+    def qkv(self, x: Float[Array, "B T D"], fp8: bool):
         """Queries [B, T, K, G, H], keys and values [B, T, K, H]; nothing is rotated yet."""
-        q = _project(x, self.q_kernel, self.q_bias)
-        k = _project(x, self.k_kernel, self.k_bias)
-        return q, k, _project(x, self.v_kernel, self.v_bias)
+        q = _project(x, self.q_kernel, self.q_bias, fp8)
+        k = _project(x, self.k_kernel, self.k_bias, fp8)
+        return q, k, _project(x, self.v_kernel, self.v_bias, fp8)
 
-    def output(self, attended: Float[Array, "B T K G H"]) -> Float[Array, "B T D"]:
+    def output(self, attended: Float[Array, "B T K G H"], fp8: bool) -> Float[Array, "B T D"]:
         heads = jnp.reshape(attended, (*attended.shape[:2], -1), out_sharding=spec("batch", None, "kv_heads"))
-        return apply_kernel(heads, self.o_kernel, ("kv_heads", "embed"), inputs=3)
+        return apply_kernel(heads, self.o_kernel, ("kv_heads", "embed"), inputs=3, fp8=fp8)
 
 
-def _project(x: Float[Array, "B T D"], kernel, bias) -> Float[Array, "B T *heads"]:
+def _project(x: Float[Array, "B T D"], kernel, bias, fp8) -> Float[Array, "B T *heads"]:
     """x @ kernel [D, *heads] + bias [*heads]."""
     bias = bias.astype(x.dtype)
-    heads = apply_kernel(x, kernel, ("embed", "kv_heads"))
+    heads = apply_kernel(x, kernel, ("embed", "kv_heads"), fp8=fp8)
     split = spec("batch", None, "kv_heads", *[None] * (bias.ndim - 1))
     return jnp.reshape(heads, (*x.shape[:2], *bias.shape), out_sharding=split) + bias
 
@@ -85,10 +85,10 @@ class MLP(nnx.Module):
         self.up = params.normal(rngs, (D, F), ("embed", "mlp"), **normal)
         self.down = params.normal(rngs, (F, D), ("mlp", "embed"), **normal)
 
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        gate = apply_kernel(x, self.gate, ("embed", "mlp"))
-        up = apply_kernel(x, self.up, ("embed", "mlp"))
-        return apply_kernel(jax.nn.silu(gate) * up, self.down, ("mlp", "embed"))
+    def __call__(self, x: Float[Array, "B T D"], fp8: bool) -> Float[Array, "B T D"]:
+        gate = apply_kernel(x, self.gate, ("embed", "mlp"), fp8=fp8)
+        up = apply_kernel(x, self.up, ("embed", "mlp"), fp8=fp8)
+        return apply_kernel(jax.nn.silu(gate) * up, self.down, ("mlp", "embed"), fp8=fp8)
 
 
 class Layer(nnx.Module):
@@ -101,11 +101,14 @@ class Layer(nnx.Module):
         self.mlp_norm = params.constant(1.0, (config.width,), (None,), dtype=dtype)
         self.mlp = MLP(config, rngs, dtype)
 
-    def __call__(self, x: Float[Array, "B T D"], attention):
-        """`attention` turns (q, k, v), not rotated, into what was attended, and what else the caller wants to keep."""
-        attended, kept = attention(*self.attention.qkv(self._norm(x, self.attention_norm)))
-        x = x + self.attention.output(attended)
-        x = x + self.mlp(self._norm(x, self.mlp_norm))
+    def __call__(self, x: Float[Array, "B T D"], attention, fp8: bool = False):
+        """`attention` turns (q, k, v), not rotated, into what was attended, and what else the caller wants to keep.
+
+        fp8: see `models.fp8`.
+        """
+        attended, kept = attention(*self.attention.qkv(self._norm(x, self.attention_norm), fp8))
+        x = x + self.attention.output(attended, fp8)
+        x = x + self.mlp(self._norm(x, self.mlp_norm), fp8)
         return x, kept
 
     def _norm(self, x: Float[Array, "B T D"], scale: nnx.Param) -> Float[Array, "B T D"]:
@@ -143,8 +146,9 @@ class Decoder(nnx.Module):
         positions: Int[Array, "B T"],
         attention: AttentionSpec,
         remat: str = "none",
+        layer_products: str = "compute_dtype",
     ) -> Float[Array, "B T D"]:
-        """Training: every position at once."""
+        """Training: every position at once. remat, layer_products: see `Execution`."""
         cos, sin = self._rope(positions)
         attention = attention.with_ranges()
 
@@ -152,7 +156,7 @@ class Decoder(nnx.Module):
             return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention, self.attention), None
 
         def step(x, layer):
-            return layer(checkpoint_name(x, "layer_input"), attend_all)
+            return layer(checkpoint_name(x, "layer_input"), attend_all, layer_products == "fp8")
 
         if remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.

@@ -9,11 +9,14 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Num
 
+from ualm_jax.models.fp8 import COTANGENTS, VALUES, Rounded, einsum, rounded
 from ualm_jax.parallel.sharding import RULES, reshard, spec
 
 
-def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[str, str]) -> Float[Array, "B T O"]:
-    """x @ kernel, both of one dtype. axes: logical axes of the kernel, of which one is "embed".
+def linear(
+    x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[str, str], fp8: bool = False
+) -> Float[Array, "B T O"]:
+    """x @ kernel, both of one dtype. axes: logical axes of the kernel, of which one is "embed". fp8: see `models.fp8`.
 
     Gathered by hand: left to the partitioner, a product with a matrix split along the summed axis becomes a ring of
     small products, which takes ten times as long to compile. The gradient is written out for two reasons. The
@@ -21,7 +24,7 @@ def linear(x: Float[Array, "B T I"], kernel: Float[Array, "I O"], axes: tuple[st
     reduce-scatter. And JAX would make it as (g^T x)^T, for which XLA turns g in memory on a CPU; x is the smaller one
     to turn where a kernel widens. Rematerialisation sees no product in here, so what comes out has a name.
     """
-    return checkpoint_name(_product(x, kernel, axes), "product")
+    return checkpoint_name(_product(x, kernel, axes, fp8), "product")
 
 
 class Int8Kernel(nnx.Module):
@@ -43,14 +46,19 @@ class Int8Kernel(nnx.Module):
 
 
 def apply_kernel(
-    x: Float[Array, "B T I"], kernel: nnx.Variable | nnx.Module, axes: tuple[str, str], inputs: int = 1
+    x: Float[Array, "B T I"],
+    kernel: nnx.Variable | nnx.Module,
+    axes: tuple[str, str],
+    *,
+    inputs: int = 1,
+    fp8: bool = False,
 ) -> Float[Array, "B T O"]:
     """x @ kernel, in the dtype of x, with the kernel's first `inputs` axes as one and the others as one.
 
-    kernel: a parameter or what stands for one (`Int8Kernel`, `LoraKernel`).
+    kernel: a parameter or what stands for one (`Int8Kernel`, which knows no fp8, `LoraKernel`).
     """
     if not isinstance(kernel, Int8Kernel):
-        return linear(x, _matrix(kernel.astype(x.dtype), axes, inputs), axes)
+        return linear(x, _matrix(kernel.astype(x.dtype), axes, inputs), axes, fp8)
     # Scaled behind the product, which on a GPU then reads integers from memory; scaled before it, a kernel of x's dtype
     # would be written and read once more. Sums are float32 until they are scaled.
     values = _gathered(_matrix(kernel.values[...], axes, inputs), axes).astype(x.dtype)
@@ -66,32 +74,41 @@ def _matrix(kernel: Array, axes: tuple[str, str], inputs: int) -> Num[Array, "I 
     return jnp.reshape(kernel, (size, -1), out_sharding=spec(*axes))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _product(x, kernel, axes):
-    return jnp.einsum("bti,io->bto", x, _gathered(kernel, axes), out_sharding=_activations(axes[1]))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _product(x, kernel, axes, fp8):
+    x, kernel = _operand(x, VALUES, fp8), _gathered(_operand(kernel, VALUES, fp8), axes)
+    return einsum("bti,io->bto", x, kernel, out_sharding=_activations(axes[1]))
 
 
-def _forward(x, kernel, axes):
-    return _product(x, kernel, axes), (x, kernel)
+def _forward(x, kernel, axes, fp8):
+    return _product(x, kernel, axes, fp8), (x, kernel)
 
 
-def _backward(axes, residuals, g):
-    x, kernel = residuals
+def _backward(axes, fp8, residuals, g):
+    x, kernel = (_operand(array, VALUES, fp8) for array in residuals)
+    g = _operand(g, COTANGENTS, fp8)
 
     def kernel_grad(x, g):
-        grad = jnp.einsum("bti,bto->io", x, g)
+        grad = einsum("bti,bto->io", x, g)
         grad = jax.lax.psum_scatter(grad, RULES["embed"], scatter_dimension=axes.index("embed"), tiled=True)
         return jax.lax.psum(grad, [axis for axis in RULES["batch"] if axis != RULES["embed"]])
 
     specs = tuple(map(_activations, axes))
-    dx = jnp.einsum("bto,io->bti", g, _gathered(kernel, axes), out_sharding=specs[0])
-    return dx, jax.shard_map(kernel_grad, in_specs=specs, out_specs=spec(*axes), check_vma=False)(x, g)
+    dx = einsum("bto,io->bti", g, _gathered(kernel, axes), out_sharding=specs[0])
+    in_specs = tuple(Rounded(one, jax.P()) for one in specs) if fp8 else specs
+    return dx, jax.shard_map(kernel_grad, in_specs=in_specs, out_specs=spec(*axes), check_vma=False)(x, g)
 
 
 _product.defvjp(_forward, _backward)
 
 
+def _operand(array, dtype, fp8):
+    return rounded(array, dtype) if fp8 else array
+
+
 def _gathered(kernel, axes):
+    if isinstance(kernel, Rounded):  # a byte of each number travels
+        return kernel._replace(values=_gathered(kernel.values, axes))
     return reshard(kernel, *(None if axis == "embed" else axis for axis in axes))
 
 
