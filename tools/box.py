@@ -25,7 +25,7 @@ from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.pretrained import load
-from ualm_jax.weights.shipped import FOLDER
+from ualm_jax.weights.shipped import FOLDER, located
 
 TOOLS = pathlib.Path(__file__).resolve().parent
 
@@ -43,7 +43,7 @@ DATA = {  # folder: task of SoundScript's second language, conversations
 }
 ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5 --no-normalize"
 THROUGH_CODEC = {"listen": 6_000, "describe": 2_000, "question": 3_000, "critique": 3_000}
-PARTS = ("sounds", "codec", "codes", "model", "encoder", "give")
+PARTS = ("sounds", "codec", "codes", "model", "encoder", "longer", "give")
 CARD = """\
 # The small UALM of SoundScript
 
@@ -53,7 +53,8 @@ describes what it hears, and answers questions about sounds and captions. {param
 
 Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py, soundscript.py and
 encoder_soundscript.py: the codec's decoder {decoder} steps, model {steps} steps of {positions:,} positions, its encoder
-and adapter {hearing} more on sounds as the codec leaves them. Licence as ualm_jax; all data is generated.
+and adapter {hearing} more on sounds as the codec leaves them, and the model without its encoder {longer} more of
+{longer_positions:,} positions (longer_soundscript.py). Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
 {temperature}), and what its program for hearing finds right in the same sounds through the codec alone:
@@ -114,8 +115,10 @@ def box(args) -> None:
                 ualm("train --config configs/soundscript.py --workdir model", args.model)
             case "encoder":
                 encoder(args.data, args.model)
+            case "longer":
+                longer(args.model)
             case "give":
-                give(*map(pathlib.Path, ("model", "encoder", "decoder")), args.limit)
+                give(args.limit)
 
 
 def sounds(share: float) -> None:
@@ -147,11 +150,15 @@ def codec(share: float, words: str) -> None:
 
 
 def codes() -> None:
-    """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
-    jobs = []
+    """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work.
+
+    Where no codec was trained here, by the one that is shipped.
+    """
+    jobs, ours = [], pathlib.Path("weights/codec")
+    codec = ours if ours.exists() else located("soundscript") / "codec"
     for name in DATA:
         if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
-            jobs.append(f"data encode sounds/{name} --codec weights/codec --out data/soundscript/{name}")
+            jobs.append(f"data encode sounds/{name} --codec {codec} --out data/soundscript/{name}")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # they share a GPU
     together(jobs, os.cpu_count() or 1)
 
@@ -169,17 +176,24 @@ def encoder(share: float, words: str) -> None:
     ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin, words)
 
 
+def longer(words: str) -> None:
+    """The model trained on, with the encoder that it hears with: the last run's, or else what is shipped."""
+    trained = pathlib.Path("encoder").exists()
+    given = "--config.train.init_from=encoder --config.train.encoder=encoder" if trained else ""
+    ualm("train --config configs/longer_soundscript.py --workdir longer", given, words)
+
+
 def together(jobs: list[str], most: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(most) as pool:
         list(pool.map(ualm, jobs))
 
 
-def give(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, limit: int) -> None:
-    """The shipped folder, of the last run of the model and of its codec's decoder."""
+def give(limit: int) -> None:
+    """The shipped folder, of the last run of the model, and its card."""
     shipped = pathlib.Path("soundscript")
     for made_before in (shipped, pathlib.Path("eval")):
         shutil.rmtree(made_before, ignore_errors=True)
-    ualm("convert export ours", heard, "--out", shipped, "--dtype bfloat16")
+    ualm("convert export ours longer --out", shipped, "--dtype bfloat16")
     card = json.loads((shipped / "ualm.json").read_text())
     card["source"] |= {"importer": "tools/box.py", "name": "soundscript", "sampling": SAMPLING}
     (shipped / "ualm.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -188,7 +202,7 @@ def give(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, limit:
     ualm(f"eval soundscript --limit {limit} {how} --out eval --model", shipped, "--codec", shipped / "codec")
     asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
     ualm(f"eval answers {asked} --json answers.json --model", shipped)
-    (shipped / "README.md").write_text(written(model, heard, decoder, shipped, card))
+    (shipped / "README.md").write_text(written(shipped, card))
     shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
     shutil.copytree(shipped, FOLDER / "soundscript")
     size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
@@ -201,10 +215,11 @@ def stored(folder: pathlib.Path) -> int:
         return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())
 
 
-def written(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, shipped: pathlib.Path, card: dict) -> str:
+def written(shipped: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
-    config, hearing, theirs = (json.loads((run / "config.json").read_text()) for run in (model, heard, decoder))
+    names = ("decoder", "model", "encoder", "longer")
+    theirs, config, hearing, last = (json.loads(pathlib.Path(name, "config.json").read_text()) for name in names)
     rows = []
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]
@@ -234,7 +249,9 @@ def written(model: pathlib.Path, heard: pathlib.Path, decoder: pathlib.Path, shi
         decoder=theirs["train"]["steps"],
         steps=config["train"]["steps"],
         hearing=hearing["train"]["steps"],
+        longer=last["train"]["steps"],
         positions=config["data"]["batch_size"] * config["data"]["seq_len"],
+        longer_positions=last["data"]["batch_size"] * last["data"]["seq_len"],
         guidance=made["cfg_scale"],
         temperature=made["temperature"],
         rows="\n".join(rows),
