@@ -26,9 +26,9 @@ def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16"), nnx.Rngs(0)))
+    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16", attention="pallas"), nnx.Rngs(0)))
     weights = jax.eval_shape(lambda: make_weights(model()))
-    batch = Batch(array(2, 64, 8), array(2, 64, 8, dtype="float32"), array(2, 64), array(2, 64))
+    batch = Batch(array(2, 128, 8), array(2, 128, 8, dtype="float32"), array(2, 128), array(2, 128))
     one, real = array(1), array(1, dtype="float32")
     settings = Settings(one, array(1, 8, dtype="float32"), array(1, 8), real, array(1, dtype="uint32"), one, one, one,
                         array(1, dtype="bool"))
@@ -81,5 +81,5 @@ def test_a_step_of_decoding_is_ten_kernels_a_layer(steps, most):
     body = next(part for part in parts if '/kth_largest/pallas_call"' in part and not part.startswith("ENTRY"))
     kernels = re.findall(r"^  (?:ROOT )?%\S+ = (.*?) (?:fusion|custom-call|copy)\(", body, re.MULTILINE)
     assert len(kernels) <= most
-    cache = f"bf16[2,2,{64 + steps},128]"
+    cache = f"bf16[2,2,{128 + steps},128]"
     assert [kernel.count(cache) for kernel in kernels if cache in kernel] == [2, 2]

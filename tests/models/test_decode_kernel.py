@@ -1,7 +1,6 @@
 """The kernel that decodes on GPUs, by its own steps: what plain XLA returns and stores."""
 
 import functools
-import logging
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +95,6 @@ def test_positions_are_split_where_sequences_are_few_and_may_be_long():
     assert splits(pairs=256, capacity=2000) == 1  # the device is full
 
 
-@pytest.mark.parametrize("backend", ["auto", "pallas"])
 @pytest.mark.parametrize(
     "platform, head_dim, dtype, reason",
     [
@@ -105,28 +103,18 @@ def test_positions_are_split_where_sequences_are_few_and_may_be_long():
         ("cuda", 80, "bfloat16", "head_dim of 32, 64, 128, 256, not 80"),
     ],
 )
-def test_what_the_kernel_can_not_do_is_plain_xla_unless_it_was_named(backend, platform, head_dim, dtype, reason):
-    arguments = backend, platform, (320, head_dim), dtype
-    if backend == "pallas":
-        with pytest.raises(UserError, match=f"execution.attention = 'pallas' can not be used: .*{reason}"):
-            cache._in_one_kernel(*arguments)
-    else:
-        assert not cache._in_one_kernel(*arguments)
+def test_what_the_kernel_can_not_do_has_a_reason(platform, head_dim, dtype, reason):
+    assert reason in decode_kernel.unable(platform, head_dim, dtype)
 
 
-def test_auto_takes_it_on_gpus_and_says_so_once_and_xla_never_does(caplog):
-    cache._in_one_kernel.cache_clear()
-    with caplog.at_level(logging.INFO, "ualm_jax"):
-        for _ in range(2):
-            assert cache._in_one_kernel("auto", "cuda", (320, 128), "bfloat16")
-        assert cache._in_one_kernel("pallas", "gpu", (320, 128), "bfloat16")
-        assert not cache._in_one_kernel("xla", "cuda", (320, 128), "bfloat16")
-    said = "decoding with a cache of 320 positions, head_dim 128: one kernel"
-    assert [record.message for record in caplog.records] == [said, said]
+def test_named_where_it_can_not_be_used_it_is_refused():
+    q, k, v, rope, *kept = inputs(6, 64, 64, [3, 5])
+    with pytest.raises(UserError, match="execution.attention = 'pallas' can not be used: .*this is cpu"):
+        attend_cache(q, k, v, rope, *kept, "pallas")
 
 
-@pytest.mark.parametrize("new, backend, calls", [(1, "auto", 1), (1, "xla", 0), (2, "auto", 0)])
-def test_in_a_program_for_a_gpu_a_single_position_takes_the_kernel(new, backend, calls):
+@pytest.mark.parametrize("new, backend, calls", [(1, "pallas", 1), (1, "auto", 0), (1, "xla", 0), (2, "pallas", 0)])
+def test_in_a_program_for_a_gpu_a_single_position_takes_the_kernel_that_was_named(new, backend, calls):
     """Lowered on a machine without one."""
     q, k, v, rope, keys, values, length = inputs(6, 64, 128, [3, 5])
     q, k, v, *rope = (jnp.repeat(x, new, axis=1) for x in (q, k, v, *rope))

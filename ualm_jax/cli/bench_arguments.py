@@ -2,7 +2,7 @@
 
 from ualm_jax.bench.sizes import SIZES
 from ualm_jax.cli.arguments import Parser, add_device_arguments, integer, number
-from ualm_jax.models.config import ATTENTION, DTYPES, REMAT_POLICIES
+from ualm_jax.models.config import ATTENTION, DTYPES, LAYER_PRODUCTS, REMAT_POLICIES
 
 _count = integer(at_least=1)
 
@@ -21,6 +21,9 @@ def train(parser: Parser) -> None:
     parser.add_argument("--length", type=_count, default=512, help="positions of a row (default %(default)s)")
     parser.add_argument("--documents", type=_count, default=1, help="packed into a row (default %(default)s)")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="none", help="policy (default %(default)s)")
+    parser.add_argument(
+        "--products", choices=LAYER_PRODUCTS, default="compute_dtype", help="of the layers (default %(default)s)"
+    )
     parser.add_argument(
         "--params", choices=DTYPES, default="float32", help="of parameters and moments (default %(default)s)"
     )

@@ -93,8 +93,8 @@ class Execution:
     loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
-        "tokamax" or "pallas" (GPU; the second skips other documents also in the backward pass). A step of decoding
-        has a kernel of its own on GPUs, which "auto" takes where it can, and "pallas".
+        "tokamax" or "pallas" (GPU; the second skips other documents also in the backward pass). With "pallas" a
+        step of decoding has a kernel of its own, too.
     norm_gradient: what passes a norm backwards: "exact", as in the reference, or "bounded": where a position is all but
         zero, as with a dropped condition, gradients grow by a factor of 50 at most instead of 1 000.
     layer_products: what the layers' products multiply in training: numbers of compute_dtype, or "fp8", of 8 bits

@@ -1,8 +1,5 @@
 """Attention of new positions to a cache of keys and values, which they join."""
 
-import functools
-import logging
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -13,8 +10,6 @@ from ualm_jax.models.attention.backend import device_of_program
 from ualm_jax.models.attention.xla import softmax
 from ualm_jax.models.rope import apply_rope
 from ualm_jax.parallel.sharding import spec as sharding
-
-log = logging.getLogger(__name__)
 
 _QUERIES = ("batch", None, "kv_heads", None, None)
 _KEYS = ("batch", None, "kv_heads", None)
@@ -37,27 +32,16 @@ def attend_cache(
     Each sees itself and everything before it. Positions from T on are not stored, except that a single new one (N = 1)
     takes the last place there is: a sequence that is full must not be continued. q and k are not rotated yet.
 
-    backend: one of `models.config.ATTENTION`. A single new position takes our kernel with "pallas", and with "auto"
-    where that can; else all of it is plain XLA. Raises UserError where "pallas" can not do it here.
+    backend: one of `models.config.ATTENTION`. A single new position takes our kernel with "pallas", all else is plain
+    XLA: "auto", too, as long as the kernel has not run on a card. Raises UserError where "pallas" can not do it here.
     """
-    if q.shape[1] == 1 and _in_one_kernel(backend, device_of_program()[0], keys.shape[2:], keys.dtype.name):
+    if q.shape[1] == 1 and backend == "pallas":
+        reason = decode_kernel.unable(device_of_program()[0], keys.shape[-1], keys.dtype.name)
+        if reason is not None:
+            raise UserError(f"execution.attention = 'pallas' can not be used: {reason}; choose auto or xla.")
         return _on_each_device(attend_in_one_kernel, q, k, v, *rope, keys, values, length)
     q, k = apply_rope(q, *rope), apply_rope(k, *rope)
     return _on_each_device(_attend, q, k, v, keys, values, length)
-
-
-@functools.cache
-def _in_one_kernel(backend: str, platform: str, shape: tuple[int, int], dtype: str) -> bool:
-    """Whether single positions take the kernel; shape: positions of the cache and head_dim."""
-    if backend not in ("auto", "pallas"):
-        return False
-    reason = decode_kernel.unable(platform, shape[1], dtype)
-    if backend == "pallas" and reason is not None:
-        raise UserError(f"execution.attention = 'pallas' can not be used: {reason}; choose auto or xla.")
-    level = logging.INFO if platform in ("gpu", "cuda") else logging.DEBUG  # elsewhere there is no choice to report
-    how = "one kernel" if reason is None else f"xla ({reason})"
-    log.log(level, "decoding with a cache of %d positions, head_dim %d: %s", *shape, how)
-    return reason is None
 
 
 def _on_each_device(function, *arguments):
