@@ -94,8 +94,21 @@ def test_small_updates_add_up():
     assert abs(float(param.astype(jnp.float32).mean()) - 1.5) < 0.01
 
 
-def test_moments_that_would_stand_still_are_refused():
-    with pytest.raises(UserError, match="at most 0.99, got 0.9 and 0.999"):
-        OptimizerConfig(state_dtype="bfloat16", beta2=0.999)
+def test_moments_do_not_stand_still():
+    """A square of gradients that rises from 1 to 4 is followed at 0.001 a step; to nearest it would stay 1."""
+    config = dataclasses.replace(HALF, beta2=0.999, schedule="constant", warmup_steps=0, clip_norm=1e9)
+    optimizer, params = make_optimizer(config), {"x": jnp.zeros(256)}
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
+        state = jax.tree.map(lambda leaf: jnp.ones_like(leaf) if leaf.shape == (256,) else leaf, state)
+        for _ in range(700):
+            _, state = update({"x": jnp.full(256, 2.0)}, state, params)
+    moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (256,)]
+    assert {leaf.dtype.name for leaf in moments} == {"bfloat16"}
+    second = max(float(leaf.astype(jnp.float32).mean()) for leaf in moments)
+    assert abs(second - (4 - 3 * 0.999**700)) < 0.05
+
+
+def test_a_dtype_that_no_state_has_is_refused():
     with pytest.raises(UserError, match="state_dtype must be one of float32, bfloat16, got 'int8'"):
         OptimizerConfig(state_dtype="int8")

@@ -38,7 +38,8 @@ class OptimizerConfig:
         constant: it stays; decay_steps and end_lr mean nothing.
         wsd: it stays, and falls linearly to end_lr over the cooldown_steps that end at decay_steps.
     lr_multipliers: for groups of parameters; of several that match the last counts.
-    state_dtype: "float32", or "bfloat16", which halves the two moments; the arithmetic is float32 either way.
+    state_dtype: "float32", or "bfloat16", which halves the two moments, rounded at random (`train/precision.py`); the
+        arithmetic is float32 either way.
     ema_decay: of a moving average of the parameters, which is then what is evaluated, opened and exported.
     """
 
@@ -69,11 +70,6 @@ class OptimizerConfig:
             raise UserError(
                 f"optimizer.cooldown_steps must lie between 1 and decay_steps - warmup_steps = {room} for the schedule "
                 f"wsd, got {self.cooldown_steps}."
-            )
-        if self.state_dtype == "bfloat16" and max(self.beta1, self.beta2) > 0.99:
-            raise UserError(
-                f"optimizer.state_dtype bfloat16 needs beta1 and beta2 of at most 0.99, got {self.beta1} and "
-                f"{self.beta2}: its 8 bits do not hold steps of less than a 256th, and the moments would stand still."
             )
 
 

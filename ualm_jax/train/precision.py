@@ -9,20 +9,26 @@ from jaxtyping import Array, BFloat16, Float32, Int
 
 from ualm_jax.models.params import cast_floats
 
+_MOMENTS = 1 << 31  # a seed that no step is: noise of moments is not that of parameters
+
 
 def stored_as(optimizer: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
     """`optimizer` computing in float32, whatever the dtype of parameters and gradients, its state kept in `dtype`.
 
-    Updates are float32.
+    Updates are float32. To bfloat16, moments are rounded up or down at random, right on average: to nearest, one that
+    moves by less than a 512th of itself a step would stand still. The steps that the state has counted are the seed.
     """
 
     def init(params):
         return cast_floats(optimizer.init(cast_floats(params, jnp.float32)), dtype)
 
     def update(grads, state, params):
+        taken = next(leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.integer))
         grads, state, params = (cast_floats(tree, jnp.float32) for tree in (grads, state, params))
         updates, state = optimizer.update(grads, state, params)
-        return updates, cast_floats(state, dtype)
+        key = jax.random.fold_in(jax.random.key(_MOMENTS), taken)
+        floats, structure = jax.tree.flatten(state)
+        return updates, jax.tree.unflatten(structure, _rounded(floats, [dtype] * len(floats), key))
 
     return optax.GradientTransformation(init, update)
 
@@ -34,14 +40,21 @@ def apply_updates(params: Any, updates: Any, step: Int[Array, ""]) -> Any:
     most are. So bfloat16 parameters are rounded up or down at random, right on average; `step` is the seed.
     """
     leaves, structure = jax.tree.flatten(params)
-    keys = [jax.random.fold_in(jax.random.key(step), number) for number in range(len(leaves))]
+    totals = [leaf.astype(jnp.float32) + update for leaf, update in zip(leaves, jax.tree.leaves(updates), strict=True)]
+    return jax.tree.unflatten(structure, _rounded(totals, [leaf.dtype for leaf in leaves], jax.random.key(step)))
 
-    def apply(param, update, key):
-        total = param.astype(jnp.float32) + update
-        return stochastic_round(total, key) if param.dtype == jnp.bfloat16 else total.astype(param.dtype)
 
-    added = map(apply, leaves, jax.tree.leaves(updates), keys)
-    return jax.tree.unflatten(structure, list(added))
+def _rounded(arrays: list[Array], dtypes: list[Any], key: Array) -> list[Array]:
+    """Those of floats in `dtypes`, each with noise of its own where that is bfloat16."""
+
+    def one(number, array, dtype):
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            return array
+        if jnp.dtype(dtype) != jnp.bfloat16:
+            return array.astype(dtype)
+        return stochastic_round(array, jax.random.fold_in(key, number))
+
+    return [one(*each) for each in zip(range(len(arrays)), arrays, dtypes, strict=True)]
 
 
 def stochastic_round(x: Float32[Array, "*shape"], key: Array) -> BFloat16[Array, "*shape"]:
