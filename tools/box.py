@@ -150,15 +150,11 @@ def codec(share: float, words: str) -> None:
 
 
 def codes() -> None:
-    """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work.
-
-    Where no codec was trained here, by the one that is shipped.
-    """
-    jobs, ours = [], pathlib.Path("weights/codec")
-    codec = ours if ours.exists() else located("soundscript") / "codec"
+    """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
+    jobs = []
     for name in DATA:
         if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
-            jobs.append(f"data encode sounds/{name} --codec {codec} --out data/soundscript/{name}")
+            jobs.append(f"data encode sounds/{name} --codec {trained_codec()} --out data/soundscript/{name}")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # they share a GPU
     together(jobs, os.cpu_count() or 1)
 
@@ -167,13 +163,19 @@ def encoder(share: float, words: str) -> None:
     """The model's encoder and adapter trained further, on sounds as the codec leaves them."""
     sounds = pathlib.Path("sounds/through-codec")
     counts = {task: max(int(share * count), 1) for task, count in THROUGH_CODEC.items()}
-    through_codec(sounds, load("weights/codec").codec, counts)
+    through_codec(sounds, load(trained_codec()).codec, counts)
     data = pathlib.Path("data/soundscript/through-codec")
     if not (data / "dataset.json").exists():
         given = f"--source understanding --input {sounds / CONVERSATIONS} --root {sounds}"
-        ualm("data prepare", given, f"--tokenizer model/tokenizer --codec weights/codec --out {data}")
+        ualm("data prepare", given, f"--tokenizer model/tokenizer --codec {trained_codec()} --out {data}")
     begin = "--config.train.init_from=model --config.train.encoder=model"
     ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin, words)
+
+
+def trained_codec() -> pathlib.Path:
+    """The one that was trained here, or else the one that is shipped."""
+    ours = pathlib.Path("weights/codec")
+    return ours if ours.exists() else located("soundscript") / "codec"
 
 
 def longer(words: str) -> None:
