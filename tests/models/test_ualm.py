@@ -105,20 +105,22 @@ def test_one_document_never_sees_another(model, golden):
     assert not np.array_equal(hidden[0, :51], hidden_changed[0, :51])
 
 
-@pytest.mark.parametrize("remat", [policy for policy in REMAT_POLICIES if policy != "none"])
-def test_remat_changes_no_gradient(remat, model, golden):
+@pytest.mark.parametrize(
+    "remat, unroll", [(policy, False) for policy in REMAT_POLICIES if policy != "none"] + [("save_attention", True)]
+)
+def test_neither_remat_nor_layers_without_a_loop_change_a_gradient(remat, unroll, model, golden):
     batch = golden_model.batch_of(golden, "reason")
     graph, params = nnx.split(model)
 
-    def grad(policy):
+    def grad(remat, unroll):
         def loss(params):
             merged = nnx.merge(graph, params)
-            merged.execution = dataclasses.replace(model.execution, remat=policy)
+            merged.execution = dataclasses.replace(model.execution, remat=remat, unroll_layers=unroll)
             return next_token(merged, batch)["loss"].total
 
         return jax.jit(jax.grad(loss))(params)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grad(remat), grad("none"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grad(remat, unroll), grad("none", False))
 
 
 def test_each_policy_keeps_what_it_names(model):
@@ -128,7 +130,7 @@ def test_each_policy_keeps_what_it_names(model):
     attention = AttentionSpec(jnp.ones((2, 64), jnp.int32))
 
     def kept(policy):
-        forward = lambda decoder: decoder(x, jnp.zeros((2, 64), jnp.int32), attention, policy)  # noqa: E731
+        forward = lambda decoder: decoder(x, jnp.zeros((2, 64), jnp.int32), attention, Execution(remat=policy))  # noqa: E731
         residuals = jax.eval_shape(lambda decoder: jax.vjp(forward, decoder)[1], model.decoder)
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
 

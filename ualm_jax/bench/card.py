@@ -62,6 +62,7 @@ def _full() -> list[Part]:
         _part("codec", "codec --batch 1 16 --repeats 3", 80),
         _part("end-to-end", "end-to-end", 100),
         _part("train-7b", f"{step.replace('1.5b', '7b')} --remat full --params bfloat16", 90),
+        _part("train-1.5b-unrolled", f"{step} --remat dots --unroll", 150),
         _part("train-1.5b-fp8", f"{step} --remat dots --products fp8", 90),
         _part("train-0.5b", f"{step.replace('1.5b', '0.5b')} --remat dots", 60),
         _part("serve", f"serve {model} --concurrency 1 16 --requests 4 --prompts 32", 90),

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> BenchResult:
     """One row per side. Raises ValueError where torch, from the same weights, has another loss or gradient."""
     if args.against == "torch" and args.params != "float32":
         raise UserError(f"--against torch compares parameters in float32; leave --params {args.params} out.")
-    config = model_config(args, remat=args.remat, param_dtype=args.params, layer_products=args.products)
+    how = dict(remat=args.remat, layer_products=args.products, unroll_layers=args.unroll)
+    config = model_config(args, param_dtype=args.params, **how)
     mesh = open_mesh(args, config, args.rows)
     batch = packed_batch(config, args.rows, args.length, args.documents)
     theirs, more = None, ()
@@ -80,7 +81,8 @@ def run(args: argparse.Namespace) -> BenchResult:
     return BenchResult(
         title=f"training step, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), "
         f"{args.rows} rows x {args.length}, {args.documents} documents each, "
-        f"{args.dtype}, products of {args.products}, parameters {args.params}, remat {args.remat}, mesh {shape}",
+        f"{args.dtype}, products of {args.products}, parameters {args.params}, remat {args.remat}"
+        f"{', layers without a loop' * args.unroll}, mesh {shape}",
         columns=(
             text("side", "side"),
             seconds("seconds", "step"),

@@ -21,6 +21,7 @@ def train(parser: Parser) -> None:
     parser.add_argument("--length", type=_count, default=512, help="positions of a row (default %(default)s)")
     parser.add_argument("--documents", type=_count, default=1, help="packed into a row (default %(default)s)")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="none", help="policy (default %(default)s)")
+    parser.add_argument("--unroll", action="store_true", help="no loop over layers")
     parser.add_argument(
         "--products", choices=LAYER_PRODUCTS, default="compute_dtype", help="of the layers (default %(default)s)"
     )

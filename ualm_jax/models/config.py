@@ -90,6 +90,9 @@ class Execution:
         "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
         layers' inputs in the memory of the host meanwhile. "auto" takes, when training begins, the one of the first
         four that recomputes least and still fits the device by the compiler's figure; each that is tried is compiled.
+    unroll_layers: the layers one after the other in the program instead of a loop over them. What a loop keeps for the
+        backward pass it stacks, which copies it; but the program compiles several times as long. For one device:
+        of several, each could gather the weights of all layers at once.
     loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
@@ -104,6 +107,7 @@ class Execution:
     param_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
     compute_dtype: Annotated[str, OneOf(DTYPES)] = "bfloat16"
     remat: Annotated[str, OneOf((*REMAT_POLICIES, AUTO_REMAT))] = "none"
+    unroll_layers: bool = False
     loss_chunk: Count = 3712
     attention: Annotated[str, OneOf(ATTENTION)] = "auto"
     norm_gradient: Annotated[str, OneOf(NORM_GRADIENTS)] = "exact"

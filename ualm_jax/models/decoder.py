@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from ualm_jax.models import params
 from ualm_jax.models.attention import AttentionSpec, attend, attend_cache
-from ualm_jax.models.config import AUTO_REMAT, DecoderConfig
+from ualm_jax.models.config import AUTO_REMAT, DecoderConfig, Execution
 from ualm_jax.models.linear import apply_kernel
 from ualm_jax.models.norm import rms_norm
 from ualm_jax.models.rope import apply_rope, rope_tables
@@ -145,10 +145,9 @@ class Decoder(nnx.Module):
         x: Float[Array, "B T D"],
         positions: Int[Array, "B T"],
         attention: AttentionSpec,
-        remat: str = "none",
-        layer_products: str = "compute_dtype",
+        execution: Execution = Execution(),
     ) -> Float[Array, "B T D"]:
-        """Training: every position at once. remat, layer_products: see `Execution`."""
+        """Training: every position at once."""
         cos, sin = self._rope(positions)
         attention = attention.with_ranges()
 
@@ -156,12 +155,13 @@ class Decoder(nnx.Module):
             return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention, self.attention), None
 
         def step(x, layer):
-            return layer(checkpoint_name(x, "layer_input"), attend_all, layer_products == "fp8")
+            return layer(checkpoint_name(x, "layer_input"), attend_all, execution.layer_products == "fp8")
 
-        if remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
+        if execution.remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
-            step = jax.checkpoint(step, policy=_REMAT[remat], prevent_cse=False)
-        x, _ = jax.lax.scan(step, x, self.layers)
+            guarded = execution.unroll_layers
+            step = jax.checkpoint(step, policy=_REMAT[execution.remat], prevent_cse=guarded)
+        x, _ = jax.lax.scan(step, x, self.layers, unroll=execution.unroll_layers)
         return rms_norm(x, self.norm[...], self.config.norm_eps, self.norm_gradient)
 
     def unstacked(self) -> list[Layer]:

@@ -45,8 +45,7 @@ class UALM(nnx.Module):
     def __call__(self, batch: Batch) -> Float[Array, "B T D"]:
         """Final hidden states of every position."""
         x = self.embed_batch(encode_audio(self.encoder, batch))
-        how = self.execution.remat, self.execution.layer_products
-        return self.decoder(x, batch.positions, AttentionSpec(batch.segment_ids), *how)
+        return self.decoder(x, batch.positions, AttentionSpec(batch.segment_ids), self.execution)
 
     def embed_batch(self, batch: Batch) -> Float[Array, "B T D"]:
         x = self.embed_tokens(batch.tokens)
