@@ -27,7 +27,7 @@ def test_layer_operations_are_those_the_compiler_counts():
     structure, params = nnx.split(jax.eval_shape(lambda: UALM(SMALL, Execution(compute_dtype="float32"), nnx.Rngs(0))))
 
     def forward(params, x, positions, ids):
-        return nnx.merge(structure, params).decoder(x, positions, AttentionSpec(ids))
+        return nnx.merge(structure, params).decoder(x, positions, AttentionSpec(ids), Execution())
 
     whole = jax.ShapeDtypeStruct((B, T), jnp.int32)
     x = jax.ShapeDtypeStruct((B, T, 128), jnp.float32)

@@ -145,7 +145,7 @@ class Decoder(nnx.Module):
         x: Float[Array, "B T D"],
         positions: Int[Array, "B T"],
         attention: AttentionSpec,
-        execution: Execution = Execution(),
+        execution: Execution,
     ) -> Float[Array, "B T D"]:
         """Training: every position at once."""
         cos, sin = self._rope(positions)
