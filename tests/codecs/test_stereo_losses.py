@@ -14,6 +14,10 @@ from ualm_jax.evaluate.audio_metrics import mel_distance, stereo_level_differenc
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 
 RATE = 48000
+# Compiled whole, as in training: one by one, their operations are a hundred programs.
+sum_and_difference = jax.jit(stereo_losses.sum_and_difference, static_argnums=2)
+log_mel = jax.jit(stereo_losses.log_mel, static_argnums=(2, 3))
+level_difference = jax.jit(stereo_losses.level_difference, static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def magnitudes(wav, window):
 
 @pytest.mark.parametrize("window", [128, 1024])
 def test_sum_and_difference_are_measured_apart(pair, window):
-    convergence, log = stereo_losses.sum_and_difference(*map(jnp.asarray, pair), (window,))
+    convergence, log = sum_and_difference(*map(jnp.asarray, pair), (window,))
     apart = []
     for sign in (1, -1):
         a, b = (magnitudes((wav[..., 0] + sign * wav[..., 1]) / 2, window) for wav in pair)
@@ -50,7 +54,7 @@ def test_sum_and_difference_are_measured_apart(pair, window):
 
 def test_the_log_mel_distance_is_that_of_the_metric(pair):
     windows, bands = (2048, 1024, 512, 256, 128, 64, 32), (320, 160, 80, 40, 20, 10, 5)
-    found = stereo_losses.log_mel(*map(jnp.asarray, pair), RATE, tuple(zip(windows, bands, strict=True)))
+    found = log_mel(*map(jnp.asarray, pair), RATE, tuple(zip(windows, bands, strict=True)))
     each = [mel_distance(a[:, c], b[:, c], RATE) for a, b in zip(*pair, strict=True) for c in (0, 1)]
     assert found == pytest.approx(np.mean(each), rel=2e-3)
 
@@ -58,14 +62,14 @@ def test_the_log_mel_distance_is_that_of_the_metric(pair):
 def test_the_level_difference_is_that_of_the_metric(pair):
     for row in (0, 1):
         a, b = (wav[row] for wav in pair)
-        found = stereo_losses.level_difference(jnp.asarray(a[None]), jnp.asarray(b[None]), RATE)
+        found = level_difference(jnp.asarray(a[None]), jnp.asarray(b[None]), RATE)
         assert found == pytest.approx(stereo_level_difference(a, b, RATE), rel=1e-2)
 
 
 def test_the_level_difference_of_a_batch_is_the_same_on_two_devices(pair):
     """Of which the second has less that sounds. Losses and gradients are averaged over devices."""
     made, wanted = pair[0], pair[1] * np.float32([[[1.0]], [[0.02]]])
-    want = jax.value_and_grad(stereo_losses.level_difference)(jnp.asarray(made), jnp.asarray(wanted), RATE)
+    want = jax.value_and_grad(level_difference)(jnp.asarray(made), jnp.asarray(wanted), RATE)
     rows = PartitionSpec("data")
 
     def local(made, wanted):

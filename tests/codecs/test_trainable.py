@@ -48,7 +48,7 @@ def trained(request, tmp_path_factory):
         lambda leaf: jnp.asarray(leaf + 0.02 * rng.standard_normal(leaf.shape), jnp.float32),
         network.narrowed(init_random(network.config, 1)),
     )
-    vectors = network.vectors(params, jnp.asarray(wavs))
+    vectors = jax.jit(network.vectors)(params, jnp.asarray(wavs))
     books, _, _ = kmeans(
         vectors.reshape(-1, network.config.hidden_size),
         network.config.num_quantizers,
@@ -64,8 +64,8 @@ def trained(request, tmp_path_factory):
 def test_the_stored_codec_has_the_codes_and_the_sound_of_training(trained):
     network, params, embed, folder, wavs = trained
     codec = XCodec.from_directory(folder)
-    codes = np.asarray(quantize(jnp.asarray(embed), network.vectors(params, jnp.asarray(wavs))))
-    sound = np.asarray(network.waveform(params, dequantize(jnp.asarray(embed), jnp.asarray(codes))))
+    codes = np.asarray(jax.jit(quantize)(jnp.asarray(embed), jax.jit(network.vectors)(params, jnp.asarray(wavs))))
+    sound = np.asarray(jax.jit(network.waveform)(params, jax.jit(dequantize)(jnp.asarray(embed), jnp.asarray(codes))))
     stored = np.stack(codec.encode_batch(list(wavs)))
     assert np.mean(stored != codes) < 2e-3  # a near tie
     np.testing.assert_allclose(codec.decode_batch(list(codes)), sound, atol=2e-5 * np.abs(sound).max() + 1e-6)
@@ -131,9 +131,10 @@ def test_principal_components_pass_sound_from_the_first_step_on():
     )
     wavs = np.stack([wav for name, wav in sounds(1.0).items() if name in ("tone", "chord", "melody", "clicks")])
 
+    passed = jax.jit(lambda params: network.waveform(params, network.vectors(params, jnp.asarray(wavs))))
+
     def error(params):
-        params = jax.tree.map(jnp.asarray, params)
-        made = network.waveform(params, network.vectors(params, jnp.asarray(wavs)))
+        made = passed(params)
         return float(np.sum((made - wavs) ** 2) / np.sum(wavs**2))
 
     assert error(init_principal(network, wavs, seed=0)) < 0.1
