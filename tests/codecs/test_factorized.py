@@ -37,7 +37,9 @@ from ualm_jax.weights.opener import open_weights
 BOOKS, SIZE, WIDTH, NUMBERS, ROWS, FRAMES = 3, 16, 12, 4, 8, 6
 KEY = jax.random.key(0)
 ALL = jnp.full(ROWS, BOOKS)
-learn = jax.jit(quantize_learning, static_argnames="axes")  # compiled once for all that ask for these shapes
+# Compiled whole, and once for all that ask for these shapes.
+learn = jax.jit(quantize_learning, static_argnames="axes")
+chosen, summed = jax.jit(quantize), jax.jit(dequantize)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,9 @@ def test_codes_and_vectors_are_those_of_transformers(dac, given):
     embed, projections, x = given
     with torch.no_grad():
         vectors, codes, *_ = dac(torch.tensor(np.asarray(x)).transpose(1, 2))
-    mine = quantize(embed, x, projections)
+    mine = chosen(embed, x, projections)
     np.testing.assert_array_equal(mine, codes.numpy().transpose(0, 2, 1))
-    np.testing.assert_allclose(dequantize(embed, mine, projections), vectors.numpy().transpose(0, 2, 1), atol=1e-5)
+    np.testing.assert_allclose(summed(embed, mine, projections), vectors.numpy().transpose(0, 2, 1), atol=1e-5)
     learning = learn(embed, x, ALL, KEY, projections=projections)
     np.testing.assert_array_equal(learning.codes, mine)
     np.testing.assert_allclose(learning.vectors, vectors.numpy().transpose(0, 2, 1), atol=1e-5)
@@ -89,10 +91,10 @@ def test_gradients_pass_straight_through_each_direction_as_in_torch(dac, given):
         left, total = left - added, total + added
     (total * torch.tensor(weight).transpose(1, 2)).sum().backward()
 
-    def summed(x, projections):
+    def weighted(x, projections):
         return jnp.sum(weight * quantize_learning(embed, x, ALL, KEY, projections=projections).vectors)
 
-    to_x, to_projections = jax.grad(summed, (0, 1))(x, projections)
+    to_x, to_projections = jax.jit(jax.grad(weighted, (0, 1)))(x, projections)
     np.testing.assert_allclose(to_x, theirs.grad.numpy().transpose(0, 2, 1), atol=1e-5)
     for name, made in to_projections.items():
         for q, quantizer in enumerate(dac.quantizers):
@@ -103,9 +105,9 @@ def test_gradients_pass_straight_through_each_direction_as_in_torch(dac, given):
 
 def test_only_the_direction_of_a_codeword_matters(given):
     embed, projections, x = given
-    longer, codes = embed * jnp.linspace(0.1, 10, SIZE)[:, None], quantize(embed, x, projections)
-    np.testing.assert_array_equal(quantize(longer, x, projections), codes)
-    sounds = (dequantize(each, codes, projections) for each in (embed, longer))
+    longer, codes = embed * jnp.linspace(0.1, 10, SIZE)[:, None], chosen(embed, x, projections)
+    np.testing.assert_array_equal(chosen(longer, x, projections), codes)
+    sounds = (summed(each, codes, projections) for each in (embed, longer))
     np.testing.assert_allclose(*sounds, atol=1e-5)
 
 
@@ -120,10 +122,10 @@ def test_commitment_is_the_distance_of_directions_and_pulls_them_together(given)
     low = np.asarray(x) @ np.asarray(projections["in_proj"]["kernel"][0]) + np.asarray(
         projections["in_proj"]["bias"][0]
     )
-    chosen = np.asarray(embed[0])[np.asarray(found(x).codes)[..., 0]]
-    low, chosen = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (low, chosen))
-    assert found(x).commitment == pytest.approx(np.mean(np.sum((low - chosen) ** 2, axis=-1)), rel=1e-5)
-    pull = jax.grad(lambda x: found(x).commitment)(x)
+    word = np.asarray(embed[0])[np.asarray(found(x).codes)[..., 0]]
+    low, word = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (low, word))
+    assert found(x).commitment == pytest.approx(np.mean(np.sum((low - word) ** 2, axis=-1)), rel=1e-5)
+    pull = jax.jit(jax.grad(lambda x: found(x).commitment))(x)
     assert found(x - pull).commitment < found(x).commitment
 
 
@@ -133,7 +135,7 @@ def test_a_row_that_uses_few_codebooks_is_the_sum_of_those(given):
     found = learn(embed, x, layers, KEY, projections=projections)
     for row, number in enumerate(layers):
         kept = jax.tree.map(lambda leaf, number=number: leaf[:number], (embed, projections))
-        want = dequantize(kept[0], found.codes[row : row + 1, :, :number], kept[1])[0]
+        want = summed(kept[0], found.codes[row : row + 1, :, :number], kept[1])[0]
         np.testing.assert_allclose(found.vectors[row], want, atol=1e-5)
 
 
@@ -143,7 +145,7 @@ def test_codebooks_begin_where_each_leaves_less_and_loudness_is_not_lost():
     frames = jnp.asarray(loudness * rng.standard_normal((4000, WIDTH)), jnp.float32)
     books, projections, left = kmeans(frames, BOOKS, SIZE, 10, KEY, NUMBERS)
     assert books.embed.shape == (BOOKS, SIZE, NUMBERS) and np.all(np.diff(left) < 0) and left[0] < 0.95
-    made = dequantize(books.embed, quantize(books.embed, frames[None], projections), projections)[0]
+    made = summed(books.embed, chosen(books.embed, frames[None], projections), projections)[0]
     length, wanted = (np.linalg.norm(np.asarray(each), axis=1) for each in (made, frames))
     assert np.corrcoef(np.log(length + 1e-3), np.log(wanted))[0, 1] > 0.8
 
@@ -199,10 +201,10 @@ def test_the_stored_codec_computes_what_training_does(run):
     wav = next(iter(sounds(1.0).values()))[: 320 * 40]
     codec = XCodec.from_directory(folder)
     codes = codec.encode(wav)
-    wanted = quantize(embed, network.vectors(average, jnp.asarray(wav[None])), average["projections"])[0]
+    wanted = chosen(embed, jax.jit(network.vectors)(average, jnp.asarray(wav[None])), average["projections"])[0]
     assert np.mean(codes != np.asarray(wanted)) < 2e-3  # a near tie
-    vectors = dequantize(embed, jnp.asarray(codes)[None], average["projections"])
-    np.testing.assert_allclose(codec.decode(codes), network.waveform(average, vectors)[0], atol=1e-5)
+    vectors = summed(embed, jnp.asarray(codes)[None], average["projections"])
+    np.testing.assert_allclose(codec.decode(codes), jax.jit(network.waveform)(average, vectors)[0], atol=1e-5)
     first = with_codebooks(codec, 1)
     np.testing.assert_array_equal(first.encode(wav), codes[:, :1])
     assert not np.array_equal(first.decode(codes[:, :1]), codec.decode(codes))
