@@ -27,6 +27,10 @@ def model(golden_dir):
         return golden_model.load(golden_dir)
 
 
+hidden_of = jax.jit(lambda model, batch: model(batch))
+normalisers = jax.jit(lambda logits: jax.nn.logsumexp(logits, axis=-1))
+
+
 @jax.jit
 def all_logits(model, batch):
     """[B, T, S, V], as the reference computes them: the whole vocabulary for every stream."""
@@ -44,14 +48,13 @@ def test_logits_equal_the_references(model, golden):
 @pytest.mark.parametrize("name", ["gen", "und", "txt", "reason"])
 def test_every_softmax_has_the_references_normaliser(name, model, golden):
     logits = all_logits(model, golden_model.batch_of(golden, name))
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    np.testing.assert_allclose(lse[0], golden[f"{name}/logit_logsumexp"], atol=1e-4)
+    np.testing.assert_allclose(normalisers(logits)[0], golden[f"{name}/logit_logsumexp"], atol=1e-4)
 
 
-def test_scanned_layers_equal_layers_one_by_one(model, golden):
-    batch = golden_model.batch_of(golden, "batch_of_four")
-    decoder = model.decoder
-    x = model.embed_batch(batch)
+@jax.jit
+def one_by_one(model, batch):
+    """[B, T, D], what is hidden, without a scan over layers."""
+    decoder, x = model.decoder, model.embed_batch(batch)
     cos, sin = decoder._rope(batch.positions)
     attention = AttentionSpec(batch.segment_ids)
 
@@ -61,8 +64,12 @@ def test_scanned_layers_equal_layers_one_by_one(model, golden):
     for i in range(decoder.config.num_layers):
         layer = jax.tree.map(lambda array, i=i: array[i], decoder.layers)
         x, _ = layer(x, attend_all)
-    x = rms_norm(x, decoder.norm[...], decoder.config.norm_eps)
-    np.testing.assert_allclose(model(batch), x, atol=1e-5)
+    return rms_norm(x, decoder.norm[...], decoder.config.norm_eps)
+
+
+def test_scanned_layers_equal_layers_one_by_one(model, golden):
+    batch = golden_model.batch_of(golden, "batch_of_four")
+    np.testing.assert_allclose(hidden_of(model, batch), one_by_one(model, batch), atol=1e-5)
 
 
 def packed(golden) -> Batch:
@@ -100,7 +107,7 @@ def test_packed_loss_and_gradients_equal_unpacked_ones(model, golden):
 def test_one_document_never_sees_another(model, golden):
     batch = packed(golden)
     changed = batch._replace(tokens=batch.tokens.at[0, :51].set(300))
-    hidden, hidden_changed = model(batch), model(changed)
+    hidden, hidden_changed = (np.asarray(hidden_of(model, each)) for each in (batch, changed))
     np.testing.assert_array_equal(hidden[0, 51:], hidden_changed[0, 51:])
     assert not np.array_equal(hidden[0, :51], hidden_changed[0, :51])
 
