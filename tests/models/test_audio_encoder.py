@@ -126,7 +126,8 @@ def test_a_layer_equals_transformers():
     with torch.no_grad():
         expected = model.layers[1](torch.tensor(x), None).numpy()
     attention = AttentionSpec(jnp.ones((2, 9), jnp.int32), causal=False)
-    np.testing.assert_allclose(layer(jnp.array(x), attention), expected, atol=1e-5, rtol=0)
+    found = jax.jit(lambda layer, x: layer(x, attention))(layer, jnp.array(x))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
