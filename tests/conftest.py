@@ -21,9 +21,12 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from helpers.quick_checks import check_quickly
 from helpers.quick_programs import compile_quickly, fused
 
-from ualm_jax.parallel.startup import share_threads
+check_quickly()  # before anything of the package is imported
+
+from ualm_jax.parallel.startup import share_threads  # noqa: E402
 
 compile_quickly()
 share_threads(8)
