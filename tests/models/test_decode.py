@@ -7,6 +7,7 @@ from helpers import golden_model
 
 from ualm_jax.models.attention import AttentionSpec
 from ualm_jax.models.attention import cache as attention_cache
+from ualm_jax.models.config import Execution
 from ualm_jax.parallel.sharding import reshard, spec
 
 
@@ -39,7 +40,7 @@ def test_prefill_and_steps_equal_one_pass_over_right_padded_rows(golden_dir):
     @jax.jit
     def one_pass(x):
         T = x.shape[1]
-        return decoder(x, jnp.arange(T)[None], AttentionSpec(jnp.ones((1, T), jnp.int32)))[0]
+        return decoder(x, jnp.arange(T)[None], AttentionSpec(jnp.ones((1, T), jnp.int32)), Execution())[0]
 
     for hidden, tail in zip(*cached(x[:, :P], x[:, P:]), strict=True):
         for row, length in enumerate(lengths):
