@@ -42,7 +42,7 @@ def test_a_product_with_integers_is_that_with_the_kernel_they_stand_for(axes, in
             )
         )
         split = jax.NamedSharding(jax.sharding.get_mesh(), spec("batch", None, None if inputs == 1 else axes[0]))
-        found = jax.jit(lambda x: apply_kernel(x, kernel, axes, inputs))(jax.device_put(np.asarray(x), split))
+        found = jax.jit(lambda x: apply_kernel(x, kernel, axes, inputs=inputs))(jax.device_put(np.asarray(x), split))
     assert found.dtype == dtype
     np.testing.assert_allclose(np.asarray(found).astype(np.float32), wanted, atol=tolerance * np.abs(wanted).max())
 
