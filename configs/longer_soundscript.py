@@ -1,7 +1,7 @@
 """The model in the box makes sounds better: trained on, mostly on captions, in rows that attention's kernels take.
 
-It begins as what configs/soundscript.py and encoder_soundscript.py made, and hears through that encoder, which stays as
-it is. For a card, with --config.execution.compute_dtype=bfloat16:
+It begins as what configs/soundscript.py and encoder_soundscript.py made, and hears through that encoder and its
+adapter, which stay as they are: 369 M positions, for a card, with --config.execution.compute_dtype=bfloat16:
 
 ualm train --config configs/longer_soundscript.py --workdir runs/longer
 """
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ualm_jax.configs import soundscript
 from ualm_jax.weights.shipped import located
 
+TRAINED = ("decoder", "embed", "stream_embed", "text_head", "audio_head")
 SHARES = {
     "caption": 0.58,
     "enrich": 0.12,
@@ -30,7 +31,7 @@ def get_config() -> ConfigDict:
     sources = ({"directory": f"data/soundscript/{name}", "weight": share} for name, share in SHARES.items())
     config.data.update(sources=tuple(sources), seq_len=640, audio_slots=2)
     config.optimizer.update(warmup_steps=100, decay_steps=18_000, cooldown_steps=10_000)
-    config.train.update(init_from="soundscript", encoder=str(located("soundscript") / "encoder"), trainable=("*",))
+    config.train.update(init_from="soundscript", encoder=str(located("soundscript") / "encoder"), trainable=TRAINED)
     config.train.update(steps=18_000, save_interval=2_000)
     config.eval.update(every=50_000, prompts=())
     return config

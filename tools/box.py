@@ -25,7 +25,7 @@ from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.pretrained import load
-from ualm_jax.weights.shipped import FOLDER, located
+from ualm_jax.weights.shipped import FOLDER
 
 TOOLS = pathlib.Path(__file__).resolve().parent
 
@@ -44,6 +44,7 @@ DATA = {  # folder: task of SoundScript's second language, conversations
 ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5 --no-normalize"
 THROUGH_CODEC = {"listen": 6_000, "describe": 2_000, "question": 3_000, "critique": 3_000}
 PARTS = ("sounds", "codec", "codes", "model", "encoder", "longer", "give")
+RUNS = ("decoder", "model", "encoder", "longer")  # folders of those that the card tells of
 CARD = """\
 # The small UALM of SoundScript
 
@@ -53,7 +54,7 @@ describes what it hears, and answers questions about sounds and captions. {param
 
 Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py, soundscript.py and
 encoder_soundscript.py: the codec's decoder {decoder} steps, model {steps} steps of {positions:,} positions, its encoder
-and adapter {hearing} more on sounds as the codec leaves them, and the model without its encoder {longer} more of
+and adapter {hearing} more on sounds as the codec leaves them, and all but its encoder and adapter {longer} more of
 {longer_positions:,} positions (longer_soundscript.py). Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
@@ -175,7 +176,7 @@ def encoder(share: float, words: str) -> None:
 def trained_codec() -> pathlib.Path:
     """The one that was trained here, or else the one that is shipped."""
     ours = pathlib.Path("weights/codec")
-    return ours if ours.exists() else located("soundscript") / "codec"
+    return ours if ours.exists() else FOLDER / "soundscript" / "codec"
 
 
 def longer(words: str) -> None:
@@ -192,6 +193,9 @@ def together(jobs: list[str], most: int) -> None:
 
 def give(limit: int) -> None:
     """The shipped folder, of the last run of the model, and its card."""
+    missing = [name for name in RUNS if not pathlib.Path(name, "config.json").exists()]
+    if missing:
+        raise UserError(f"the card tells of runs that are not here: {', '.join(missing)}; make those parts first")
     shipped = pathlib.Path("soundscript")
     for made_before in (shipped, pathlib.Path("eval")):
         shutil.rmtree(made_before, ignore_errors=True)
@@ -220,8 +224,7 @@ def stored(folder: pathlib.Path) -> int:
 def written(shipped: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
-    names = ("decoder", "model", "encoder", "longer")
-    theirs, config, hearing, last = (json.loads(pathlib.Path(name, "config.json").read_text()) for name in names)
+    theirs, config, hearing, last = (json.loads(pathlib.Path(name, "config.json").read_text()) for name in RUNS)
     rows = []
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]

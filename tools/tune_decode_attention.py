@@ -22,7 +22,7 @@ from ualm_jax.models.attention import cache, decode_kernel
 from ualm_jax.models.rope import apply_rope, rope_tables
 
 SHAPES = [(2, 320), (2, 2000), (16, 320), (128, 320)]  # sequences, positions
-# positions, warps, stages; then how many capacity a program takes at least where positions are split
+# positions, warps, stages; then how large a part of the cache a program takes at least where positions are split
 BLOCKS = [(64, 4, 3), (64, 4, 2), (64, 4, 4), (64, 2, 3), (64, 8, 3), (32, 4, 4), (32, 2, 4), (128, 4, 2), (128, 8, 2)]
 SHARES = [256, 128, 64, 512]
 _CALLS = 200
@@ -40,6 +40,9 @@ def main() -> None:
     parser = Parser("tune_decode_attention.py", description=__doc__)
     parser.add_argument("--json", type=output_file(), metavar="FILE", help="write every figure")
     args = parser.parse_args()
+    reason = decode_kernel.unable(jax.default_backend(), _H, "bfloat16")
+    if reason is not None:
+        sys.exit(f"tune_decode_attention.py: there is nothing to time: {reason}")
     rows: list[dict[str, Any]] = []
     for B, T in SHAPES:
         rng = np.random.default_rng(0)
@@ -58,7 +61,7 @@ def main() -> None:
             except Exception as error:  # what does not fit a multiprocessor
                 row["problem"] = str(error).partition("\n")[0][:200]
             else:
-                furthest = max(map(_furthest, found, wanted))
+                furthest = float(np.max(list(map(_furthest, found, wanted))))  # NaN, too, is seen
                 row |= {"microseconds": 1e6 * seconds, "furthest": furthest}
             rows.append(row)
             print(row, flush=True)

@@ -26,7 +26,7 @@ def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16", attention="pallas"), nnx.Rngs(0)))
+    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16", decode_attention="BACKEND"), nnx.Rngs(0)))
     weights = jax.eval_shape(lambda: make_weights(model()))
     batch = Batch(array(2, 128, 8), array(2, 128, 8, dtype="float32"), array(2, 128), array(2, 128))
     one, real = array(1), array(1, dtype="float32")
@@ -38,11 +38,19 @@ with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
 """Prints the program of a 1.5B of two layers on an H100; LAYERS is what becomes of the model."""
 
 
+def decoding(layers: str = "", backend: str = "xla") -> str:
+    return DECODING.replace("LAYERS", layers).replace("BACKEND", backend)
+
+
+backends = pytest.mark.parametrize("backend", ["xla", "pallas"])
+
+
 @needs_plugin
 @pytest.mark.slow
-def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
+@backends
+def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once(backend):
     """The GPU compiler merges products of one input, outside of the loop, as long as kernels are plain matrices."""
-    done = execute(DECODING.replace("LAYERS", ""))
+    done = execute(decoding(backend=backend))
     assert done.returncode == 0, done.stderr[-2000:]
     shapes = re.findall(r"= \w+\[([\d,]+)\]\S* dot\(.*while/body/bti,io->bto", done.stdout)
     # o and down are 1 536 wide; q, k, v together 2 048, gate and up together 17 920.
@@ -52,9 +60,10 @@ def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once():
 
 @needs_plugin
 @pytest.mark.slow
-def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kernel():
+@backends
+def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kernel(backend):
     """What makes them integers no longer is part of the product that reads them."""
-    done = execute(DECODING.replace("LAYERS", "with_int8_layers"))
+    done = execute(decoding("with_int8_layers", backend))
     assert done.returncode == 0, done.stderr[-2000:]
     kernels = r"= (bf16|f32)\[(1536,8960|8960,1536|1536,17920|1536,1536|1536,2048)\]\S* (\w+)\("
     made, inside = [], ""
@@ -75,7 +84,7 @@ def test_a_step_of_decoding_is_ten_kernels_a_layer(steps, most):
     """Two layers, and 23 kernels for the embedding, the head and the draw. The positions of a long cache are split
     among programs, which takes one kernel more. Nothing copies the cache or writes it but the kernel that attends.
     """
-    done = execute(DECODING.replace("LAYERS", "").replace("num_steps=64", f"num_steps={steps}"))
+    done = execute(decoding(backend="pallas").replace("num_steps=64", f"num_steps={steps}"))
     assert done.returncode == 0, done.stderr[-2000:]
     parts = re.split(r"\n(?=%|ENTRY)", done.stdout)
     body = next(part for part in parts if '/kth_largest/pallas_call"' in part and not part.startswith("ENTRY"))

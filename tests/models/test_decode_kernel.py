@@ -109,11 +109,11 @@ def test_what_the_kernel_can_not_do_has_a_reason(platform, head_dim, dtype, reas
 
 def test_named_where_it_can_not_be_used_it_is_refused():
     q, k, v, rope, *kept = inputs(6, 64, 64, [3, 5])
-    with pytest.raises(UserError, match="execution.attention = 'pallas' can not be used: .*this is cpu"):
+    with pytest.raises(UserError, match="execution.decode_attention = 'pallas' can not be used: .*this is cpu"):
         attend_cache(q, k, v, rope, *kept, "pallas")
 
 
-@pytest.mark.parametrize("new, backend, calls", [(1, "pallas", 1), (1, "auto", 0), (1, "xla", 0), (2, "pallas", 0)])
+@pytest.mark.parametrize("new, backend, calls", [(1, "pallas", 1), (1, "xla", 0), (2, "pallas", 0)])
 def test_in_a_program_for_a_gpu_a_single_position_takes_the_kernel_that_was_named(new, backend, calls):
     """Lowered on a machine without one."""
     q, k, v, rope, keys, values, length = inputs(6, 64, 128, [3, 5])

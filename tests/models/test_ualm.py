@@ -130,6 +130,21 @@ def test_neither_remat_nor_layers_without_a_loop_change_a_gradient(remat, unroll
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grad(remat, unroll), grad("none", False))
 
 
+def test_layers_without_a_loop_are_no_loop(model, golden):
+    batch = golden_model.batch_of(golden, "reason")
+    structure, params = nnx.split(model)
+
+    def loops(unroll):
+        def hidden(params):
+            merged = nnx.merge(structure, params)
+            merged.execution = dataclasses.replace(model.execution, unroll_layers=unroll)
+            return merged(batch)
+
+        return jax.jit(hidden).lower(params).as_text().count("stablehlo.while")
+
+    assert (loops(False), loops(True)) == (1, 0)
+
+
 def test_each_policy_keeps_what_it_names(model):
     """Bytes that wait for the backward pass: a layer's input, then what was attended, then every kernel's product."""
     config = golden_model.ARCHITECTURE.decoder

@@ -116,3 +116,15 @@ def test_a_work_folder_that_can_not_be_is_refused_before_anything_starts(workdir
     with pytest.raises(SystemExit):
         run(["train", "--config", "configs/tiny.py", "--workdir", workdir, "--config.data.directory=none"])
     assert "--workdir" in capsys.readouterr().err
+
+
+def test_fields_that_do_not_go_together_are_one_sentence():
+    """Of what is computed: adapters with products of 8 bits, and layers without a loop that are split."""
+    values = changed("execution.layer_products", "fp8")
+    values["lora"]["rank"], values["train"]["trainable"] = 4, ("*.lora_a", "*.lora_b")
+    with pytest.raises(UserError, match="rounds away an adapter .* leave it out where lora.rank is set"):
+        from_mapping(RunConfig, values)
+    config = from_mapping(RunConfig, changed("execution.unroll_layers", True))
+    config.check_mesh(data=2, fsdp=1, tensor=1)
+    with pytest.raises(UserError, match="unroll_layers is set and mesh.fsdp is 2"):
+        config.check_mesh(data=1, fsdp=2, tensor=1)

@@ -84,6 +84,14 @@ def test_an_update_of_a_matrix_has_the_size_of_adams(single):
         assert 0.15 < np.sqrt(np.mean(layer**2)) / 1e-2 < 0.25
 
 
+@pytest.mark.parametrize("together", [1, 64 * 160 * 2])
+def test_how_many_layers_are_computed_at_a_time_changes_nothing(together, single, monkeypatch):
+    """Of three layers one after the other, or those of MLPs two at a time and one more."""
+    monkeypatch.setattr("ualm_jax.train.muon._TOGETHER", together)
+    _, updates = updates_of(MUON, make_mesh(MeshConfig(), jax.devices()[:1]))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), single[1], updates)
+
+
 def test_a_sharded_update_is_that_of_one_device(single):
     _, sharded = updates_of(MUON, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), single[1], sharded)

@@ -134,6 +134,8 @@ def test_columns_of_other_weights_or_settings_are_refused(config, columns, train
     key = json.loads((columns / "reference.json").read_text())
     with pytest.raises(UserError, match="was made with another compute_dtype .float32. than .* .bfloat16."):
         check_key(columns, key["key"] | {"compute_dtype": "bfloat16"})
+    with pytest.raises(UserError, match="was made with another layer_products"):
+        train(changed(config, execution={"layer_products": "fp8"}), tmp_path)
     (tmp_path / "other").mkdir()
     for path in columns.iterdir():
         (tmp_path / "other" / path.name).write_bytes(path.read_bytes())

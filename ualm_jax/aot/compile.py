@@ -24,7 +24,7 @@ from ualm_jax.train.stages.run import lower_step
 class Report:
     """What one compilation showed. Memory in bytes per device, times in seconds per step.
 
-    problem: the compiler's own words where the step does not fit; then what could not be known is empty.
+    roofline: None, too, with products of 8 bits. problem: the compiler's own words where the step does not fit; then what could not be known is empty.
     """
 
     topology: str
@@ -34,6 +34,7 @@ class Report:
     documents: int
     grad_accum_steps: int
     remat: str
+    layer_products: str
     params: int
     compile_seconds: float
     problem: str | None
@@ -81,6 +82,7 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
         documents=documents,
         grad_accum_steps=config.train.grad_accum_steps,
         remat=config.execution.remat,
+        layer_products=config.execution.layer_products,
         params=config.model.num_params(),
         compile_seconds=0.0,
         problem=None,
@@ -115,7 +117,7 @@ def compile_step(config: RunConfig, topology: Topology, documents: int = 1) -> R
         memory=memory,
         collectives=hlo.by_kind(found),
         roofline=None
-        if peak is None
+        if peak is None or config.execution.layer_products == "fp8"  # of whose rates and bytes it knows nothing
         else train_roofline(
             work,
             peak,

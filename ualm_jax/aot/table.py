@@ -12,6 +12,7 @@ def report_table(report: Report) -> Table:
     """Everything one compilation showed."""
     mesh = " ".join(f"{axis}={size}" for axis, size in report.mesh.items())
     title = f"{report.topology}  {mesh}  {report.rows} rows x {report.length}, remat {report.remat}"
+    title += ", products of 8 bits, for which no time is predicted" * (report.layer_products == "fp8")
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_row("parameters", f"{report.params:,}")
     if report.grad_accum_steps > 1:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     is taken off. Raises ValueError where torch, from the same weights, has another loss or, in float32 on a CPU, other
     likeliest tokens.
     """
-    config = model_config(args, param_dtype=args.dtype)
+    config = model_config(args, param_dtype=args.dtype, decode_attention=args.decode_attention)
     mesh = open_mesh(args, config, math.gcd(*args.batch))
     rows: list[dict[str, Any]] = []
     notes = [

@@ -26,7 +26,7 @@ class SizedModel(NamedTuple):
     execution: Execution
 
 
-def model_config(args: argparse.Namespace, **fields: str) -> SizedModel:
+def model_config(args: argparse.Namespace, **fields: str | bool) -> SizedModel:
     """The model of `args`. Parameters are float32 where they are trained; `fields` overrides."""
     decoder, text_size = SIZES[args.size]
     execution = Execution(

@@ -33,6 +33,9 @@ def run(args: argparse.Namespace) -> BenchResult:
     """One row per side. Raises ValueError where torch, from the same weights, has another loss or gradient."""
     if args.against == "torch" and args.params != "float32":
         raise UserError(f"--against torch compares parameters in float32; leave --params {args.params} out.")
+    if args.against == "torch" and args.products == "fp8":
+        raise UserError("--against torch has no products of 8 bits to compare with; leave --products fp8 out.")
+    fp8 = args.products == "fp8"
     how = dict(remat=args.remat, layer_products=args.products, unroll_layers=args.unroll)
     config = model_config(args, param_dtype=args.params, **how)
     mesh = open_mesh(args, config, args.rows)
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> BenchResult:
     return BenchResult(
         title=f"training step, {args.size} ({config.architecture.num_params() / 1e6:,.1f} M parameters), "
         f"{args.rows} rows x {args.length}, {args.documents} documents each, "
-        f"{args.dtype}, products of {args.products}, parameters {args.params}, remat {args.remat}"
+        f"{args.dtype}{', fp8 products' * fp8}, parameters {args.params}, remat {args.remat}"
         f"{', layers without a loop' * args.unroll}, mesh {shape}",
         columns=(
             text("side", "side"),
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> BenchResult:
             f"a position holds {config.architecture.vocabulary.num_streams} tokens, one of each stream",
             flops.FORMULA,
             f"floor: {work / 1e9:,.1f} GFLOP a step at the measured matmul, {1e3 * work / floor:.1f} ms",
+            *(["the measured matmul and the peaks are of bfloat16, which products of 8 bits may exceed"] * fp8),
             *notes,
             *more,
         ),

@@ -2,7 +2,7 @@
 
 from ualm_jax.bench.sizes import SIZES
 from ualm_jax.cli.arguments import Parser, add_device_arguments, integer, number
-from ualm_jax.models.config import ATTENTION, DTYPES, LAYER_PRODUCTS, REMAT_POLICIES
+from ualm_jax.models.config import ATTENTION, DECODE_ATTENTION, DTYPES, LAYER_PRODUCTS, REMAT_POLICIES
 
 _count = integer(at_least=1)
 
@@ -21,9 +21,12 @@ def train(parser: Parser) -> None:
     parser.add_argument("--length", type=_count, default=512, help="positions of a row (default %(default)s)")
     parser.add_argument("--documents", type=_count, default=1, help="packed into a row (default %(default)s)")
     parser.add_argument("--remat", choices=REMAT_POLICIES, default="none", help="policy (default %(default)s)")
-    parser.add_argument("--unroll", action="store_true", help="no loop over layers")
+    parser.add_argument("--unroll", action="store_true", help="the layers one after the other instead of a loop")
     parser.add_argument(
-        "--products", choices=LAYER_PRODUCTS, default="compute_dtype", help="of the layers (default %(default)s)"
+        "--products",
+        choices=LAYER_PRODUCTS,
+        default=LAYER_PRODUCTS[0],
+        help="what layers multiply: numbers of --dtype, or of 8 bits (default %(default)s)",
     )
     parser.add_argument(
         "--params", choices=DTYPES, default="float32", help="of parameters and moments (default %(default)s)"
@@ -40,6 +43,9 @@ def decode(parser: Parser) -> None:
     parser.add_argument("--steps", type=_count, default=128, help="of a run after its prompt (default %(default)s)")
     parser.add_argument("--repeats", type=_count, default=5, help="counted runs (default %(default)s)")
     parser.add_argument("--int8", action="store_true", help="ours with 8-bit layers, as `ualm generate --int8`")
+    parser.add_argument(
+        "--decode-attention", choices=DECODE_ATTENTION, default="xla", help="of a step (default %(default)s)"
+    )
 
 
 def serve(parser: Parser) -> None:

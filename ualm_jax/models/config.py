@@ -11,6 +11,7 @@ from ualm_jax.tokens.vocabulary import Vocabulary
 
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("auto", "xla", "splash", "tokamax", "pallas")
+DECODE_ATTENTION = ("xla", "pallas")
 REMAT_POLICIES = ("none", "full", "dots", "save_attention", "offload")
 AUTO_REMAT = "auto"  # becomes one of them when a step is made
 NORM_GRADIENTS = ("exact", "bounded")
@@ -90,18 +91,19 @@ class Execution:
         "dots" keeps matrix products, "save_attention" keeps what attention returns; "offload" is "full" with the
         layers' inputs in the memory of the host meanwhile. "auto" takes, when training begins, the one of the first
         four that recomputes least and still fits the device by the compiler's figure; each that is tried is compiled.
-    unroll_layers: the layers one after the other in the program instead of a loop over them. What a loop keeps for the
-        backward pass it stacks, which copies it; but the program compiles several times as long. For one device:
-        of several, each could gather the weights of all layers at once.
+    unroll_layers: the layers one after the other in the training program instead of a loop over them. What a loop
+        keeps for the backward pass it stacks, which copies it; but the program takes twice as long to compile. Not with
+        mesh.fsdp above 1: each device could gather the weights of all layers at once.
     loss_chunk: columns of the text vocabulary whose logits exist at once, at every position of a device; Qwen2.5 text
         makes 152 192 columns (7b: 152 320) with the special ones: 41 times 3 712 (34 times 4 480).
     attention: who computes it (`models/attention/`): "auto" takes what suits the device, "xla", "splash" (TPU),
-        "tokamax" or "pallas" (GPU; the second skips other documents also in the backward pass). With "pallas" a
-        step of decoding has a kernel of its own, too.
+        "tokamax" or "pallas" (GPU; the second skips other documents also in the backward pass).
+    decode_attention: who computes it in a step of decoding: "xla", or "pallas", one kernel for NVIDIA GPUs
+        (`models/attention/decode_kernel.py`) that has not run on a card yet.
     norm_gradient: what passes a norm backwards: "exact", as in the reference, or "bounded": where a position is all but
         zero, as with a dropped condition, gradients grow by a factor of 50 at most instead of 1 000.
-    layer_products: what the layers' products multiply in training: numbers of compute_dtype, or "fp8", of 8 bits
-        (`models/fp8.py`), an experiment. Generation always takes compute_dtype.
+    layer_products: what the layers' products multiply in training and its evaluation: numbers of compute_dtype, or
+        "fp8", of 8 bits (`models/fp8.py`), an experiment. What opens a model to use it takes compute_dtype.
     """
 
     param_dtype: Annotated[str, OneOf(DTYPES)] = "float32"
@@ -110,6 +112,7 @@ class Execution:
     unroll_layers: bool = False
     loss_chunk: Count = 3712
     attention: Annotated[str, OneOf(ATTENTION)] = "auto"
+    decode_attention: Annotated[str, OneOf(DECODE_ATTENTION)] = "xla"
     norm_gradient: Annotated[str, OneOf(NORM_GRADIENTS)] = "exact"
     layer_products: Annotated[str, OneOf(LAYER_PRODUCTS)] = "compute_dtype"
 

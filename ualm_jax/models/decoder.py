@@ -131,10 +131,10 @@ _REMAT = {
 class Decoder(nnx.Module):
     """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L."""
 
-    def __init__(
-        self, config: DecoderConfig, rngs: nnx.Rngs, dtype, attention: str = "auto", norm_gradient: str = "exact"
-    ):
-        self.config, self.attention, self.norm_gradient = config, attention, norm_gradient
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, execution: Execution):
+        dtype, norm_gradient = jnp.dtype(execution.param_dtype), execution.norm_gradient
+        self.config, self.norm_gradient = config, norm_gradient
+        self.attention, self.decode_attention = execution.attention, execution.decode_attention
         self.layers = nnx.vmap(lambda layer_rngs: Layer(config, layer_rngs, dtype, norm_gradient))(
             rngs.split(config.num_layers)
         )
@@ -203,7 +203,8 @@ class Decoder(nnx.Module):
         rope = self._rope(cache.length[:, None] + jnp.arange(x.shape[1]))
 
         def attend_to_all_before(index, q, k, v):
-            attended, *kept = attend_cache(q, k, v, rope, cache.k[index], cache.v[index], cache.length, self.attention)
+            held = cache.k[index], cache.v[index], cache.length
+            attended, *kept = attend_cache(q, k, v, rope, *held, self.decode_attention)
             return attended, kept
 
         hidden, keys, values = self._run(layers, x, attend_to_all_before)

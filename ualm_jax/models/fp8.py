@@ -2,7 +2,7 @@
 
 What goes into a product is rounded to 8 bits: x and kernels to e4m3 (3 bits of mantissa, up to 448), cotangents to e5m2
 (2 bits, up to 57 344). Each array has one scale, a power of two, which costs no digits: the smallest with which its
-largest number fits. Products are summed in float32. Parameters, their gradients and moments, and all between the
+largest number fits. Sums are asked for in float32. Parameters, their gradients and moments, and all between the
 products stay as they are.
 
 Hopper's tensor cores multiply such numbers at twice the rate of bfloat16 (docs/performance.md); on other devices they

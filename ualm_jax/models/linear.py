@@ -55,7 +55,7 @@ def apply_kernel(
 ) -> Float[Array, "B T O"]:
     """x @ kernel, in the dtype of x, with the kernel's first `inputs` axes as one and the others as one.
 
-    kernel: a parameter or what stands for one (`Int8Kernel`, which knows no fp8, `LoraKernel`).
+    kernel: a parameter or what stands for one (`LoraKernel`, or `Int8Kernel`, of which fp8 changes nothing).
     """
     if not isinstance(kernel, Int8Kernel):
         return linear(x, _matrix(kernel.astype(x.dtype), axes, inputs), axes, fp8)

@@ -35,7 +35,7 @@ class UALM(nnx.Module):
         normal = dict(std=_INIT_STD, dtype=dtype)
         codebooks = (D, vocabulary.num_codebooks, vocabulary.stream_size)
         self.embed = params.normal(rngs, (vocabulary.size, D), (None, "embed_row"), **normal)
-        self.decoder = Decoder(architecture.decoder, rngs, dtype, execution.attention, execution.norm_gradient)
+        self.decoder = Decoder(architecture.decoder, rngs, execution)
         self.stream_embed = params.normal(rngs, (vocabulary.num_streams, D), (None, None), **normal)
         self.text_head = params.normal(rngs, (D, vocabulary.audio_start), ("embed", "vocab"), **normal)
         self.audio_head = params.normal(rngs, codebooks, ("embed", "codebooks", None), **normal)

@@ -99,6 +99,11 @@ class RunConfig:
                 f"lora.rank is {self.lora.rank}, but train.trainable = ('*',) would train the kernels themselves; say "
                 f'--config.train.trainable="{TRAINED}".'
             )
+        if self.lora.rank and self.execution.layer_products == "fp8":
+            raise UserError(
+                "execution.layer_products is 'fp8', which rounds away an adapter that is small beside its kernel: "
+                "leave it out where lora.rank is set."
+            )
         if self.train.init_lora is not None and not self.lora.rank:
             raise UserError(f"train.init_lora is {self.train.init_lora}, but lora.rank is 0; set the adapters' rank.")
         self._check_stream_weights()
@@ -174,6 +179,11 @@ class RunConfig:
 
     def check_mesh(self, data: int, fsdp: int, tensor: int) -> None:
         """Raises UserError where an array can not be split evenly over a mesh of this shape."""
+        if self.execution.unroll_layers and fsdp > 1:
+            raise UserError(
+                f"execution.unroll_layers is set and mesh.fsdp is {fsdp}: each device could gather the weights of all "
+                "layers at once; leave unroll_layers out, or set mesh.fsdp to 1."
+            )
         rows = self.data.batch_size // self.train.grad_accum_steps
         if rows % (data * fsdp):
             raise UserError(

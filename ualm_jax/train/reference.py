@@ -29,6 +29,7 @@ from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import make_loader, record_ids
 from ualm_jax.data.loading.sequences import segments_of_row
 from ualm_jax.errors import UserError
+from ualm_jax.models.config import LAYER_PRODUCTS
 from ualm_jax.models.log_probabilities import Sequences, sequences, targets
 from ualm_jax.models.ualm import UALM
 from ualm_jax.outputs import check_new_folder, lock
@@ -55,12 +56,15 @@ class Reading(NamedTuple):
 
 def reference_key(model: UALM, parts: Parts) -> dict[str, str]:
     """What decides the log-probabilities of a dataset, by name. model: with its encoder. A mesh must be set."""
+    products = model.execution.layer_products
     return {
         "weights": model_fingerprint(model),
         **fingerprints(parts),
         "layout": f"{_LAYOUT} {model.architecture.vocabulary}",
         "compute_dtype": model.execution.compute_dtype,
         "audio input": str(None if model.encoder is None else model.encoder.front_end),
+        # Not where it is the default: columns of before know no such name.
+        **({} if products == LAYER_PRODUCTS[0] else {"layer_products": products}),
     }
 
 

@@ -64,10 +64,13 @@ class Weights:
         return self._read(abstract, mesh)
 
     def load_model(self, mesh: Mesh) -> UALM:
-        """The language model on `mesh`."""
-        params = self.load_params(mesh)
+        """The language model on `mesh`, computed as it was last but for what is of use in training alone."""
+        params, plain = self.load_params(mesh), Execution()
+        execution = dataclasses.replace(
+            self.execution, layer_products=plain.layer_products, unroll_layers=plain.unroll_layers
+        )
         with jax.set_mesh(mesh):
-            structure, _ = abstract_model(self.architecture, self.execution)
+            structure, _ = abstract_model(self.architecture, execution)
             return nnx.merge(structure, params)
 
     def arrays(self) -> ArrayStore:

@@ -25,20 +25,20 @@ def attend_cache(
     keys: Float[Array, "B K T H"],
     values: Float[Array, "B K T H"],
     length: Int[Array, " B"],
-    backend: str = "auto",
+    backend: str = "xla",
 ) -> tuple[Float[Array, "B N K G H"], Float[Array, "B K T H"], Float[Array, "B K T H"]]:
     """Attention of N new positions, which follow the `length` that each sequence has, and the cache with them in it.
 
     Each sees itself and everything before it. Positions from T on are not stored, except that a single new one (N = 1)
     takes the last place there is: a sequence that is full must not be continued. q and k are not rotated yet.
 
-    backend: one of `models.config.ATTENTION`. A single new position takes our kernel with "pallas", all else is plain
-    XLA: "auto", too, as long as the kernel has not run on a card. Raises UserError where "pallas" can not do it here.
+    backend: see `Execution.decode_attention`; more than one new position is plain XLA. Raises UserError where "pallas"
+    can not do it here.
     """
     if q.shape[1] == 1 and backend == "pallas":
         reason = decode_kernel.unable(device_of_program()[0], keys.shape[-1], keys.dtype.name)
         if reason is not None:
-            raise UserError(f"execution.attention = 'pallas' can not be used: {reason}; choose auto or xla.")
+            raise UserError(f"execution.decode_attention = 'pallas' can not be used: {reason}; choose xla.")
         return _on_each_device(attend_in_one_kernel, q, k, v, *rope, keys, values, length)
     q, k = apply_rope(q, *rope), apply_rope(k, *rope)
     return _on_each_device(_attend, q, k, v, keys, values, length)

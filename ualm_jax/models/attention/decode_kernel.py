@@ -6,7 +6,7 @@ one key/value head of one sequence, turns them and the new key, writes the new k
 the positions before, but none beyond. Where sequences are few and may be long, several programs share the positions
 and a second kernel weighs what they found.
 
-Sources: Dao et al., FlashAttention, 2022, for the sums that go on; Dao, Haziza, Massa, Sizov, Flash-Decoding, 2023, for
+Sources: Dao et al., FlashAttention, 2022, for the online softmax; Dao, Haziza, Massa, Sizov, Flash-Decoding, 2023, for
 the split over positions.
 """
 
@@ -153,7 +153,7 @@ def _kernel(splits, qkv_ref, cos_ref, sin_ref, keys_ref, values_ref, length_ref,
     blocks = (place + size - 1) // size
     share = (blocks + splits - 1) // splits
     total, highest, weight = jax.lax.fori_loop(split * share, jnp.minimum((split + 1) * share, blocks), step, begin)
-    weight = jnp.where(weight > 0, weight, 1.0)  # of a program that no position is left for
+    weight = jnp.where(weight > 0, weight, 1.0)  # of a program for which no position is left
     out = (total / weight[:, None]).astype(found_refs[0].dtype)
     real = jnp.broadcast_to((row < G)[:, None], out.shape)
     triton.store(found_refs[0].at[row[:, None], jnp.arange(H)[None, :]], out, mask=real)
