@@ -24,7 +24,8 @@ from ualm_jax.train.stages.run import lower_step
 class Report:
     """What one compilation showed. Memory in bytes per device, times in seconds per step.
 
-    roofline: None, too, with products of 8 bits. problem: the compiler's own words where the step does not fit; then what could not be known is empty.
+    problem: the compiler's own words where the step does not fit; then what could not be known is empty.
+    roofline: None, too, with products of 8 bits, of whose rates it knows nothing.
     """
 
     topology: str
