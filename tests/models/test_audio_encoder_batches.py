@@ -112,11 +112,11 @@ def batch_with_clips(front_end: MelFrontEnd, num_frames: int, num_windows: int):
         mels.append(np.pad(stacked, ((0, empty), (0, 0), (0, 0))))
         lengths.append(np.pad(frames, (0, empty)))
     batch = Batch(
-        tokens=jnp.ones((2, 100, 8), jnp.int32),
-        loss_weights=jnp.zeros((2, 100, 8)),
-        segment_ids=jnp.ones((2, 100), jnp.int32),
-        positions=jnp.tile(jnp.arange(100), (2, 1)),
-        feature_index=jnp.array(index),
+        tokens=np.ones((2, 100, 8), np.int32),
+        loss_weights=np.zeros((2, 100, 8), np.float32),
+        segment_ids=np.ones((2, 100), np.int32),
+        positions=np.tile(np.arange(100, dtype=np.int32), (2, 1)),
+        feature_index=index,
     )
     return batch, np.stack(mels), np.stack(lengths)
 
@@ -132,6 +132,9 @@ def test_a_jitted_step_hears_every_clip_in_its_slots_and_trains_the_adapter_alon
     model = filled(lambda: UALM(model_config, Execution(compute_dtype="float32"), nnx.Rngs(0)))
     batch, mels, lengths = batch_with_clips(config.front_end, num_frames, num_windows=3)
 
+    embed = jax.jit(lambda model, tokens: model.embed_tokens(tokens))
+    adapt = jax.jit(lambda model, features: model.adapter(features))
+
     @jax.jit
     def step(model, encoder, batch, mels, lengths):
         def loss(model):
@@ -142,11 +145,11 @@ def test_a_jitted_step_hears_every_clip_in_its_slots_and_trains_the_adapter_alon
         return embedded, grads
 
     embedded, grads = step(model, encoder, batch, mels, lengths)
-    tokens_only = model.embed_tokens(batch.tokens)
+    tokens_only = embed(model, batch.tokens)
     for row in range(2):
         expected = np.array(tokens_only)[row]
         alone, counts = jitted(encoder, mels[row], lengths[row])
-        adapted = np.asarray(model.adapter(alone))
+        adapted = np.asarray(adapt(model, alone))
         frames = [frame for window, count in zip(adapted, np.asarray(counts), strict=True) for frame in window[:count]]
         slots = np.flatnonzero(np.asarray(batch.feature_index)[row] >= 0)
         assert len(slots) == len(frames) > 0

@@ -1,6 +1,7 @@
 """Low-rank adapters: fresh ones change nothing, merged ones compute what unmerged ones do, also over 8 bits."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,17 +18,27 @@ from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 CONFIG = LoraConfig(rank=2, alpha=8.0, targets=("attention.q_kernel", "attention.o_kernel", "mlp.down"))
 
 
+apply = jax.jit(lambda model, batch: model(batch))
+merged = jax.jit(without_lora)
+
+
 def hidden(model, batch):
-    return np.asarray(jax.jit(lambda model, batch: model(batch))(model, batch))
+    return np.asarray(apply(model, batch))
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def fresh(model, config=CONFIG):
+    return with_lora(model, config, nnx.Rngs(0))
+
+
+@jax.jit
 def filled(model):
     """`model` with adapters that do something: numbers in place of the zeros of every B."""
     for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         if path[-1] == "lora_b":
             number = len(str(path))
-            values = 0.3 * jax.random.normal(jax.random.key(number), leaf.shape, out_sharding=leaf.sharding.spec)
-            leaf.set_value(values)
+            spec = jax.typeof(leaf[...]).sharding.spec
+            leaf.set_value(0.3 * jax.random.normal(jax.random.key(number), leaf.shape, out_sharding=spec))
     return model
 
 
@@ -43,7 +54,7 @@ def plain(golden_dir, batch):
 
 
 def test_fresh_adapters_change_no_bit(golden_dir, batch, plain):
-    model = with_lora(golden_model.load(golden_dir), CONFIG, nnx.Rngs(0))
+    model = fresh(golden_model.load(golden_dir))
     np.testing.assert_array_equal(hidden(model, batch), plain)
 
 
@@ -52,9 +63,9 @@ def test_merged_is_unmerged_on_any_mesh(golden_dir, batch, plain, int8):
     config, found = dataclasses.replace(CONFIG, int8_base=int8), []
     for mesh in (make_mesh(MeshConfig(), jax.devices()[:1]), make_mesh(MeshConfig(1, 4, 2))):
         with jax.set_mesh(mesh):
-            model = filled(with_lora(golden_model.load(golden_dir), config, nnx.Rngs(0)))
+            model = filled(fresh(golden_model.load(golden_dir), config))
             found.append(hidden(model, batch))
-            model = without_lora(model)
+            model = merged(model)
             assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("float32")}
             found.append(hidden(model, batch))
     for other in found[1:]:
@@ -65,11 +76,11 @@ def test_merged_is_unmerged_on_any_mesh(golden_dir, batch, plain, int8):
 def test_what_an_adapter_adds_is_alpha_over_rank_times_its_product(golden_dir):
     before = golden_model.load(golden_dir)
     kernel = np.asarray(before.decoder.layers.attention.o_kernel[...])
-    model = filled(with_lora(before, CONFIG, nnx.Rngs(0)))
+    model = filled(fresh(before))
     o = model.decoder.layers.attention.o_kernel
     a, b = np.asarray(o.lora_a[...], np.float64), np.asarray(o.lora_b[...], np.float64)
     expected = kernel + 8.0 / 2 * np.einsum("lkghr,lrd->lkghd", a, b)
-    np.testing.assert_allclose(without_lora(model).decoder.layers.attention.o_kernel[...], expected, atol=1e-5)
+    np.testing.assert_allclose(merged(model).decoder.layers.attention.o_kernel[...], expected, atol=1e-5)
 
 
 def test_fresh_adapters_are_those_of_the_seed_whether_the_model_was_random_or_read(golden_dir):
