@@ -5,6 +5,7 @@ hf's input, so that each stands for itself; the model reads tokens.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -44,19 +45,21 @@ def language_model(
     model = weights.load_model(mesh)
     with jax.set_mesh(mesh):
         batch = _batch(tokens)
-        yield _row("embedding", model.embed_tokens(batch.tokens), hf["embedding"], MODULE_LIMIT)
-        yield from _layers(model, batch, hf)
-        normed = rms_norm(_place(hf["layers"][-1]), model.decoder.norm[...], architecture.decoder.norm_eps)
-        yield _row("norm", normed, hf["norm"], MODULE_LIMIT)
+        yield _row("embedding", _embedded(model, batch), hf["embedding"], MODULE_LIMIT)
+        inputs = [hf["embedding"], *hf["layers"]]
+        for number, expected in enumerate(hf["layers"]):
+            output = _layer(model, number, _place(inputs[number]), batch)
+            yield _row(f"layer {number}", output, expected, MODULE_LIMIT)
+        yield _row("norm", _normed(model, _place(inputs[-1])), hf["norm"], MODULE_LIMIT)
         if "adapter" in hf:
-            yield _row("adapter", model.adapter(_place(hf["features"])), hf["adapter"], MODULE_LIMIT)
-        logits = _logits(model, batch, form.text_only)
+            yield _row("adapter", _adapted(model, _place(hf["features"])), hf["adapter"], MODULE_LIMIT)
+        logits = np.asarray(_logits(model, batch, form.text_only))
         yield _row("logits, end to end", logits, hf["logits"], MODEL_LIMIT)
         kl = _kl(hf["logits"], logits)
         yield Row("KL per token, largest", float(kl.max()), MODEL_LIMIT)
         yield Row(f"top-{TOP_K} agreement", _agreement(hf["logits"], logits), None)
         model.execution = dataclasses.replace(exact, compute_dtype="bfloat16")
-        kl = _kl(hf["logits"], _logits(model, batch, form.text_only))
+        kl = _kl(hf["logits"], np.asarray(_logits(model, batch, form.text_only)))
         yield Row("KL per token in bfloat16, largest", float(kl.max()), BF16_KL_LIMIT)
 
 
@@ -198,8 +201,16 @@ def _adapter(files: TensorFiles, architecture: Architecture) -> dict[str, np.nda
     return {"features": features, "adapter": features @ weight.T + bias}
 
 
-def _layers(model: UALM, batch: Batch, hf: dict[str, Any]) -> Iterator[Row]:
+@jax.jit
+def _embedded(model: UALM, batch: Batch):
+    return model.embed_tokens(batch.tokens)
+
+
+@jax.jit
+def _layer(model: UALM, number, x, batch: Batch):
+    """What layer `number` makes of `x`; every layer runs the same program."""
     structure, state = nnx.split(model.decoder.layers)
+    layer = nnx.merge(structure, jax.tree.map(lambda stacked: stacked[number], state))
     decoder = model.architecture.decoder
     cos, sin = rope_tables(batch.positions, decoder.head_dim, decoder.rope_theta)
     attention = AttentionSpec(batch.segment_ids)
@@ -207,32 +218,29 @@ def _layers(model: UALM, batch: Batch, hf: dict[str, Any]) -> Iterator[Row]:
     def attend_all(q, k, v):
         return attend(apply_rope(q, cos, sin), apply_rope(k, cos, sin), v, attention), None
 
-    @jax.jit
-    def apply(state, x):
-        return nnx.merge(structure, state)(x, attend_all)[0]
-
-    inputs = [hf["embedding"], *hf["layers"]]
-    for number, expected in enumerate(hf["layers"]):
-        layer = jax.tree.map(lambda array, number=number: array[number], state)
-        yield _row(f"layer {number}", apply(layer, _place(inputs[number])), expected, MODULE_LIMIT)
+    return layer(x, attend_all)[0]
 
 
 @jax.jit
-def _hidden(model: UALM, batch: Batch):
-    hidden = model(batch)
-    return hidden, model.stream_states(hidden)
+def _normed(model: UALM, x):
+    return rms_norm(x, model.decoder.norm[...], model.architecture.decoder.norm_eps)
 
 
-def _logits(model: UALM, batch: Batch, text_only: bool) -> np.ndarray:
+@jax.jit
+def _adapted(model: UALM, features):
+    return model.adapter(features)
+
+
+@functools.partial(jax.jit, static_argnames="text_only")
+def _logits(model: UALM, batch: Batch, text_only: bool):
     """[B, T, text] of stream 0, or [B, T, S, V] of all streams."""
-    hidden, streams = _hidden(model, batch)
-    first = model.architecture.vocabulary.text_start
+    hidden = model(batch)
     text = model.text_head[...].astype(jnp.float32)
     if text_only:
-        return np.asarray(hidden.astype(jnp.float32) @ text[:, first:])
-    states = jnp.concatenate([hidden[:, :, None], streams], axis=2).astype(jnp.float32)
+        return hidden.astype(jnp.float32) @ text[:, model.architecture.vocabulary.text_start :]
+    states = jnp.concatenate([hidden[:, :, None], model.stream_states(hidden)], axis=2).astype(jnp.float32)
     audio = model.audio_head[...].astype(jnp.float32)
-    return np.concatenate([states @ text, states @ audio.reshape(len(audio), -1)], axis=-1)
+    return jnp.concatenate([states @ text, states @ audio.reshape(len(audio), -1)], axis=-1)
 
 
 def _row(name: str, ours, hf: np.ndarray, limit: float) -> Row:
