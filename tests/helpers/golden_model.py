@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
@@ -111,11 +110,6 @@ def batch_of(golden: dict[str, np.ndarray], name: str):
         row = order.index("und")
         index[row, 16:37] = np.arange(21)
         features[row] = golden["und/features"]
-    return Batch(
-        tokens=jnp.asarray(tokens, jnp.int32),
-        loss_weights=jnp.asarray(weights),
-        segment_ids=jnp.asarray(inside, jnp.int32),
-        positions=jnp.broadcast_to(jnp.arange(T), (B, T)),
-        features=jnp.asarray(features),
-        feature_index=jnp.asarray(index),
-    )
+    positions = np.broadcast_to(np.arange(T, dtype=np.int32), (B, T))
+    batch = Batch(tokens.astype(np.int32), weights, inside.astype(np.int32), positions, features, index)
+    return jax.device_put(batch)  # at once: each array by itself would be a small program

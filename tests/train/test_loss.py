@@ -1,6 +1,7 @@
 """The loss against the reference's numbers, and what must not change it."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ def model(golden_dir):
 
 @pytest.mark.parametrize("name", [*NAMES, "batch_of_four"])
 def test_loss_and_accuracy_equal_the_references(name, model, golden, expected):
-    sums = jax.jit(next_token)(model, golden_model.batch_of(golden, name))
+    sums = jax.device_get(jax.jit(next_token)(model, golden_model.batch_of(golden, name)))
     np.testing.assert_allclose(sums["loss"].value(), expected[name]["loss"], rtol=1e-4)
     stats = expected[name]["stats"]
     for stream in range(8):
@@ -32,11 +33,26 @@ def test_loss_and_accuracy_equal_the_references(name, model, golden, expected):
             np.testing.assert_allclose(accuracy, stats[f"acc_layer{stream}"], atol=1e-6)
 
 
-def test_every_gradient_norm_equals_the_references(model, golden, expected, golden_dir):
-    graph, params = nnx.split(model)
+@pytest.fixture(scope="module")
+def value_and_grad(model, golden):
+    """By the positions of a chunk: the loss of four conversations, and its gradients."""
     batch = golden_model.batch_of(golden, "batch_of_four")
-    grads = jax.jit(jax.grad(lambda p: next_token(nnx.merge(graph, p), batch)["loss"].value()))(params)
-    grads = nnx.to_pure_dict(grads)
+    graph, params = nnx.split(model)
+
+    @functools.cache
+    def at(chunk):
+        def loss(params):
+            chunked = nnx.merge(graph, params)
+            chunked.execution = dataclasses.replace(model.execution, loss_chunk=chunk)
+            return next_token(chunked, batch)["loss"].value()
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    return at
+
+
+def test_every_gradient_norm_equals_the_references(value_and_grad, expected):
+    grads = nnx.to_pure_dict(value_and_grad(16)[1])
     norms = expected["batch_of_four"]["grad_l2"]
     squares = {name: np.asarray(value) for name, value in norms.items()}
     # One norm per array of ours: layers are stacked there, and the head is held in two parts.
@@ -63,7 +79,7 @@ def test_every_gradient_norm_equals_the_references(model, golden, expected, gold
         "post_attention_layernorm.weight": layers["mlp_norm"],
     }
     for name, stacked in names.items():
-        ours |= {f"model.layers.{i}.{name}": stacked[i] for i in range(3)}
+        ours |= {f"model.layers.{i}.{name}": np.asarray(stacked)[i] for i in range(3)}
     got = {name: float(np.linalg.norm(np.asarray(grad))) for name, grad in ours.items()}
     got["lm_head.weight"] = float(
         np.hypot(*(np.linalg.norm(np.asarray(grads[part])) for part in ("text_head", "audio_head")))
@@ -73,20 +89,7 @@ def test_every_gradient_norm_equals_the_references(model, golden, expected, gold
         np.testing.assert_allclose(got[name], squares[name], rtol=1e-3, err_msg=name)
 
 
-def test_chunked_loss_equals_the_naive_one(model, golden):
-    batch = golden_model.batch_of(golden, "batch_of_four")
-    graph, params = nnx.split(model)
-
-    def value_and_grad(chunk):
-        execution = dataclasses.replace(model.execution, loss_chunk=chunk)
-
-        def loss(params):
-            chunked = nnx.merge(graph, params)
-            chunked.execution = execution
-            return next_token(chunked, batch)["loss"].value()
-
-        return jax.jit(jax.value_and_grad(loss))(params)
-
+def test_chunked_loss_equals_the_naive_one(value_and_grad):
     whole, whole_grad = value_and_grad(1000)
     for chunk in (1, 7, 16):
         part, part_grad = value_and_grad(chunk)
