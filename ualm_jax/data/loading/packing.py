@@ -9,6 +9,7 @@ Everything here is a function of (seed, sources, sizes): every process plans all
 
 import bisect
 import dataclasses
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -207,8 +208,7 @@ class Planner:
         supply = self._supplies[source]
         epoch, place = divmod(position, len(supply.sizes))
         seed = zlib.crc32(f"{self._seed}/{supply.key}/{epoch}".encode())
-        index = grain.experimental.index_shuffle(place, max_index=len(supply.sizes) - 1, seed=seed, rounds=4)
-        return Item(source, position, index)
+        return Item(source, position, _shuffled(place, len(supply.sizes), seed))
 
     def _find(self, size: Size) -> _Bin | None:
         """The bin with the least room that still has enough."""
@@ -227,6 +227,16 @@ class Planner:
             return self._bins[self._by_room[0][1]]
         # A bin is full if it has no positions or no windows left.
         return min(self._bins.values(), key=lambda each: min(each.room / self._seq_len, each.slots / self._audio_slots))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _shuffled(place: int, size: int, seed: int) -> int:
+    """What stands at `place` of `size` shuffled records.
+
+    Kept, as whatever waits in bins is asked for again whenever progress is told: of a handful of records, each answer
+    takes milliseconds. It is found by walking through at least 2 ** 16 numbers until one of them is a record.
+    """
+    return grain.experimental.index_shuffle(place, max_index=size - 1, seed=seed, rounds=4)
 
 
 def _bins(state: dict[str, Any]) -> list[Any]:
