@@ -240,7 +240,7 @@ def test_the_table_is_markdown_with_times_in_units_that_suit():
 
 def test_figures_are_written_drawn_and_traced(tmp_path, capsys):
     report, picture, trace = tmp_path / "loss.json", tmp_path / "loss.png", tmp_path / "trace"
-    words = ["--rows", "8", "--length", "32", "--repeats", "2", "--json", str(report), "--png", str(picture)]
+    words = ["--rows", "8", "--length", "20", "--repeats", "2", "--json", str(report), "--png", str(picture)]
     assert cli.main(["loss", *words, "--profile", str(trace)]) == 0
     written = json.loads(report.read_text())
     assert written["part"] == "loss" and written["arguments"]["rows"] == 8
