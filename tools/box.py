@@ -22,6 +22,7 @@ from demo import claim, run, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
 from ualm_jax.codecs.xcodec.weights import read_directory, save_directory
+from ualm_jax.data.raw.files import hash_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.pretrained import load
@@ -152,10 +153,13 @@ def codec(share: float, words: str) -> None:
 
 def codes() -> None:
     """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
-    jobs = []
+    jobs, codec = [], hash_directory(trained_codec())
     for name in DATA:
-        if not pathlib.Path("data/soundscript", name, "dataset.json").exists():
+        made = pathlib.Path("data/soundscript", name, "dataset.json")
+        if not made.exists():
             jobs.append(f"data encode sounds/{name} --codec {trained_codec()} --out data/soundscript/{name}")
+        elif json.loads(made.read_text())["made_from"]["codec"] != codec:
+            raise UserError(f"{made.parent} was encoded by another codec; move data and longer away first")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # they share a GPU
     together(jobs, os.cpu_count() or 1)
 
