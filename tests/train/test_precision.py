@@ -85,6 +85,16 @@ def test_rounding_is_to_a_neighbour_and_right_on_average():
     assert np.all(np.abs(draws.mean(axis=0, dtype=np.float64) - x) < 0.06 * np.abs(away - toward_zero))
 
 
+def test_noise_differs_from_place_to_place_and_from_seed_to_seed():
+    """Of a million equal numbers at three tenths of the way, three tenths go up, whatever their neighbours do."""
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        x, draw = jnp.full((1000, 1000), 1 + 0.3 / 128, jnp.float32), jax.jit(stochastic_round)
+        first, second = (np.asarray(draw(x, jax.random.key(seed)), np.float32) > 1 for seed in range(2))
+    assert abs(first.mean() - 0.3) < 0.003 and abs(second.mean() - 0.3) < 0.003
+    for one, other in ((first[:-1], first[1:]), (first[:, :-1], first[:, 1:]), (first, second)):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.005
+
+
 def test_what_bfloat16_holds_and_what_is_not_finite_stay_as_they_are():
     values = jnp.array([0.0, -0.0, 1.0, -2.5, jnp.inf, -jnp.inf, jnp.nan, 3.38e38], jnp.bfloat16)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):

@@ -183,7 +183,6 @@ class Decoder(nnx.Module):
         index = jnp.arange(x.shape[1])
         inside = reshard(index < lengths[:, None], "batch", None)
         attention = AttentionSpec(segment_ids=inside.astype(jnp.int32))
-
         cos, sin = self._rope(jnp.broadcast_to(index, x.shape[:2]))
 
         def attend_all(index, q, k, v):

@@ -68,8 +68,8 @@ def stochastic_round(x: Float32[Array, "*shape"], key: Array) -> BFloat16[Array,
 
 
 def _hashed_places(x: Array, seed: Array) -> Array:
-    """A number for each place of x, as good as random for rounding, in a sixth of the operations of JAX's generator:
-    of an optimiser's step, which has nothing else to compute, that would be the most. MurmurHash3's finaliser."""
+    """A number for each place of x, as good as random for rounding: with it a rounded number takes 19 operations, with
+    JAX's generator 56 (XLA's count), most of what an optimiser's step would compute. MurmurHash3's finaliser."""
     sharding = jax.typeof(x).sharding.spec
     place = jnp.zeros(x.shape, jnp.uint32, out_sharding=sharding)
     for axis, size in enumerate(x.shape):

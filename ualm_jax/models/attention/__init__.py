@@ -2,7 +2,7 @@
 
 xla: plain JAX, exact, memory of order T^2; runs everywhere and is what the others are tested against.
 splash: the TPU kernel that comes with JAX. tokamax: GPU kernels of the tokamax library. pallas: ours for GPUs.
-Decoding attends to a cache (`attend_cache`), on GPUs by a kernel of ours (`decode_kernel`).
+Decoding attends to a cache (`attend_cache`): plain JAX, or a kernel of ours for GPUs if asked for (`decode_kernel`).
 """
 
 from ualm_jax.models.attention.backend import attend as attend

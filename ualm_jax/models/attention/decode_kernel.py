@@ -1,10 +1,10 @@
 """Attention of one new position of each sequence to a cache on GPUs, in one kernel: Pallas, by Triton.
 
-As plain JAX a layer's share of a step of decoding is seven kernels, that rotate, write the cache, and multiply all of
-it, filled or not; with few sequences each takes longer to begin than to work. Here one program has the query heads of
-one key/value head of one sequence, turns them and the new key, writes the new key and value into the cache, and reads
-the positions before, but none beyond. Where sequences are few and may be long, several programs share the positions
-and a second kernel weighs what they found.
+As plain JAX a layer's share of a step of decoding is six kernels or more, that rotate, write the cache, and multiply
+all of it, filled or not; with few sequences each takes longer to begin than to work. Here one program has the query
+heads of one key/value head of one sequence, turns them and the new key, writes the new key and value into the cache,
+and reads the positions before, but none beyond. Where sequences are few and may be long, several programs share the
+positions and a second kernel weighs what they found.
 
 Sources: Dao et al., FlashAttention, 2022, for the online softmax; Dao, Haziza, Massa, Sizov, Flash-Decoding, 2023, for
 the split over positions.
