@@ -21,6 +21,7 @@ from ualm_jax.codecs.base import Codec
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.data.dataset.folder import open_dataset, open_records
 from ualm_jax.data.dataset.records import Record
+from ualm_jax.data.raw.soundscript import SoundScript2
 from ualm_jax.evaluate.soundscript.benchmark import LISTS, items
 from ualm_jax.evaluate.soundscript.model_sounds import from_model
 from ualm_jax.generate.sampling import SamplingParams
@@ -119,6 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     sounds.add_argument("out", type=output_directory)
     sounds.add_argument("--lists", nargs="+", choices=LISTS, default=list(LISTS), help="of captions (all)")
     sounds.add_argument("--limit", type=integer(at_least=2), help="items of each list")
+    longest = SoundScript2.max_seconds
+    sounds.add_argument("--max-seconds", type=number(above=0), default=longest, help="only shorter ones (%(default)s)")
     sounds.add_argument("--cfg-scale", type=number(at_least=0), default=1.5, help="guidance (%(default)s)")
     sounds.add_argument("--temperature", type=number(at_least=0), default=0.3, help="(%(default)s)")
     sounds.add_argument("--seed", type=integer(at_least=0), default=0, help="(%(default)s)")
@@ -128,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     start()
     settings = SamplingParams(cfg_scale=args.cfg_scale, temperature=args.temperature, seed=args.seed)
-    make_sounds(args.run, args.out, items(tuple(args.lists), args.limit), settings)
+    make_sounds(args.run, args.out, items(tuple(args.lists), args.limit, args.max_seconds), settings)
 
 
 if __name__ == "__main__":

@@ -117,11 +117,9 @@ def _soundscript(args: argparse.Namespace, sample_rate: int):
             raise UserError("--split needs --language 2: nothing is held out of language 1.")
         sounds = SoundScript(args.count, args.seed, sample_rate, **seconds)
         return CaptionedConversations(sounds, args.task, args.question)
-    if seconds:
-        raise UserError(
-            "--min-seconds and --max-seconds are of language 1; in language 2 a plan says how long it lasts."
-        )
-    sounds = SoundScript2(args.count, args.seed, sample_rate, args.split or "train")
+    if "min_seconds" in seconds:
+        raise UserError("--min-seconds is of language 1; in language 2 a plan says how long it lasts.")
+    sounds = SoundScript2(args.count, args.seed, sample_rate, args.split or "train", **seconds)
     if args.task in TASKS:
         return ScriptConversations(sounds, args.task)
     return CaptionedConversations(sounds, args.task, args.question)

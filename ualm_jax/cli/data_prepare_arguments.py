@@ -37,7 +37,7 @@ CONVERSATIONS = ("text", "understanding", "generation", "dialogue", "pair")
 def make_parser() -> Parser:
     from ualm_jax.data.prepare.config import PrepareConfig
     from ualm_jax.data.prepare.filters import FILTERS, Filters
-    from ualm_jax.data.raw.soundscript import SoundScript
+    from ualm_jax.data.raw.soundscript import SoundScript, SoundScript2
 
     parser = Parser("ualm data prepare", description=_DESCRIPTION)
     parser.set_defaults(
@@ -151,7 +151,8 @@ def make_parser() -> Parser:
         "--max-seconds",
         type=number(above=0, at_most=3600),
         metavar="S",
-        help=f"of language 1 (default {SoundScript.max_seconds:g})",
+        help=f"of a scene, in language 2 at least 1 and at most {SoundScript2.max_seconds:g} "
+        f"(default {SoundScript.max_seconds:g})",
     )
     script.add_argument(
         "--language",

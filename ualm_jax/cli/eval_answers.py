@@ -20,7 +20,7 @@ FILE.jsonl holds {"id": "question-combination-017", "answer": "two"} on each lin
 
 
 def main(argv: list[str]) -> int:
-    from ualm_jax.cli.arguments import Parser, input_file, integer, model_directory, output_file
+    from ualm_jax.cli.arguments import Parser, input_file, integer, model_directory, number, output_file
 
     parser = Parser("ualm eval answers", description=_DESCRIPTION)
     system = parser.add_mutually_exclusive_group(required=True)
@@ -30,6 +30,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--task", nargs="+", default=["question"], metavar="TASK", help="default: question")
     parser.add_argument("--split", nargs="+", default=["combination"], help="default: combination, which is held out")
     parser.add_argument("--count", type=integer(at_least=1), default=256, metavar="N", help="of each (%(default)s)")
+    parser.add_argument(
+        "--max-seconds", type=number(above=0), default=4.0, metavar="S", help="only about shorter sounds"
+    )
     parser.add_argument("--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest")
     parser.add_argument("--batch-size", type=integer(at_least=1), default=32, help="default %(default)s")
     parser.add_argument("--json", type=output_file(".json"), metavar="FILE", help="results and answers")
@@ -37,7 +40,12 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.evaluate.soundscript.answers import questions, right, shares
 
-    asked = [question for task in args.task for split in args.split for question in questions(task, split, args.count)]
+    asked = [
+        question
+        for task in args.task
+        for split in args.split
+        for question in questions(task, split, args.count, args.max_seconds)
+    ]
     if args.export is not None:
         _export(args.export, asked)
         return 0

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
         "--lists", nargs="+", metavar="LIST", help="of seen, fresh, combination, phrasing; default: all four"
     )
     parser.add_argument("--limit", type=integer(at_least=2), metavar="N", help="items of each list; default: all, 256")
+    parser.add_argument("--max-seconds", type=number(above=0), default=4.0, metavar="S", help="only shorter sounds")
     sampling = parser.add_argument_group("of --model")
     sampling.add_argument("--step", type=integer(at_least=0), metavar="N", help="of a run; default: its newest")
     sampling.add_argument("--cfg-scale", type=number(at_least=0), default=1.5, help="guidance (default %(default)s)")
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     from ualm_jax.errors import UserError
     from ualm_jax.evaluate.soundscript.benchmark import LISTS, items
 
-    chosen = items(tuple(args.lists or LISTS), args.limit)
+    chosen = items(tuple(args.lists or LISTS), args.limit, args.max_seconds)
     if args.captions is not None:
         lines = [json.dumps({"id": item.id, "caption": item.caption}) + "\n" for item in chosen]
         args.captions.write_text("".join(lines))

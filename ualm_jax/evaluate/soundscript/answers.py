@@ -43,12 +43,13 @@ class Question:
     wav: Float32[np.ndarray, "_"] | None
 
 
-def questions(task: str, split: str, count: int) -> list[Question]:
+def questions(task: str, split: str, count: int, max_seconds: float = SoundScript2.max_seconds) -> list[Question]:
     """Conversations of a task (soundscript.conversations.TASKS) that no dataset of another seed than SEED has.
 
-    split: "train", "combination" or "phrasing" (source2.SoundScript2). Raises UserError for other words.
+    split: "train", "combination" or "phrasing"; max_seconds: of a sound (source2.SoundScript2). Raises UserError for
+    other words and numbers.
     """
-    source, found = ScriptConversations(SoundScript2(count, SEED, RATE, split), task), []
+    source, found = ScriptConversations(SoundScript2(count, SEED, RATE, split, max_seconds), task), []
     for index in range(count):
         item, scene = source.item(index)
         wav = render(scene, RATE) if TASKS[task][1] == "heard" else None

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ualm_jax.data.raw.soundscript import Plan, SoundScript2, render
+from ualm_jax.data.raw.soundscript.invent import seconds_of
 from ualm_jax.errors import UserError
 
 LISTS = {"seen": ("train", 0), "fresh": ("train", 1_000_003), "combination": ("combination", 1_000_003)}
@@ -38,18 +39,30 @@ class Item:
         return render(_source(self.list).script(self.index).scene, RATE)
 
 
-def items(lists: tuple[str, ...] = tuple(LISTS), limit: int | None = None) -> list[Item]:
-    """The first `limit` (None: all) items of each list. Raises UserError for a list that is not there."""
+def items(
+    lists: tuple[str, ...] = tuple(LISTS), limit: int | None = None, max_seconds: float = SoundScript2.max_seconds
+) -> list[Item]:
+    """The first `limit` (None: all) items of each list whose sounds last at most max_seconds.
+
+    Raises UserError for a list that is not there, or has no such item.
+    """
     stored = json.loads(importlib.resources.files(__package__).joinpath("lists.json").read_text())
     found = []
     for name in lists:
         if name not in LISTS:
             raise UserError(f"there is no list {name!r}; expected {', '.join(LISTS)}")
-        for entry in stored[name][:limit]:
+        chosen = []
+        for entry in stored[name]:
+            if len(chosen) == limit:
+                break
             script = _source(name).script(entry["index"])
             if script.caption != entry["caption"]:
                 raise UserError(f"SoundScript has changed: {entry['id']} would be {script.caption!r} now.")
-            found.append(Item(entry["id"], name, script.caption, script.plan, entry["index"]))
+            if seconds_of(script.plan) <= max_seconds:
+                chosen.append(Item(entry["id"], name, script.caption, script.plan, entry["index"]))
+        if not chosen:
+            raise UserError(f"no sound of the list {name} lasts at most {max_seconds:g} s.")
+        found += chosen
     return found
 
 

@@ -50,8 +50,13 @@ def realise(plan: Plan, rng: np.random.Generator) -> Scene:
             events.append(Event(start=round(time, 4), duration=part.seconds, **content))
             time += part.seconds + WITHIN
         time -= WITHIN
+    return Scene(seconds_of(plan), tuple(events), int(rng.integers(2**31)))
+
+
+def seconds_of(plan: Plan) -> float:
+    """The duration of every scene of a plan, with the silence around it, in seconds."""
     seconds = max(_SHORTEST, _BEGIN + plan.whole + _AFTER)
-    return Scene(round(np.ceil(seconds / _FRAME - 1e-6) * _FRAME, 2), tuple(events), int(rng.integers(2**31)))
+    return round(np.ceil(seconds / _FRAME - 1e-6) * _FRAME, 2)
 
 
 def hertz(midi: int) -> float:

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import numpy as np
 
 from ualm_jax.data.raw.sound_source import CaptionedSound
-from ualm_jax.data.raw.soundscript.invent import draw_plan, realise
+from ualm_jax.data.raw.soundscript.invent import draw_plan, realise, seconds_of
 from ualm_jax.data.raw.soundscript.phrase import phrase
-from ualm_jax.data.raw.soundscript.plan import Plan
+from ualm_jax.data.raw.soundscript.plan import LONGEST, Plan
 from ualm_jax.data.raw.soundscript.render import render
 from ualm_jax.data.raw.soundscript.scene import Scene
 from ualm_jax.data.raw.soundscript.source import SampleRate
-from ualm_jax.fields import Count, Natural, OneOf, check_fields
+from ualm_jax.fields import Bounds, Count, Natural, OneOf, check_fields
 
 _REVISION = 1  # to be raised whenever the same seed starts to give other sounds or captions
 SPLITS = ("train", "combination", "phrasing")
@@ -30,7 +30,7 @@ class Scripted:
 
 @dataclasses.dataclass(frozen=True)
 class SoundScript2:
-    """`count` generated sounds of 0.8 to 4 s. Sound i depends on the settings and i, not on count.
+    """`count` generated sounds of 0.8 s to max_seconds. Sound i depends on the settings and i, not on count.
 
     split: "train" holds neither combinations nor phrasings that are held out; "combination" has in every plan a
     combination that "train" never has (plan.Plan.combinations), and "phrasing" sentences of frames that it never has.
@@ -42,6 +42,7 @@ class SoundScript2:
     seed: Natural
     sample_rate: SampleRate = 16000
     split: Annotated[str, OneOf(SPLITS)] = "train"
+    max_seconds: Annotated[float, Bounds(at_least=1, at_most=LONGEST)] = LONGEST
 
     name = "soundscript"
     left_out = ()
@@ -68,13 +69,16 @@ class SoundScript2:
         return f"soundscript2-{self.split}-{self.seed}-{index}"
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"kind": self.name, "language": 2, "revision": _REVISION, **dataclasses.asdict(self)}
+        fields = dataclasses.asdict(self)
+        if self.max_seconds == LONGEST:  # datasets begun before there was a choice go on
+            del fields["max_seconds"]
+        return {"kind": self.name, "language": 2, "revision": _REVISION, **fields}
 
     def draw(self, rng: np.random.Generator) -> Scripted:
         """Any sound of this split."""
         while True:
             plan = draw_plan(rng)
-            if plan.held_out != (self.split == "combination"):
+            if plan.held_out != (self.split == "combination") or seconds_of(plan) > self.max_seconds:
                 continue
             caption = phrase(plan, rng, held_out=self.split == "phrasing")
             if caption is not None:
