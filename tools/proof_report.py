@@ -46,7 +46,7 @@ def write_report(folder: pathlib.Path, results: pathlib.Path) -> None:
 
 def _guidance(found: pathlib.Path) -> dict[str, Any]:
     judged = {scale: [seed for seed in _each(scale) if (seed / "report.json").exists()] for scale in _each(found)}
-    shares = {float(scale.name): _pooled([_obeyed(seed) for seed in seeds]) for scale, seeds in judged.items()}
+    shares = {float(scale.name): _pooled([_right(seed) for seed in seeds]) for scale, seeds in judged.items()}
     shares = dict(sorted((scale, share) for scale, share in shares.items() if share))
     if len(shares) < 3:
         return {}
@@ -153,10 +153,11 @@ def _by_name(found: pathlib.Path) -> dict[str, dict[str, Share]]:
 
 
 def _judged(folder: pathlib.Path) -> dict[str, Share]:
-    """By family, as far as it was judged."""
+    """By family, as far as it was judged. Of generation the kinds of events count: models this small, trained this
+    short, hardly get everything right that the benchmark asks for."""
     found = {}
     if (folder / "generation" / "report.json").exists():
-        found["generation"] = _obeyed(folder / "generation")
+        found["generation"] = _right(folder / "generation", "class")
     for family in ("understanding", "text"):
         if (folder / f"{family}.json").exists():
             told = json.loads((folder / f"{family}.json").read_text())["tables"]["all"]
@@ -164,9 +165,10 @@ def _judged(folder: pathlib.Path) -> dict[str, Share]:
     return found
 
 
-def _obeyed(folder: pathlib.Path) -> Share:
+def _right(folder: pathlib.Path, track: str | None = None) -> Share:
+    """Captions that are right on this track; None: on every one."""
     items = json.loads((folder / "report.json").read_text())["items"]
-    return Share(sum(item["right"] for item in items), len(items))
+    return Share(sum(item["right"] if track is None else item["tracks"][track] for item in items), len(items))
 
 
 def _pooled(shares: list[Share]) -> Share | None:

@@ -8,6 +8,8 @@ import sys
 import pytest
 from helpers.tools import tool
 
+from ualm_jax.configs import soundscript
+
 
 @pytest.fixture(scope="module")
 def proof():
@@ -33,20 +35,20 @@ class Ualm:
         elif command.startswith("train"):
             steps = re.search(r"train.steps=(\d+)", command)[1]
             (path / "checkpoints" / steps).mkdir(parents=True)
+            (path / "config.json").write_text(json.dumps(soundscript.get_config().to_dict()))
             rows = [{"step": step, "eval/loss": abs(step - right)} for step in (0, right, 100)]
             (path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
         elif command.startswith("eval answers"):
             path.write_text(json.dumps({"tables": {"all": {"right": right, "asked": 100}}}))
         else:
             path.mkdir(exist_ok=True)
-            (path / "report.json").write_text(json.dumps({"items": [{"right": i < right} for i in range(100)]}))
+            items = [{"right": i < right, "tracks": {"class": i < right}} for i in range(100)]
+            (path / "report.json").write_text(json.dumps({"items": items}))
 
 
 def tools(script, *words):
-    """Leaves behind what the other tools would: an encoder, or codes one after the other."""
-    if pathlib.Path(script).name == "random_encoder.py":
-        pathlib.Path("weights/soundscript").mkdir(parents=True)
-    elif words[0] == "data":
+    """Leaves behind what tools/flattened.py would."""
+    if words[0] == "data":
         pathlib.Path(words[2]).mkdir()
         (pathlib.Path(words[2]) / "dataset.json").touch()
     else:
@@ -66,7 +68,7 @@ def proved(proof, monkeypatch, folder, right):
     monkeypatch.setattr(report, "_draw", lambda *words: last.append(words))
     calls = []
     for _ in range(2):
-        words = ["--seeds", "2", "--steps", "80", "--batch-size", "2"]
+        words = ["--seeds", "2", "--steps", "80", "--batch-size", "2", "--max-seconds", "1.2"]
         monkeypatch.setattr(sys, "argv", ["proof.py", "--out", str(folder / "out"), *words])
         proof.main()
         calls.append(list(fake.called))
@@ -96,6 +98,9 @@ def test_everything_runs_once_and_agrees_where_it_does(proof, monkeypatch, tmp_p
     assert found["guidance"]["best"] == 3 and found["guidance"]["shares"]["3.0"]["asked"] == 200
     assert found["convergence"]["reached"] == {"generation": 80, "understanding": 10, "text": 10}
     assert all("data.batch_size=2 " in command for command in called if command.startswith("train"))
+    scenes = ("data prepare", "eval soundscript --lists", "eval answers")
+    assert all("--max-seconds 1.2" in command for command in called if command.startswith(scenes))
+    assert sum("--workdir runs/all/1" in command for command in called) == 1
     alone = next(command for command in called if "--workdir runs/unified/text/1" in command)
     assert "train.seed=1" in alone and f"train.steps={round(80 * 0.277)} " in alone
     for name in ("proof.md", "proof.png"):

@@ -55,11 +55,22 @@ def test_the_source_is_a_source_of_sounds():
         ({"count": 1, "seed": -1}, "seed"),
         ({"count": 1, "seed": 0, "sample_rate": 8000}, "sample_rate"),
         ({"count": 1, "seed": 0, "split": "test"}, "split"),
+        ({"count": 1, "seed": 0, "max_seconds": 0.8}, "max_seconds"),
+        ({"count": 1, "seed": 0, "max_seconds": 5.0}, "max_seconds"),
     ],
 )
 def test_settings_that_no_sound_can_meet_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         SoundScript2(**settings)
+
+
+def test_scenes_can_be_kept_short():
+    short = SoundScript2(200, 3, max_seconds=1.2)
+    scripts = [short.script(index) for index in range(200)]
+    assert all(script.scene.seconds <= 1.2 for script in scripts)
+    assert {len(script.plan.parts) for script in scripts} >= {1, 2}
+    assert short.fingerprint() != SOURCE.fingerprint() | {"count": 200}
+    assert "max_seconds" not in SOURCE.fingerprint()  # datasets begun before there was a choice go on
 
 
 def test_scenes_keep_their_plans(scripts):

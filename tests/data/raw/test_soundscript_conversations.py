@@ -77,6 +77,15 @@ def test_a_task_is_a_source_of_conversations(task):
         source[1000]
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_every_sound_of_a_conversation_can_be_kept_short(task):
+    source = ScriptConversations(SoundScript2(40, 4, max_seconds=1.2), task)
+    said = [message.content for index in range(40) for message in source[index].messages]
+    sounds = [each for each in said if not isinstance(each, str)]
+    assert all(len(each.wav) <= 1.2 * each.sample_rate for each in sounds)
+    assert bool(sounds) == (TASKS[task][1] != "absent")
+
+
 def test_an_unknown_task_is_refused():
     with pytest.raises(UserError, match="describe, listen"):
         ScriptConversations(SOUNDS, "sing")

@@ -31,6 +31,8 @@ def test_the_true_answer_is_right_and_another_is_not(task):
     assert all(right(question, question.answer.upper()) for question in asked)
     assert not any(right(question, "nonsense") for question in asked)
     assert all((question.wav is None) == (TASKS[task][1] != "heard") for question in asked)
+    short = questions(task, "train", 20, max_seconds=1.2)
+    assert all(question.wav is None or len(question.wav) <= 1.2 * 16000 for question in short)
 
 
 def test_a_rich_caption_is_right_however_it_is_laid_out():

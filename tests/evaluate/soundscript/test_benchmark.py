@@ -81,6 +81,14 @@ def test_the_lists_are_fixed_and_told_apart_by_rule():
     assert all(item.plan.held_out == (item.list == "combination") for item in everything)
 
 
+def test_items_can_be_kept_short():
+    short = items(("fresh",), 20, max_seconds=1.2)
+    assert len(short) == 20 and all(len(item.sound()) <= 1.2 * 16000 for item in short)
+    assert {item.id for item in short} < {item.id for item in items(("fresh",))}
+    with pytest.raises(UserError, match="no sound of the list fresh lasts at most 0.5 s"):
+        items(("fresh",), max_seconds=0.5)
+
+
 def test_an_unknown_list_is_named():
     with pytest.raises(UserError, match="'all'; expected seen, fresh, combination, phrasing"):
         items(("all",))

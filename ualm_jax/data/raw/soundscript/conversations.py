@@ -10,7 +10,7 @@ from ualm_jax.data.raw.conversation import RawConversation, Waveform, sound_mess
 from ualm_jax.data.raw.soundscript.abstract import draw_prompt
 from ualm_jax.data.raw.soundscript.dialogue import asked_for, dialogue
 from ualm_jax.data.raw.soundscript.flaws import flawed
-from ualm_jax.data.raw.soundscript.invent import realise
+from ualm_jax.data.raw.soundscript.invent import realise, seconds_of
 from ualm_jax.data.raw.soundscript.phrase import plain
 from ualm_jax.data.raw.soundscript.plan import Plan
 from ualm_jax.data.raw.soundscript.questions import ask, rework
@@ -153,8 +153,12 @@ class ScriptConversations:
         while True:
             script = self._sounds.draw(rng)
             item = make(script, rng)
-            if item is not None:
+            if item is not None and self._short_enough(item):
                 return item, script.scene if item.plan == script.plan else realise(item.plan, rng)
+
+    def _short_enough(self, item: Item) -> bool:
+        plans = (item.plan,) if item.first is None else (item.plan, item.first)
+        return all(seconds_of(plan) <= self._sounds.max_seconds for plan in plans)
 
     def __getitem__(self, index: int) -> RawConversation:
         item, scene = self.item(index)
