@@ -1,5 +1,5 @@
-"""Whole runs that train a part and keep an average: stopped and gone on with they end as they would have, and what is
-opened and exported of them is the average."""
+"""Whole runs that train a part, keep an average, and round their moments at random: stopped and gone on with they end as
+they would have, and what is opened and exported of them is the average."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from ualm_jax.weights.opener import open_weights
 pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
 PARTIAL = ["--config.train.trainable=('decoder', 'embed[audio]', 'audio_head')", "--config.optimizer.ema_decay=0.5"]
-PARTIAL += ["--config.train.steps=4", "--config.train.save_interval=2"]
+PARTIAL += ["--config.train.steps=4", "--config.train.save_interval=2", "--config.optimizer.state_dtype=bfloat16"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,8 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(folders):
     assert whole.keys() == resumed.keys()
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+    moments = [array for name, array in whole.items() if "['mu']" in name or "['nu']" in name]
+    assert moments and all(array.dtype == "bfloat16" for array in moments)
     assert any("average" in name for name in whole) and not any(
         "average" in name and "text_head" in name for name in whole
     )
