@@ -1,5 +1,5 @@
-"""Whole runs that train a part, keep an average, and round their moments at random: stopped and gone on with they end as
-they would have, and what is opened and exported of them is the average."""
+"""Whole runs that train a part, keep an average, and round their moments at random: stopped and gone on with they end
+as they would have, and what is opened and exported of them is the average."""
 
 import numpy as np
 import pytest

@@ -121,12 +121,17 @@ def test_a_finished_run_says_so(dataset, trained, capsys, caplog):
     assert contents(trained) == before
 
 
-def test_what_a_run_began_with_may_be_gone(dataset, trained, tmp_path):
+def test_what_a_run_began_with_may_be_gone_and_is_not_forgotten(dataset, trained, tmp_path, caplog):
     workdir = shutil.copytree(trained, tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
     config["train"]["init_from"] = "/gone"
     (workdir / "config.json").write_text(json.dumps(config))
     assert run(command(dataset, workdir, "--config.train.steps=4", "--config.train.init_from=/gone")) == 0
+    assert run(command(dataset, workdir, "--config.train.steps=4")) == 0
+    with caplog.at_level("WARNING"):
+        assert run(command(dataset, workdir, "--config.train.steps=4", f"--config.train.init_from={trained}")) == 0
+    assert "is not used: the run goes on from its checkpoint, and began with /gone" in caplog.text
+    assert json.loads((workdir / "config.json").read_text()) == config
 
 
 def test_what_is_not_named_as_free_is_identity(dataset):

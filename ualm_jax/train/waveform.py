@@ -32,7 +32,7 @@ from ualm_jax.train.optimizer import OptimizerConfig, learning_rate, make_optimi
 from ualm_jax.train.report import Reporter
 from ualm_jax.train.waveform_config import CropsConfig, WaveformEvalConfig, WaveformTrainConfig
 from ualm_jax.train.waveform_identity import waveform_identity
-from ualm_jax.train.workdir import check_begun_with, claim
+from ualm_jax.train.workdir import as_begun, check_begun_with, claim
 from ualm_jax.weights.run_folder import saved_steps
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,10 @@ def train_waveforms(network: Network, workdir: pathlib.Path) -> int:
         run = waveform_run(network, workdir, mesh)
         first = int(run.state.step)
         (workdir / "checkpoints").mkdir(exist_ok=True)  # when every check has passed
-        write(workdir / "config.json", json.dumps(to_mapping(config), indent=2) + "\n")
+        stored = to_mapping(config)
+        if saved_steps(workdir):
+            stored = as_begun(stored, workdir)
+        write(workdir / "config.json", json.dumps(stored, indent=2) + "\n")
         if first >= config.train.steps:  # it may have been killed when all was learnt and not all stored
             for evaluator in run.evaluators:
                 evaluator.run(first, run.state)

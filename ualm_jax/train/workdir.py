@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.opener import notes_of
 from ualm_jax.weights.run_folder import kept_notes, parts_at, remove_uncommitted, write_notes
 from ualm_jax.weights.shipped import located
+
+log = logging.getLogger(__name__)
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
@@ -74,11 +77,30 @@ def check_begun_with(given: str | None, workdir: Folder) -> None:
     the run did not have, is not there."""
     if given is None or located(given).is_dir():
         return
-    if given != read_json(workdir / "config.json").get("train", {}).get("init_from"):
+    if given != _init_from(workdir):
         raise UserError(
             f"config.train.init_from = {given}: there is no such folder, and this run did not begin with it; leave the "
             "field as it was."
         )
+
+
+def as_begun(config: Mapping[str, Any], workdir: Folder) -> dict[str, Any]:
+    """The configuration of a run that goes on, with the `train.init_from` that the run in `workdir` began with: another
+    one that is given now is not used, and must not be told of as if it had been. Without its config.json, as given."""
+    if not (workdir / "config.json").exists():
+        return {**config}
+    given, begun_with = config["train"]["init_from"], _init_from(workdir)
+    if given not in (None, begun_with):
+        log.warning(
+            "config.train.init_from = %s is not used: the run goes on from its checkpoint, and began with %s",
+            given,
+            begun_with or "random parameters",
+        )
+    return {**config, "train": {**config["train"], "init_from": begun_with}}
+
+
+def _init_from(workdir: Folder) -> str | None:
+    return read_json(workdir / "config.json").get("train", {}).get("init_from")
 
 
 def write_workdir(
@@ -95,6 +117,8 @@ def write_workdir(
         itself = not in_bucket(target) and source.resolve() == target.resolve()
         if not itself and not (resumed and target.is_dir()):
             replace_folder(target, source)
+    if resumed:
+        config = as_begun(config, workdir)
     begun_with = config["train"]["init_from"]
     notes = kept_notes(workdir) if resumed else None if begun_with is None else notes_of(begun_with)
     write_notes(workdir, (notes or {}) | {"speech": _has_seen_speech(notes, sources)})
