@@ -24,11 +24,14 @@ $(VENV)/installed-test: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/python tools/demo.py --out demo
 
+# On the accelerator that jax finds: on a card, `.venv/bin/pip install '.[cuda]'` first.
+box proof: export JAX_PLATFORMS =
+
 # What `--model soundscript` opens, made again: for a card; docs/soundscript.md says what to ask for on two cores.
 box: $(VENV)/installed
 	$(BIN)/python tools/box.py --out box
 
-# The paper's ablations on models of the box's size: minutes on a GPU, days on two cores.
+# The paper's ablations on models of the box's size: for a card; docs/proof.md says what to ask for on two cores.
 proof: $(VENV)/installed
 	$(BIN)/python tools/proof.py --out proof --results docs/results
 	$(BIN)/python tools/effects.py --out effects --results docs/results --parts 3 --prompts 64

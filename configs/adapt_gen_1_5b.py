@@ -3,10 +3,10 @@
 The paper: about 1 000 steps; without them the loss of preference learning spikes (its Fig. 5c). Not published, so
 chosen here: a constant 2e-6 after a warm-up of 50 steps, ten times the rate of dpo_gen_1_5b, and 32 rows of 4 096
 positions a step.
-data/winners is made by `ualm prefer build` (docs/post-training.md).
+data/prefer/winners is made by `ualm prefer build` (docs/post-training.md).
 
 One machine of 8 accelerators:
-  ualm train --config configs/adapt_gen_1_5b.py --workdir runs/adapt_gen --config.data.directory=data/winners \
+  ualm train --config configs/adapt_gen_1_5b.py --workdir runs/adapt_gen --config.data.directory=data/prefer/winners \
       --config.train.init_from=runs/ualm_gen
 """
 

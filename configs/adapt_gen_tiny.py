@@ -1,7 +1,7 @@
 """adapt_gen_1_5b's tiny twin: cross-entropy on winners (launch/recipe.md).
 
-ualm train --config configs/adapt_gen_tiny.py --workdir runs/adapt_gen_tiny --config.data.directory=data/winners \
-    --config.train.init_from=runs/ualm_gen_tiny
+ualm train --config configs/adapt_gen_tiny.py --workdir runs/adapt_gen_tiny \
+    --config.data.directory=data/prefer/winners --config.train.init_from=runs/ualm_gen_tiny
 """
 
 from ml_collections import ConfigDict

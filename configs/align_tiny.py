@@ -1,5 +1,7 @@
 """align_7b's tiny twin: adapter and audio tokens are trained, the rest of a random model stays (launch/recipe.md).
 
+`python tools/recipe.py --out recipe` makes the data and runs all stages in recipe/; this one by hand, in that folder:
+
 python tools/random_encoder.py --out weights/encoder_tiny
 ualm train --config configs/align_tiny.py --workdir runs/align_tiny --config.train.encoder=weights/encoder_tiny
 """

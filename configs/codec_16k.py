@@ -1,4 +1,4 @@
-"""A codec of X-codec's size, 8 codebooks of 1 024 at 50 Hz, without its semantic branch: for your 16 kHz sounds.
+"""A codec of the size of X-codec's acoustic half, 8 codebooks of 1 024 at 50 Hz: for your 16 kHz sounds.
 
 ualm codec train --config configs/codec_16k.py --workdir runs/codec --config.data.folder=sounds/
 

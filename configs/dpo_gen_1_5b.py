@@ -6,9 +6,10 @@ which hold some 100 pairs of 10 s, and no warm-up.
 Pairs are made by `ualm prefer build` (docs/post-training.md); the run begins with what was adapted to the winners.
 
 One machine of 8 accelerators, the same overrides for both commands:
-  ualm score --config configs/dpo_gen_1_5b.py --config.data.directory=data/pairs --config.train.init_from=runs/adapt_gen
+  ualm score --config configs/dpo_gen_1_5b.py \
+      --config.data.directory=data/prefer/pairs --config.train.init_from=runs/adapt_gen
   ualm train --config configs/dpo_gen_1_5b.py --workdir runs/dpo_gen \
-      --config.data.directory=data/pairs --config.train.init_from=runs/adapt_gen
+      --config.data.directory=data/prefer/pairs --config.train.init_from=runs/adapt_gen
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
 Pairs and winners are made by `ualm prefer build` (docs/post-training.md). Both commands take the same overrides:
 
-ualm score --config configs/dpo_gen_tiny.py --config.data.directory=data/pairs \
+ualm score --config configs/dpo_gen_tiny.py --config.data.directory=data/prefer/pairs \
     --config.train.init_from=runs/adapt_gen_tiny
-ualm train --config configs/dpo_gen_tiny.py --workdir runs/dpo_gen_tiny --config.data.directory=data/pairs \
+ualm train --config configs/dpo_gen_tiny.py --workdir runs/dpo_gen_tiny --config.data.directory=data/prefer/pairs \
     --config.train.init_from=runs/adapt_gen_tiny
 """
 

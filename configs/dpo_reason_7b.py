@@ -5,9 +5,9 @@ after a round of supervised fine-tuning. Not published, so chosen here: 32 rows 
 An answer may be a plan and its sound, of several turns; only the answer is learnt (docs/post-training.md).
 
 One machine of 8 accelerators, the same overrides for both commands (the encoder where pairs are heard):
-  ualm score --config configs/dpo_reason_7b.py --config.data.directory=data/pairs \
+  ualm score --config configs/dpo_reason_7b.py --config.data.directory=data/pairs_1/dataset \
       --config.train.init_from=runs/sft_1 --config.train.grad_accum_steps=4
-  ualm train --config configs/dpo_reason_7b.py --workdir runs/dpo_1 --config.data.directory=data/pairs \
+  ualm train --config configs/dpo_reason_7b.py --workdir runs/dpo_1 --config.data.directory=data/pairs_1/dataset \
       --config.train.init_from=runs/sft_1 --config.train.grad_accum_steps=4
 4 machines: srun ualm score --distributed auto ..., srun ualm train --distributed auto ..., without grad_accum_steps.
 """

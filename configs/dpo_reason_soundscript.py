@@ -1,6 +1,7 @@
 """DPO of the reasoning rounds for the model in the box: plans, their sounds and reflections (docs/reason.md).
 
 python tools/reason_recipe.py --size soundscript --begin soundscript --out reason
+ualm score --config configs/dpo_reason_soundscript.py --config.data.directory=data/pairs_1/dataset
 ualm train --config configs/dpo_reason_soundscript.py --workdir runs/dpo_1 --config.data.directory=data/pairs_1/dataset
 """
 

@@ -5,10 +5,10 @@ weights, adapters and moments, 2.97 GiB at the peak; by the compiler for NVIDIA 
 Rank 16, alpha 32 on all kernels of the layers, a constant 2e-4: usual values, none is the paper's. One row of 2 048
 positions at a time, 16 of them a step.
 
-ualm train --config configs/lora_1_5b.py --workdir runs/lora --config.train.init_from=runs/ualm_gen \\
-    --config.data.directory=data/mine
-ualm convert export peft runs/lora --out exported     the adapters alone, as PEFT stores them
-ualm convert export hf runs/lora --out exported       the whole model, adapters merged
+ualm train --config configs/lora_1_5b.py --workdir runs/lora --config.train.init_from=runs/ualm_gen \
+    --config.data.directory=data/sounds
+ualm convert export peft runs/lora --out exported-adapters   the adapters alone, as PEFT stores them
+ualm convert export hf runs/lora --out exported-merged      the whole model, adapters merged
 What is opened of such a run (`ualm generate`, `ualm_jax.load`, train.init_from) has its adapters merged.
 """
 

@@ -3,7 +3,8 @@
 Optimiser and schedule are the reference's (warm-up 2 000 of 500 000 steps); a step reads 256 x 4 096 positions.
 
 One machine of 8 accelerators (rows per step are split by train.grad_accum_steps so that each device holds 2 at a time):
-  ualm data prepare --source manifest --input sounds.jsonl --out data/sounds
+  ualm data prepare --source manifest --input sounds.jsonl --out data/sounds \
+      --tokenizer weights/base/tokenizer --codec weights/base/codec   (converted: docs/convert.md)
   ualm train --config configs/pretrain_3b.py --workdir runs/pretrain_3b \
       --config.data.directory=data/sounds --config.train.grad_accum_steps=16
 

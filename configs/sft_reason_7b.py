@@ -9,10 +9,11 @@ Messages that are only read, such as a first attempt, say so in the data ("learn
 One machine of 8 accelerators; 4 machines, one process per machine, go without grad_accum_steps and with srun and
 --distributed auto as in ualm_7b:
   ualm train --config configs/sft_reason_7b.py --workdir runs/sft_1 --config.train.init_from=runs/ualm_7b \
-      --config.train.encoder=weights/af-whisper --config.data.directory=data/reason_1 --config.train.grad_accum_steps=4
+      --config.train.encoder=weights/af-whisper --config.train.grad_accum_steps=4 \
+      --config.data.directory=data/reason_1/dataset
   ualm train --config configs/sft_reason_7b.py --workdir runs/sft_2 --config.train.init_from=runs/dpo_1 \
-      --config.train.encoder=weights/af-whisper --config.data.directory=data/reason_2 \
-      --config.train.grad_accum_steps=4 --config.optimizer.peak_lr=2e-7
+      --config.train.encoder=weights/af-whisper --config.train.grad_accum_steps=4 --config.optimizer.peak_lr=2e-7 \
+      --config.data.sources="({'directory':'data/reason_1/dataset'},{'directory':'data/reflections/dataset'})"
 """
 
 from ml_collections import ConfigDict

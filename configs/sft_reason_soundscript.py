@@ -1,7 +1,7 @@
 """SFT of the reasoning rounds for the model in the box (docs/reason.md).
 
 python tools/reason_recipe.py --size soundscript --begin soundscript --out reason
-ualm train --config configs/sft_reason_soundscript.py --workdir runs/sft_1 --config.data.directory=data/reason
+ualm train --config configs/sft_reason_soundscript.py --workdir runs/sft_1 --config.data.directory=data/reason_1/dataset
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,7 @@
 """ualm_7b's tiny twin: hears, makes and reads scenes of SoundScript in the paper's shares (launch/recipe.md).
 
+`python tools/recipe.py --out recipe` makes the data and runs all stages in recipe/; this one by hand, in that folder:
+
 ualm train --config configs/ualm_tiny.py --workdir runs/ualm_tiny --config.train.init_from=runs/align_tiny \
     --config.train.encoder=weights/encoder_tiny
 """

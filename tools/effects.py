@@ -36,7 +36,7 @@ SECONDS = 4.0  # no scene is longer
 GROUP, GROUPS = 8, 4  # answers to a prompt, and prompts of a step, in configs/grpo_soundscript.py
 CANDIDATES = f"--max-seconds {SECONDS} --temperature 1 --cfg-scale 1.5 --slots 16"
 CHOICE = "--scorer soundscript --pairs 2 --margin 0.2 --chosen-at-least soundscript=0.5 --examples 2"
-JUDGED = {"temperature": 0.3, "cfg_scale": 1.5}  # what the model in the box recommends
+JUDGED = {"temperature": 0.3, "cfg_scale": 1.5}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from ualm_jax.cli.arguments import Parser, add_device_arguments, output_director
 
 _DESCRIPTION = """\
 Takes a dataset that `ualm data prepare --sounds-only` made, encodes its sounds with the codec, in float32, and writes
-the dataset that training reads. Every device encodes one clip at a time, so the codes depend on the clip alone. Killed
+the dataset that training reads. Clips are padded to fixed shapes, and codes depend on the clip alone. Killed
 at any moment, the same command goes on where it was.
 
   ualm data encode /data/sounds --codec /models/xcodec --out /data/tokens

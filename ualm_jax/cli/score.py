@@ -7,8 +7,8 @@ Writes how likely a model finds every answer of the data: sums of log-probabilit
 the dataset. Preference learning compares with them, so that no second model has to be held while it trains. Config and
 overrides are those of the run that will read them; the folder is its preference.reference.
 
-  ualm score --config configs/dpo_gen_tiny.py --config.data.directory=data/pairs \\
-    --config.train.init_from=runs/adapt --config.preference.reference=data/pairs-reference
+  ualm score --config configs/dpo_gen_tiny.py --config.data.directory=data/prefer/pairs \\
+    --config.train.init_from=runs/adapt --config.preference.reference=data/prefer/reference
   ualm train --config configs/dpo_gen_tiny.py ... the same ... --workdir runs/dpo
 
 After an interruption the same command goes on.
