@@ -31,8 +31,6 @@ def test_kernels_travel_and_are_multiplied_in_8_bits():
     done = execute(PRODUCTS)
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(r"\(f8e4m3fn\[1536,8960\]\S*.*all-gather-start", done.stdout)
-    products = re.findall(r"= \S+ fusion\((.*?)\), kind=kCustom, calls=%gemm_fusion", done.stdout)
-    text = done.stdout
-    operands = [[re.search(rf"{re.escape(name)} = (\w+)\[", text)[1] for name in re.findall(r"%[\w.\-]+", one)[:2]]
-                for one in products]  # fmt: skip
-    assert sorted(map(sorted, operands)) == [["f8e4m3fn", "f8e4m3fn"]] + 2 * [["f8e4m3fn", "f8e5m2"]]
+    # cuBLAS's own kernels, whose sums move into float32 on the way; what comes out is stored once, in bfloat16.
+    products = re.findall(r"= \((\w+)\[.* custom-call\(.*__cublas\$lt\$matmul\$f8", done.stdout)
+    assert products == ["bf16"] * 3

@@ -28,7 +28,7 @@ def inputs(G: int, H: int, T: int, lengths: list[int]) -> tuple:
 
 def in_one_kernel(q, k, v, rope, keys, values, length, splits):
     kernel = functools.partial(cache.attend_in_one_kernel, splits=splits, interpret=True)
-    return jax.jit(functools.partial(cache._on_each_device, kernel))(q, k, v, *rope, keys, values, length)
+    return jax.jit(functools.partial(cache.on_each_device, kernel))(q, k, v, *rope, keys, values, length)
 
 
 def bits(array) -> np.ndarray:

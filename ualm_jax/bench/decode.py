@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from ualm_jax.bench import machine
+from ualm_jax.bench import decode_attention, machine
 from ualm_jax.bench.program import compile_program, peak_memory
 from ualm_jax.bench.result import Bars, BenchResult, number, seconds, text
 from ualm_jax.bench.sizes import SizedModel, model_config
@@ -33,6 +33,7 @@ from ualm_jax.train.objectives.next_token import next_token
 _FRAME_RATE = 50  # of X-codec: a step makes a frame
 _CFG_SCALE, _TEMPERATURE, _TOP_K = 3.0, 0.8, 20
 _CHECKED_STEPS = 8
+_LONG = 2000  # positions, of which programs of the kernel share a head's
 
 
 def run(args: argparse.Namespace) -> BenchResult:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> BenchResult:
 
     Every run samples `steps` steps. A run without steps, timed in turn with the others, is what its prompt costs, and
     is taken off. Raises ValueError where torch, from the same weights, has another loss or, in float32 on a CPU, other
-    likeliest tokens.
+    likeliest tokens, and where the kernel that attends, if it is asked for, finds something else than plain JAX.
     """
     config = model_config(args, param_dtype=args.dtype, decode_attention=args.decode_attention)
     mesh = open_mesh(args, config, math.gcd(*args.batch))
@@ -61,6 +62,10 @@ def run(args: argparse.Namespace) -> BenchResult:
             _check_loss(config, mesh, model, theirs)
             if args.dtype == "float32" and jax.default_backend() == "cpu":  # elsewhere products are rounded
                 _check_tokens(config, mesh, make_weights(model), theirs, args.prompt)
+        if args.decode_attention == "pallas":
+            rooms = [(2 * batch, room) for batch in args.batch for room in (args.prompt + args.steps, _LONG)]
+            far = max(decode_attention.check(config.architecture.decoder, *room) for room in rooms)
+            notes.append(f"the kernel that attends was first compared with plain JAX: {far:.2g} apart at most")
         weights = make_weights(with_int8_layers(model) if args.int8 else model)
         del model  # all that a step reads is in `weights`
         for batch in args.batch:

@@ -2,11 +2,12 @@
 
 What goes into a product is rounded to 8 bits: x and kernels to e4m3 (3 bits of mantissa, up to 448), cotangents to e5m2
 (2 bits, up to 57 344). Each array has one scale, a power of two, which costs no digits: the smallest with which its
-largest number fits. Sums are asked for in float32. Parameters, their gradients and moments, and all between the
-products stay as they are.
+largest number fits. Parameters, their gradients and moments, and all between the products stay as they are. An array
+is all rows of a microbatch: a batch in other parts may round its smallest numbers otherwise.
 
-Hopper's tensor cores multiply such numbers at twice the rate of bfloat16 (docs/performance.md); on other devices they
-are widened first, and give the same.
+Hopper's tensor cores multiply such numbers at twice the rate of bfloat16 (docs/performance.md), and add them up in
+fewer bits than float32 has. So on NVIDIA GPUs cuBLAS is asked by name for the algorithm that moves sums into float32 on
+the way; left to itself XLA may choose kernels that do not, or that widen the numbers first. Elsewhere they are widened.
 
 Source: Micikevicius et al., "FP8 Formats for Deep Learning", 2022; with scales of the numbers themselves, not of those
 of earlier steps, so that a step depends on nothing but its batch.
@@ -17,6 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
+
+from ualm_jax.models.attention.backend import device_of_program
 
 VALUES, COTANGENTS = jnp.float8_e4m3fn, jnp.float8_e5m2
 _LEAST = 2.0**-100  # of what a scale is made of: an array of zeros has one, too
@@ -42,6 +45,10 @@ def einsum(equation: str, left: Array | Rounded, right: Array | Rounded, out_sha
     """`jnp.einsum`, of two arrays or of two that were rounded, in the dtype that they have or had."""
     if not isinstance(left, Rounded):
         return jnp.einsum(equation, left, right, out_sharding=out_sharding)
-    out = dict(preferred_element_type=jnp.float32, out_sharding=out_sharding)
+    dtype = left.scale.dtype
+    out: dict = dict(preferred_element_type=jnp.float32, out_sharding=out_sharding)
+    if device_of_program()[0] in ("gpu", "cuda"):
+        # Scales are powers of two: a sum loses nothing by being stored in the dtype that it will have.
+        out |= dict(preferred_element_type=dtype, precision=jax.lax.DotAlgorithmPreset.ANY_F8_ANY_F8_F32)
     sums = jnp.einsum(equation, left.values, right.values, **out)
-    return (sums * left.scale * right.scale).astype(left.scale.dtype)
+    return (sums * left.scale * right.scale).astype(dtype)

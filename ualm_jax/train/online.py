@@ -39,7 +39,9 @@ class OnlineStep:
         after = state.step + 1
         made = self.rollouts.make(self.model.whole(state.params), asked)
         experience = self.experience(state.params, made)
-        for _ in range(self.updates):
+        for update in range(self.updates):
+            # What is rounded at random is by the number in the state: no two updates of a run have the same one.
+            state = state._replace(step=(after - 1) * self.updates + update)
             state, metrics = self.update(state, experience, self.model.constants)
         # However many updates: a step is a set of answers.
         return state._replace(step=after), metrics | {name: np.float32(value) for name, value in made.metrics.items()}

@@ -64,11 +64,11 @@ class Weights:
         return self._read(abstract, mesh)
 
     def load_model(self, mesh: Mesh) -> UALM:
-        """The language model on `mesh`, computed as it was last but for what is of use in training alone."""
+        """The language model on `mesh`, computed as it was last but for what is of use in training alone, or on the
+        devices that it was trained on."""
         params, plain = self.load_params(mesh), Execution()
-        execution = dataclasses.replace(
-            self.execution, layer_products=plain.layer_products, unroll_layers=plain.unroll_layers
-        )
+        names = ("layer_products", "unroll_layers", "attention", "decode_attention")
+        execution = dataclasses.replace(self.execution, **{name: getattr(plain, name) for name in names})
         with jax.set_mesh(mesh):
             structure, _ = abstract_model(self.architecture, execution)
             return nnx.merge(structure, params)

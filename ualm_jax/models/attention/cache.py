@@ -32,19 +32,24 @@ def attend_cache(
     Each sees itself and everything before it. Positions from T on are not stored, except that a single new one (N = 1)
     takes the last place there is: a sequence that is full must not be continued. q and k are not rotated yet.
 
-    backend: see `Execution.decode_attention`; more than one new position is plain XLA. Raises UserError where "pallas"
-    can not do it here.
+    backend: see `Execution.decode_attention`; more than one new position is plain XLA. Raises UserError as
+    `check_backend` does.
     """
     if q.shape[1] == 1 and backend == "pallas":
-        reason = decode_kernel.unable(device_of_program()[0], keys.shape[-1], keys.dtype.name)
-        if reason is not None:
-            raise UserError(f"execution.decode_attention = 'pallas' can not be used: {reason}; choose xla.")
-        return _on_each_device(attend_in_one_kernel, q, k, v, *rope, keys, values, length)
+        check_backend(backend, keys.shape[-1], keys.dtype.name)
+        return on_each_device(attend_in_one_kernel, q, k, v, *rope, keys, values, length)
     q, k = apply_rope(q, *rope), apply_rope(k, *rope)
-    return _on_each_device(_attend, q, k, v, keys, values, length)
+    return on_each_device(attend_plainly, q, k, v, keys, values, length)
 
 
-def _on_each_device(function, *arguments):
+def check_backend(backend: str, head_dim: int, dtype: str) -> None:
+    """Raises UserError where `Execution.decode_attention` can not be used on the devices of the mesh that is set."""
+    reason = decode_kernel.unable(device_of_program()[0], head_dim, dtype) if backend == "pallas" else None
+    if reason is not None:
+        raise UserError(f"execution.decode_attention = 'pallas' can not be used: {reason}; choose xla.")
+
+
+def on_each_device(function, *arguments):
     """function(q, k, v, [cos, sin,] keys, values, length) on every device with its own sequences and heads."""
     axes = (_QUERIES, _KEYS, _KEYS, *[_ANGLES] * (len(arguments) - 6), _CACHE, _CACHE, ("batch",))
     specs = tuple(sharding(*names) for names in axes)
@@ -59,7 +64,7 @@ def attend_in_one_kernel(q, k, v, cos, sin, keys, values, length, **how):  # noq
     return attended[:, None], keys, values
 
 
-def _attend(q, k, v, keys, values, length):
+def attend_plainly(q, k, v, keys, values, length):
     """`attend_cache` on one device as plain JAX, of rotated queries and keys."""
     B, N = q.shape[:2]
     T = keys.shape[2]

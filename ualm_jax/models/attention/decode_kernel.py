@@ -16,10 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.models.rope import rotate
+from ualm_jax.models.triton import MISSING, triton
 
 _HEADS = (32, 64, 128, 256)  # Triton wants powers of two, and products over half a head 16 numbers at least
 _ROWS = 16  # of a product at least, on tensor cores
@@ -53,6 +53,8 @@ def unable(platform: str, head_dim: int, dtype: str) -> str | None:
         return f"its kernels are for NVIDIA GPUs and this is {platform}"
     if dtype != "bfloat16":
         return f"its kernels compute in bfloat16 and this is {dtype}"
+    if triton is None:
+        return MISSING
     if head_dim not in _HEADS:
         return f"its kernels for decoding take a head_dim of {', '.join(map(str, _HEADS))}, not {head_dim}"
     return None
@@ -122,7 +124,8 @@ def _kernel(splits, qkv_ref, cos_ref, sin_ref, keys_ref, values_ref, length_ref,
 
     q, k, v = turned(jnp.minimum(row, G - 1)), turned(G), qkv_ref[G + 1, :]
 
-    # The new position comes from registers: what one program writes no other may read from memory.
+    # The new position comes from registers: what one program writes neither it nor another may read from memory, since
+    # the compiler takes what is read and what is written for different memory.
     first = split == 0
     for half, part in zip(halves, k, strict=True):
         triton.store(new_keys_ref.at[place, half], part, mask=jnp.broadcast_to(first, part.shape))

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
 from ualm_jax.models.attention.sharded import on_each_device
 from ualm_jax.models.attention.spec import SAVED, AttentionSpec
+from ualm_jax.models.triton import MISSING, triton
 
 _HEADS = (16, 32, 64, 128)  # Triton wants powers of two, and registers hold no more
 _LOWEST = -1e30  # of a logit that is masked; finite, so that differences of two are numbers
@@ -61,6 +61,8 @@ def unable(platform: str, shape: tuple[int, ...], dtype: str) -> str | None:
         return f"its kernels are for NVIDIA GPUs and this is {platform}"
     if dtype != "bfloat16":
         return f"its kernels compute in bfloat16 and this is {dtype}"
+    if triton is None:
+        return MISSING
     if shape[1] % _BLOCK or shape[-1] not in _HEADS:
         return (
             f"its kernels take a length that is a multiple of {_BLOCK} and a head_dim of "

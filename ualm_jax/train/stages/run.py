@@ -19,6 +19,7 @@ from ualm_jax.data.loading.config import DataConfig
 from ualm_jax.data.loading.loader import make_loader, open_sources, record_ids
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.mapping import to_mapping
+from ualm_jax.models.attention.cache import check_backend
 from ualm_jax.models.config import AUTO_REMAT
 from ualm_jax.parallel.mesh import make_mesh
 from ualm_jax.parallel.processes import meet
@@ -73,6 +74,9 @@ def train(config: RunConfig, workdir: Folder) -> int:
         if jax.process_index() == 0:
             stack.enter_context(claim(workdir))
         stack.enter_context(jax.set_mesh(mesh))
+        if config.online or config.eval.prompts:
+            how = config.execution
+            check_backend(how.decode_attention, config.model.decoder.head_dim, how.compute_dtype)
         parts = checked_parts(config, workdir)
         run = language_model(config, parts, workdir, mesh)
         first = int(run.state.step)
