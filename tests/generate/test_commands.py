@@ -3,8 +3,10 @@
 import dataclasses
 import io
 import json
+import pathlib
 import re
 import sys
+import types
 
 import jax
 import numpy as np
@@ -15,9 +17,11 @@ from helpers.enhancers import tiny_enhancer
 from ualm_jax import pretrained
 from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.write import read_comment
+from ualm_jax.cli.generation_progress import Speed
 from ualm_jax.cli.main import run
 from ualm_jax.codecs.enhance.model import Enhancer
 from ualm_jax.codecs.enhance.weights import save_directory
+from ualm_jax.errors import UserError
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.session import Session
 from ualm_jax.weights.fingerprints import codec_fingerprint, model_fingerprint
@@ -129,6 +133,15 @@ def test_a_sound_is_enhanced_to_stereo_and_replayed_with_the_same_enhancer(folde
     assert "has another enhancer than made this sound" in capsys.readouterr().err
 
 
+def test_speed_in_real_time_is_of_sound_alone():
+    engine = types.SimpleNamespace(steps=0, slot_steps=0, frames=0, slots=2)
+    speed = Speed(engine, 50.0)
+    engine.steps, engine.slot_steps = 10, 10
+    assert "real time" not in str(speed) and "slots 50% busy" in str(speed)
+    engine.frames = 100
+    assert float(re.search(r"([\d.,]+) x real time", str(speed))[1].replace(",", "")) > 0
+
+
 def test_the_best_of_several_is_kept_and_all_are_told(folder, capsys):
     (folder / "mine.py").write_text("def low(prompt, clip):\n    return -float(clip.codes.sum())\n")
     line = (
@@ -193,6 +206,9 @@ def test_a_file_of_prompts_goes_on_where_it_stopped(folder, capsys, monkeypatch)
         ("--prompt x --out /proc/a.wav", "can not be written"),
         ("--prompt x", "--out is needed"),
         ("--prompt x --out a.wav --scorer likelihood", "give --candidates"),
+        ("--prompt x --out a.wav --format flac", "--format is of --prompts' sounds"),
+        ("--prompt x --modality text --out a.wav", "--out is for sounds, and what --modality text gives are words"),
+        ("--prompt x --modality text --candidates 2", "--candidates is for sounds"),
         ("--prompt x --out a.wav --promt y", "there is no option --promt; did you mean --prompt?"),
         ("--prompts none.txt --out out", "there is no none.txt"),
         ("--prompts - --listen a.wav --out out", "there is no a.wav"),
@@ -237,6 +253,34 @@ def test_a_conversation_of_texts_and_sounds(folder, capsys, monkeypatch):
         "! none.wav: there is no such file",
         "! There is no command /fly; /help lists them.",
     ]
+
+
+def test_a_line_that_can_not_be_said_leaves_the_conversation_as_it_was(capsys, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"/text\nhello\n\xff\n/save talk\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    said = ualm("chat --model run --max-tokens 6", capsys).splitlines()
+    assert "! The text is not written in UTF-8." in said
+    talk = json.loads(pathlib.Path("talk/session.json").read_text())
+    assert [message["role"] for message in talk["messages"]][:2] == ["user", "assistant"]
+    assert all(message["role"] == "assistant" for message in talk["messages"][1:])
+
+
+def test_a_try_that_fails_leaves_the_last_reply(capsys, monkeypatch):
+    def nothing(self, *_, **__):
+        raise UserError("no room")
+        yield
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/text\nhello\n/retry\n/save talk\n"))
+    reply, asked = Session.reply, []
+
+    def once(self, *words, **how):
+        asked.append(self)
+        return reply(self, *words, **how) if len(asked) == 1 else nothing(self)
+
+    monkeypatch.setattr(Session, "reply", once)
+    assert "! no room" in ualm("chat --model run --max-tokens 6", capsys)
+    roles = [message["role"] for message in json.loads(pathlib.Path("talk/session.json").read_text())["messages"]]
+    assert roles[:2] == ["user", "assistant"]
 
 
 def test_another_try_has_the_next_seed_or_the_one_that_was_said(capsys, monkeypatch):

@@ -94,6 +94,17 @@ def test_a_past_that_had_to_make_room_is_read_again(engine, read):
     np.testing.assert_array_equal(followed.tokens, make(engine, longer, modality="text").tokens)
 
 
+def test_a_past_stays_where_only_a_slot_is_missing(model):
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:1])):
+        engine = Engine(model, slots=1, sequences=4, capacity=256, chunk=5)
+    turn = make(engine, build_prompt([ask(0, 30)], VOCABULARY), modality="text")
+    prompt = build_prompt([ask(1, 9)], VOCABULARY)
+    jobs = [engine.submit(Request(prompt, params=PARAMS, modality="text")) for _ in range(3)]
+    while not all(job.done for job in jobs):
+        engine.advance()
+    assert turn.past.place is not None
+
+
 @pytest.mark.parametrize("frames", [1, 3, 12])
 def test_audio_that_has_begun_is_continued_as_if_it_had_not_stopped(engine, frames):
     """Complete frames are given, so the first of the new positions are known in part."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -92,8 +93,21 @@ def test_done_again_it_makes_what_is_lost_and_tries_what_failed_and_nothing_else
         type(pipeline), "request", lambda self, prompt: asked.append(prompt.text) or request(self, prompt)
     )
     assert run_job(pipeline, read_items(lines, "prompts"), JOB, out) == results
-    assert asked == ["a drum", "What do you hear?", ("word " * 300).strip()]  # the others fail before
+    # The others fail before.
+    assert asked == ["a drum", "What do you hear?", ("word " * 300).strip(), "r\udcffin"]
     assert {name for name in before if before[name] != (out / name).read_bytes()} <= {"lock"}
+
+
+def test_a_folder_that_was_damaged_is_one_sentence(pipeline, lines, done, tmp_path):
+    out = shutil.copytree(done[0], tmp_path / "out")
+    content = (out / "results.jsonl").read_text().splitlines(keepends=True)
+    for damage in ("{\n", "[]\n", '{"id": "drum"}\n'):
+        (out / "results.jsonl").write_text("".join([content[0], damage, *content[2:]]))
+        with pytest.raises(UserError, match=r"results.jsonl line 2: is damaged; remove the line"):
+            run_job(pipeline, read_items(lines, "prompts"), JOB, out)
+    (out / "job.json").write_text("{")
+    with pytest.raises(UserError, match="job.json: is damaged"):
+        run_job(pipeline, read_items(lines, "prompts"), JOB, out)
 
 
 def test_a_job_that_was_stopped_anywhere_ends_as_if_it_had_not_been(pipeline, lines, done, tmp_path):

@@ -119,6 +119,17 @@ def test_files_that_say_nothing_and_wrong_settings_are_one_sentence(clip, tmp_pa
         read_record(tmp_path / "none.json")
     with pytest.raises(UserError, match="expected a sound file that"):
         read_record(tmp_path / "a.txt")
+    clip.save(tmp_path / "a.wav")
+    record = json.loads((tmp_path / "a.wav.json").read_text())
+    for name, value in {
+        "weights": ["x"],
+        "made_by": "me",
+        "settings": None,
+        "file": {"depth": "16", "size": 3},
+    }.items():
+        (tmp_path / "edited.json").write_text(json.dumps(record | {name: value}))
+        with pytest.raises(UserError, match=f"what it says of {name} is damaged"):
+            read_record(tmp_path / "edited.json")
     for value in ("loud", "lufs", "lufs=", "lufs=loud"):
         with pytest.raises(UserError, match="given as peak=-1, rms=-20 or lufs=-16"):
             parse_loudness(value)

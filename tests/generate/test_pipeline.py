@@ -112,6 +112,8 @@ def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
     [
         (dict(seconds=0), "seconds must be above 0 and at most 3600, got 0"),
         (dict(seconds=10_000), "seconds must be above 0 and at most 3600"),
+        (dict(seconds="4"), "seconds must be above 0 and at most 3600, got '4'"),
+        (dict(reference_behaviour=True), "reference_behaviour is for comparisons"),
         (dict(seconds=float("nan")), "seconds must be above 0"),
         (dict(cfg_scale=-1.0), "cfg_scale must be at least 0"),
         (dict(modality="smell"), "modality must be one of audio, text, speech or auto"),
@@ -127,6 +129,36 @@ def test_what_cannot_be_answered_leaves_the_others_alone(pipeline, clips):
 def test_wrong_settings_are_one_sentence(pipeline, as_installed, settings, message):
     with pytest.raises(UserError, match=message):
         pipeline.generate(["two beeps"], **settings)
+
+
+def test_wrong_prompts_are_one_sentence(pipeline, clips, as_installed):
+    with pytest.raises(UserError, match="must be a text or several, got NoneType"):
+        pipeline.generate(None)
+    with pytest.raises(UserError, match="not written in UTF-8"):
+        pipeline.generate("rain \udcff")
+    with pytest.raises(UserError, match="count must be a whole number, got 2.5"):
+        pipeline.best_of("rain", 2.5)
+    nothing = dataclasses.replace(clips[0], codes=clips[0].codes[:0])
+    with pytest.raises(UserError, match="without a frame"):
+        pipeline.generate("rain", begin=nothing)
+    assert pipeline.generate("rain", modality="text", stop=None, max_tokens=2)
+
+
+def test_a_given_answer_has_a_likelihood(pipeline):
+    (asked,) = pipeline.generate("two beeps", seconds=0.5, cfg_scale=1.0, temperature=1.0, log_probabilities=True)
+    found, other, words = pipeline.score(["two beeps", "rain", "rain"], [asked, asked, "wet"])
+    drawn = asked.log_probabilities[:-1]  # it ends with eos, a given answer with eot
+    np.testing.assert_allclose(found[-len(drawn) - 1 : -1], drawn, rtol=1e-4)
+    assert other.sum() != found.sum() and words.sum() < 0
+    with pytest.raises(UserError, match="one answer to each of 2 prompts, got 1"):
+        pipeline.score(["a", "b"], "c")
+
+
+def test_guidance_may_lead_away_from_what_the_public_code_has(pipeline, clips):
+    """Its unconditional context has no role token."""
+    (other,) = pipeline.generate("two beeps", seconds=0.5, cfg_scale=4.0, reference_context=True)
+    (ours,) = pipeline.generate("two beeps", seconds=0.5, cfg_scale=4.0)
+    assert other.codes.shape == ours.codes.shape and (other.codes != ours.codes).any()
 
 
 def test_a_missing_part_is_named(pipeline):

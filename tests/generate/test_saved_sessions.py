@@ -1,6 +1,7 @@
 """Folders of conversations: opened again, edited, and written whole or not at all."""
 
 import json
+import pathlib
 import resource
 import shutil
 
@@ -45,6 +46,29 @@ def test_a_reopened_session_goes_on_with_the_same_tokens(pipeline, saved):
     assert [path.name for path in folder.parent.iterdir()] == ["talk"], "nothing is left beside it"
     assert (folder / "005.wav").is_file()
     reopened.close()
+
+
+def test_what_else_lies_in_the_folder_stays_there(saved, monkeypatch):
+    folder, session = saved
+    (folder / "chat-001.wav").write_bytes(b"a sound")
+    (folder / "more").mkdir()
+    (folder / "more" / "notes.txt").write_text("mine")
+    session.save(folder)
+    assert (folder / "chat-001.wav").read_bytes() == b"a sound"
+    assert (folder / "more" / "notes.txt").read_text() == "mine"
+    before = sorted(path.name for path in folder.iterdir())
+
+    rename = pathlib.Path.rename
+
+    def fails(self, target):
+        if self.name.endswith(".part"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "rename", fails)
+    with pytest.raises(UserError, match="can not be saved"):
+        session.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def edited(content, path, value):

@@ -111,6 +111,24 @@ def test_another_reply_can_be_asked_for(pipeline):
     session.close()
 
 
+def test_what_a_string_has_cut_off_was_never_said(pipeline):
+    session = pipeline.session(seed=1).say("Hello.")
+    whole = next(session.reply("text", temperature=2.0, max_tokens=12)).text
+    session.undo()
+    cut = next(session.reply("text", temperature=2.0, max_tokens=12, stop=whole[5:7])).text
+    assert cut == whole[: whole.index(whole[5:7])]
+    assert pipeline.tokenizer.decode(session.messages[-1].content.tolist()) == cut
+    session.close()
+
+
+def test_sessions_that_can_not_reply_side_by_side_are_refused(pipeline):
+    session = pipeline.session().say("Hello.")
+    other = dataclasses.replace(pipeline).session().say("Hello.")
+    for together in ([session, session], [session, other]):
+        with pytest.raises(UserError, match="different ones, and of one model"):
+            list(replies(together))
+
+
 def test_sessions_reply_side_by_side_as_each_does_alone(pipeline, sound):
     def conversations():
         return [

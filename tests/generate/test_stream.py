@@ -151,9 +151,15 @@ def test_the_end_may_fall_wherever_a_window_ends(pipeline):
     assert [len(made[n].codes) for n in lengths] == list(lengths)
 
 
-def test_what_cannot_be_streamed_is_one_sentence(pipeline):
+def test_what_cannot_be_streamed_is_one_sentence(pipeline, as_installed):
     with pytest.raises(UserError, match="chunk_frames must be at least 1, got 0"):
         pipeline.stream("rain", chunk_frames=0)
+    with pytest.raises(UserError, match="first_chunk_frames must be a whole number, got 1.5"):
+        pipeline.stream("rain", first_chunk_frames=1.5)
+    stream = pipeline.stream("rain", seconds=0.1)
+    assert len(list(stream))
+    with pytest.raises(UserError, match="can be read once"):
+        next(iter(stream))
     with pytest.raises(UserError, match="there is room for 256"):
         pipeline.generate("word " * 240, seconds=10)
 

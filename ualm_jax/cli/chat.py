@@ -1,6 +1,7 @@
 """`ualm chat`: a conversation of texts and sounds in a terminal."""
 
 import argparse
+import io
 import itertools
 import pathlib
 import sys
@@ -43,6 +44,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.negative is not None:
         parser.error("--negative is for sounds from captions; a conversation has none")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no UTF-8 is refused, and the chat goes on
     chat = _Chat(open_model(args, slots=1), args)
     if sys.stdin.isatty():
         import readline  # noqa: F401  `input` has lines that can be edited and called back with it
@@ -98,10 +101,11 @@ class _Chat:
                 self._drawn_with = self._session.seed
                 print(f"[{len(self._session.messages)} messages]")
             case "/retry":
+                before = list(self._session.said)
                 self._session.undo()
                 if self._session.seed == self._drawn_with:  # or /seed has said which one
                     self._session.seed = (self._session.seed + 1) % 2**32
-                self._reply()
+                self._reply(before)
             case "/listen":
                 self._say(self._session.listen)
             case "/hear":
@@ -117,23 +121,33 @@ class _Chat:
         return True
 
     def _say(self, *what) -> None:
-        """Says all of it and shows the reply; where a part cannot be said, none of it is."""
+        """Says all of it and shows the reply; where a part cannot be said, or has no reply, none of it is."""
         before = list(self._session.said)
         try:
-            tell_of_words(self.model, [each for each in what if isinstance(each, str)])
             for each in what:
                 each() if callable(each) else self._session.say(each)
-            self._reply()
         except UserError:
             self._session.said = before
             raise
+        tell_of_words(self.model, [each for each in what if isinstance(each, str)])
+        self._reply(before)
 
-    def _reply(self) -> None:
+    def _reply(self, before: list) -> None:
+        """before: what had been said, which it is again where there is no segment of a reply."""
         how, self._drawn_with = settings(self._args), self._session.seed
-        for segment in self._session.reply(self._modality, seconds=self._seconds, **how):
-            if segment.modality == "text":
-                print(segment.text)
-                continue
+        asked = len(self._session.said)
+        try:
+            for segment in self._session.reply(self._modality, seconds=self._seconds, **how):
+                self._show(segment)
+        except UserError:
+            if len(self._session.said) == asked:
+                self._session.said = before
+            raise
+
+    def _show(self, segment) -> None:
+        if segment.modality == "text":
+            print(segment.text)
+        else:
             self._args.out.mkdir(parents=True, exist_ok=True)
             names = (self._args.out / f"chat-{number:03}.{self._args.format}" for number in itertools.count(1))
             path = next(path for path in names if not path.exists())

@@ -84,7 +84,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="says which is best: likelihood (default), soundscript, {clap,audiobox,judge}:DIR, module:function",
     )
     file = parser.add_argument_group("the file")
-    file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), default="wav", help="of --prompts' sounds")
+    file.add_argument("--format", choices=("wav", "flac", "ogg", "mp3"), help="of --prompts' sounds; default: wav")
     file.add_argument("--depth", choices=("16", "24", "float"), help="bits of a sample, of wav and flac; default: 16")
     file.add_argument("--loudness", metavar="X", help="peak=-1, rms=-20 or lufs=-16, in dB; default: as it was made")
     file.add_argument(
@@ -115,6 +115,15 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
 
     if args.listen is not None and args.prompt is None:
         parser.error("--listen takes one question, --prompt; a file of questions names its sounds itself")
+    if args.prompts is None and (args.listen is not None or args.modality == "text"):
+        why = "--listen" if args.listen is not None else "--modality text"
+        names = ("out", "seconds", "negative", "scorer", "depth", "loudness", "enhance", "plot")
+        sounds = [name for name in names if getattr(args, name)] + ["candidates"] * (args.candidates > 1)
+        if sounds:
+            parser.error(f"--{sounds[0]} is for sounds, and what {why} gives are words")
+    if args.format is not None and args.prompts is None:
+        parser.error("--format is of --prompts' sounds; a single one has the format that --out names")
+    args.format = args.format or "wav"
     if args.out is None and args.listen is None and (args.prompts is not None or args.modality != "text"):
         parser.error("--out is needed: what to make")
     if args.scorer is not None and args.candidates == 1:

@@ -43,9 +43,7 @@ def add_sampling(parser: Parser) -> None:
 
 def add_guidance(parser: Parser) -> None:
     group = parser.add_argument_group("guidance of audio (default: what the model recommends, if it does)")
-    group.add_argument(
-        "--cfg-scale", type=number(at_least=0, at_most=100), metavar="X", help="1 is none, and faster; default: 3"
-    )
+    group.add_argument("--cfg-scale", type=number(at_least=0, at_most=100), metavar="X", help="1 is none; default: 3")
     group.add_argument("--negative", type=text, metavar="TEXT", help="what to lead away from, instead of nothing")
 
 

@@ -15,14 +15,19 @@ class Speed:
 
     def __init__(self, engine, frame_rate: float):
         self._engine, self._frame_rate = engine, frame_rate
-        self._before, self._began = (engine.steps, engine.slot_steps), time.perf_counter()
+        self._before, self._began = self._counts(), time.perf_counter()
 
     def __str__(self) -> str:
-        steps, made = self._engine.steps - self._before[0], self._engine.slot_steps - self._before[1]
+        steps, made, frames = (now - then for now, then in zip(self._counts(), self._before, strict=True))
         seconds = time.perf_counter() - self._began
+        said = f"{seconds:.1f} s, {steps / seconds:,.0f} steps/s"
+        if frames:
+            said += f", {frames / self._frame_rate / seconds:,.2f} x real time"
         busy = made / max(steps * self._engine.slots, 1)
-        said = f"{seconds:.1f} s, {steps / seconds:,.0f} steps/s, {made / self._frame_rate / seconds:,.2f} x real time"
         return said if self._engine.slots == 1 else f"{said}, slots {busy:.0%} busy"
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self._engine.steps, self._engine.slot_steps, self._engine.frames
 
 
 @contextlib.contextmanager

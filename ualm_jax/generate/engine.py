@@ -70,7 +70,7 @@ class Engine:
         self._queue: deque[Job] = deque()
         self._running: dict[int, Job] = {}  # by slot, counted over all devices
         self._kept: list[Past] = []  # pasts that hold a sequence, the one used longest ago first
-        self.steps = self.slot_steps = 0  # so far: of the loop, and of all slots together
+        self.steps = self.slot_steps = self.frames = 0  # so far: of the loop, of all slots together, of those of sound
 
     def submit(self, request: Request, past: Past | None = None) -> Job:
         """The request waits for its turn. past: of what its prompt begins with.
@@ -111,6 +111,7 @@ class Engine:
             self.slot_steps += int(chunk.count.sum())
             over = []
             for slot, job in list(self._running.items()):
+                self.frames += int(chunk.count[slot]) if job.modality != "text" else 0
                 made = slice(int(chunk.count[slot]))
                 job.take(chunk.tokens[slot, made], chunk.logprobs[slot, made])
                 if not chunk.live[slot] or job.over:
@@ -173,14 +174,16 @@ class Engine:
             self._start(begun)
 
     def _seat(self, job: Job) -> Seat | None:
-        """A seat for the job. Pasts that nobody has followed for long make room for it."""
+        """A seat for the job. Pasts that nobody has followed for long make room for it, where a slot is free."""
         past = job.past
         if past in self._kept:
             self._kept.remove(past)
         kept = None if past is None else past.place
         while (seat := self._seats.take(job.request.guided, kept)) is None:
-            if self._kept:
-                self.forget(self._kept[0])
+            devices = self._seats.with_slots() if kept is None else self._seats.with_slots() & {kept.shard}
+            helpful = [other for other in self._kept if other.place.shard in devices]
+            if helpful:
+                self.forget(helpful[0])
             elif kept is not None and not self._running:  # too few sequences for both: it is read anew
                 self._seats.free_sequence(kept)
                 past.place = kept = None

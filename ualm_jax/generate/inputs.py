@@ -85,7 +85,7 @@ def sampling(
         values[own] = value
     if seconds is not None:
         if not isinstance(seconds, numbers.Real) or not (math.isfinite(seconds) and 0 < seconds <= LONGEST):
-            raise UserError(f"seconds must be above 0 and at most {LONGEST}, got {seconds}.")
+            raise UserError(f"seconds must be above 0 and at most {LONGEST}, got {seconds!r}.")
         frames = max(round(seconds * frame_rate), 1)
         values |= {"min_frames": frames, "max_frames": frames}
     values.setdefault("max_frames", max(round(LONGEST_UNASKED * frame_rate), values.get("min_frames", 1)))

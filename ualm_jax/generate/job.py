@@ -78,7 +78,8 @@ class Job:
         grid, heard = rest_of(request.prompt, request.heard, behind)
         found = [Reading(place, self._with_begun(grid), heard, behind)]
         if seat.uncond != seat.cond:
-            grid = request.negative or unconditional(request.prompt, not request.params.reference_behaviour)
+            as_trained = not (request.params.reference_behaviour or request.params.reference_context)
+            grid = request.negative or unconditional(request.prompt, as_trained)
             found.append(Reading(Place(seat.shard, seat.uncond), self._with_begun(grid), None, 0))
         return found
 

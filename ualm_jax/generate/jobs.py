@@ -87,19 +87,12 @@ def run_job(
 
 def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Prompt]:
     """What is asked for an item: a prompt for each candidate. Raises UserError for what can not be asked."""
-    if not all(text is None or _is_unicode(text) for text in (item.prompt, item.negative)):
-        raise UserError("The prompt is not written in UTF-8.")
     modality = item.modality or ("text" if item.audio is not None else job.modality)
     seconds = job.seconds if item.seconds is None else item.seconds
     seed = (job.seed + index * job.candidates) % 2**32 if item.seed is None else item.seed
     params = pipeline.sampling(modality, None if modality == "text" else seconds, dict(job.settings) | {"seed": seed})
     prompt = Prompt(item.prompt, params, modality, item.audio, item.negative)
     return candidates(prompt, job.candidates)
-
-
-def _is_unicode(text: str) -> bool:
-    """Bytes that are no UTF-8 were read as lone surrogates."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _make(

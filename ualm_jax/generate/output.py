@@ -95,4 +95,11 @@ def read_record(path: str | os.PathLike) -> dict[str, Any]:
         raise BadAudio(f"{path}: can not be read ({error.strerror or error})") from error
     if not isinstance(record, dict) or not {"prompt", "settings", "weights", "codes", "file"} <= record.keys():
         raise UserError(f"{path}: does not say how it was made; only what `ualm generate` has written does.")
+    made_by = record.get("made_by")
+    groups = {name: record[name] for name in ("settings", "weights", "codes", "file")} | {"made_by": made_by or {}}
+    damaged = [name for name, group in groups.items() if not isinstance(group, dict)]
+    if not damaged and record["file"].keys() != {"depth", "loudness"}:
+        damaged = ["file"]
+    if damaged:
+        raise UserError(f"{path}: what it says of {damaged[0]} is damaged, so it can not be made again.")
     return record

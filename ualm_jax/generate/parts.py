@@ -26,7 +26,7 @@ from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.delay import delay
 from ualm_jax.tokens.layout import build_prompt
-from ualm_jax.tokens.tokenizer import Tokenizer
+from ualm_jax.tokens.tokenizer import Tokenizer, is_unicode
 from ualm_jax.tokens.types import Message, Modality, Role, TokenGrid
 
 Answer = Clip | Text
@@ -81,6 +81,11 @@ class Parts:
     def sampling(self, modality: str, seconds: int | float | None, settings: Mapping[str, Any]) -> SamplingParams:
         """See `inputs.sampling`; what `settings` do not say, `audio_defaults` do."""
         settings = settings if modality == "text" else {**self.audio_defaults, **settings}
+        if settings.get("reference_behaviour"):
+            raise UserError(
+                "reference_behaviour is for comparisons, by generate.segment.generate; reference_context alone is the "
+                "unconditional context of the public UALM code."
+            )
         frame_rate = 1.0 if modality == "text" else self.part("codec").frame_rate
         return sampling(modality, frame_rate, seconds, settings)
 
@@ -117,6 +122,8 @@ class Parts:
         return Clip(codec.decode(made.tokens), codec.sample_rate, made.tokens, enhancer=self.enhancer, **common)
 
     def text_message(self, text: str, role: Role = Role.USER) -> Message:
+        if not is_unicode(text):
+            raise UserError("The text is not written in UTF-8.")
         return Message(role, Modality.TEXT, np.array(self.part("tokenizer").encode(text), np.int32))
 
     def sound_message(self, sound: Sound) -> tuple[Message, Any]:
@@ -144,6 +151,8 @@ class Parts:
     def _codes(self, sound: Sound) -> Int[np.ndarray, "T Q"]:
         if isinstance(sound, Clip):
             vocabulary = self.model.architecture.vocabulary
+            if not len(sound.codes):
+                raise UserError("A clip without a frame can not be continued.")
             if sound.codes.shape[1] != vocabulary.num_codebooks or sound.codes.max() >= vocabulary.codebook_size:
                 raise UserError("A clip of another codec can not be continued; save it, and give its file instead.")
             return sound.codes

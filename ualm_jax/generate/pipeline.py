@@ -4,16 +4,23 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+from jaxtyping import Float
+
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, check_value
 from ualm_jax.generate.best_of import Candidate, candidates, check_ranked, rank
-from ualm_jax.generate.clip import Text
+from ualm_jax.generate.clip import Clip, Text
 from ualm_jax.generate.inputs import Prompt, Sound
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
+from ualm_jax.generate.score import score
 from ualm_jax.generate.scorers import Scorer, load_scorer
-from ualm_jax.generate.session import Session
+from ualm_jax.generate.session import Session, message_of
 from ualm_jax.generate.session_folder import read_session
 from ualm_jax.generate.stream import Stream
+from ualm_jax.tokens.types import Message, Modality, Role
 
 
 class Pipeline(Parts):
@@ -42,7 +49,7 @@ class Pipeline(Parts):
         Raises UserError for a setting that does not fit, and an empty prompt, before any work; for a prompt that is too
         long when its turn comes.
         """
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        texts = _several(prompts)
         settings |= dict(modality=modality, seconds=seconds, negative=negative_prompt)
         return self._all([dict(text=text) for text in texts], seed, settings, return_exceptions)
 
@@ -103,15 +110,15 @@ class Pipeline(Parts):
     def best_of(
         self, prompts: str | Sequence[str], count: int, scorer: str | Scorer = "likelihood", **settings: Any
     ) -> list[list[Candidate]]:
-        """For each prompt `count` candidates, the best first; they are made side by side, each prompt being read once.
+        """For each prompt `count` candidates, the best first; they are made side by side, and those that begin together
+        read the prompt once.
 
         scorer: a function (prompt, clip) -> float, or the name of one (`scorers.load_scorer`). settings: as those of
         `generate`; candidate j of prompt i is drawn with seed + i * count + j.
         Raises UserError for a prompt that cannot be answered, and for one of whose candidates none has a score.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if count < 1:
-            raise UserError(f"There must be at least 1 candidate, got {count}.")
+        prompts = _several(prompts)
+        check_value(count, Count, "count")
         scorer = load_scorer(scorer, self) if isinstance(scorer, str) else scorer
         seed = settings.pop("seed", 0)
         asked = [
@@ -128,6 +135,22 @@ class Pipeline(Parts):
         for group in groups:
             check_ranked(group)
         return groups
+
+    def score(
+        self, prompts: str | Sequence[str], answers: str | Sound | Answer | list[str | Sound | Answer]
+    ) -> list[Float[np.ndarray, "T S"]]:
+        """How likely the model finds an answer to each prompt: log-probabilities of its tokens, without guidance.
+
+        answers: a text (a str), what the model has made, or a sound as `Session.say` takes it. Entries are as long as
+        prompt and answer together, natural logarithms, 0 at all positions and streams but those of the answer; their
+        sum is that of the answer. The function is that of the loss (`generate.score`).
+        """
+        prompts, answers = _several(prompts), answers if isinstance(answers, list) else [answers]
+        if len(prompts) != len(answers):
+            raise UserError(f"Give one answer to each of {len(prompts)} prompts, got {len(answers)}.")
+        given = [[self.text_message(prompt), self._given(one)] for prompt, one in zip(prompts, answers, strict=True)]
+        with jax.set_mesh(self.mesh):
+            return score(self.part("model"), given)
 
     def session(self, *, system: str | None = None, seed: int = 0) -> Session:
         """A new conversation. system: what the model is told before it begins."""
@@ -169,6 +192,13 @@ class Pipeline(Parts):
             for _, job in waiting.values():
                 self.engine.cancel(job)
 
+    def _given(self, answer: str | Sound | Answer) -> Message:
+        if isinstance(answer, str):
+            return self.text_message(answer, Role.ASSISTANT)
+        if isinstance(answer, Clip | Text):
+            return message_of(answer)
+        return Message(Role.ASSISTANT, Modality.AUDIO, self._codes(answer), "audio")
+
     def _answer(self, job: Job, asked: Prompt) -> Answer:
         return self.answer(job, asked.text, asked.stop, negative=asked.negative, context=asked.context)
 
@@ -191,3 +221,9 @@ class Pipeline(Parts):
             if isinstance(answer, UserError) and not return_exceptions:
                 raise answer
         return answers
+
+
+def _several(prompts: str | Iterable[str]) -> list[str]:
+    if not isinstance(prompts, Iterable):
+        raise UserError(f"Prompts must be a text or several, got {type(prompts).__name__}.")
+    return [prompts] if isinstance(prompts, str) else list(prompts)

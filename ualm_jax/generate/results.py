@@ -33,7 +33,10 @@ def settle(out: pathlib.Path, made_with: Mapping[str, Any]) -> None:
     if not record.is_file():
         write_whole({record: (json.dumps(made, indent=1) + "\n").encode()})
         return
-    before = json.loads(record.read_text())
+    try:
+        before = dict(json.loads(record.read_text()))
+    except (ValueError, TypeError):
+        raise UserError(f"{record}: is damaged; choose another folder, or remove it to begin anew.") from None
     other = sorted(name for name in made.keys() | before.keys() if made.get(name) != before.get(name))
     if other:
         raise UserError(
@@ -78,7 +81,7 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
 
 def _read_done(results: pathlib.Path, items: Sequence[Keyed]) -> dict[int, dict[str, Any]]:
     """Lines of items that are done, by index. What failed, or lost its `file`, is made again; a line that a kill left
-    unfinished goes."""
+    unfinished goes. Raises UserError for a whole line that is damaged."""
     if not results.is_file():
         return {}
     content = results.read_bytes()
@@ -87,9 +90,16 @@ def _read_done(results: pathlib.Path, items: Sequence[Keyed]) -> dict[int, dict[
         os.truncate(results, len(whole))
     places = {item.id: (index, item.key) for index, item in enumerate(items)}
     done = {}
-    for line in map(json.loads, whole.splitlines()):  # of bytes, for texts may hold what ends a line elsewhere
-        index, key = places.get(line["id"], (None, None))
-        there = "file" not in line or (results.parent / line["file"]).is_file()
-        if key == line["key"] and "error" not in line and there:
+    for number, text in enumerate(whole.splitlines(), 1):  # of bytes, for texts may hold what ends a line elsewhere
+        try:
+            line = json.loads(text)
+            index, key = places.get(line["id"], (None, None))
+            there = "file" not in line or (results.parent / line["file"]).is_file()
+            same = key == line["key"]
+        except (ValueError, TypeError, KeyError):
+            raise UserError(
+                f"{results} line {number}: is damaged; remove the line, and its item is made again."
+            ) from None
+        if same and "error" not in line and there:
             done[index] = line | {"index": index}
     return done

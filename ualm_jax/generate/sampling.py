@@ -27,12 +27,14 @@ class SamplingParams:
         likeliest token. top_k 0 draws from all, and tokens that tie with the k-th stay in; top_p keeps the likeliest
         that together have this share of the probability; min_p those at least so likely as this part of the likeliest.
     cfg_scale: classifier-free guidance of audio, uncond + scale * (cond - uncond), one number or one per stream; 1 is
-        none, and costs none.
+        none, and takes one sequence of the engine instead of two.
     min_frames, max_frames: bounds on the frames of audio; equal, they set the duration exactly.
     text_temperature, text_top_k, text_top_p, text_min_p, max_tokens: of text, which is never guided; max_tokens counts
         the end token.
     text_repetition_penalty: logits of tokens that the text holds already are divided by it (negative ones multiplied).
     seed: together with the prompt, it decides everything that is drawn.
+    reference_context: what guidance leads away from has no role token, as where the public UALM code samples; by
+        default it has one, as in training.
     reference_behaviour: as the public UALM code samples, to compare with it: the unconditional context loses its
         role token, the delay structure is not enforced, and `<|speech|>` cannot be chosen.
     """
@@ -51,6 +53,7 @@ class SamplingParams:
     text_repetition_penalty: Annotated[float, Bounds(above=0, at_most=_LARGEST)] = 1.0
     max_tokens: _Steps = 1024
     seed: Seed = 0
+    reference_context: bool = False
     reference_behaviour: bool = False
 
     def __post_init__(self):

@@ -40,6 +40,10 @@ class Seats:
         cond = self._sequences[shard].pop(0) if kept is None else kept.sequence
         return Seat(shard, self._slots[shard].pop(0), cond, self._sequences[shard].pop(0) if guided else cond)
 
+    def with_slots(self) -> set[int]:
+        """Devices that have a free slot."""
+        return {shard for shard, free in enumerate(self._slots) if free}
+
     def take_sequence(self, shard: int) -> Place | None:
         """A free sequence on this device."""
         return Place(shard, self._sequences[shard].pop(0)) if self._sequences[shard] else None

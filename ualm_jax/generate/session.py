@@ -17,7 +17,7 @@ from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.past import Past
 from ualm_jax.generate.request import Request
-from ualm_jax.generate.said import Said
+from ualm_jax.generate.said import Said, text_of
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.session_folder import save
 from ualm_jax.generate.stop_strings import strings, until
@@ -104,7 +104,7 @@ class Session:
         return self
 
     def undo(self) -> "Session":
-        """Takes back the last reply, all its segments, so that there can be another one."""
+        """Takes back what the model has said last, up to the message before, so that there can be another reply."""
         while self.said and self.said[-1].message.role == Role.ASSISTANT:
             self.said.pop()
         return self
@@ -148,8 +148,11 @@ class Session:
     def finish(self, job: Job, stop: Sequence[str] = ()) -> Answer:
         """The segment that a job has made, which is part of the conversation now. Raises UserError if it failed."""
         answer = self.parts.answer(job, "", stop)
-        self._past = job.past
-        self.said.append(Said(message_of(answer)))
+        self._past, message = job.past, message_of(answer)
+        if isinstance(answer, Text) and answer.text != text_of(self.parts, message):
+            # It was cut at a string: what nobody was shown is no part of what was said.
+            message = self.parts.text_message(answer.text, Role.ASSISTANT)
+        self.said.append(Said(message))
         return answer
 
     def _sound(self, samples: Float32[np.ndarray, " N"]) -> tuple[Message, Any, Any]:
@@ -162,10 +165,13 @@ def replies(
 ) -> Iterator[tuple[Session, Answer | UserError]]:
     """`Session.reply` of several sessions of one model side by side: (session, segment), as they are done.
 
-    A session that cannot go on gives its UserError, and the others go on.
+    A session that cannot go on gives its UserError, and the others go on. Raises UserError for one that is named twice,
+    and for sessions of several models.
     """
     if not sessions:
         return
+    if len(set(sessions)) < len(sessions) or len({id(session.parts) for session in sessions}) > 1:
+        raise UserError("Sessions that reply side by side must be different ones, and of one model.")
     parts, jobs, failed = sessions[0].parts, {}, []
     stop = strings(settings.pop("stop", ()))
     params = parts.sampling(modality, seconds, settings)

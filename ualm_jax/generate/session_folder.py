@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from ualm_jax.tokens.types import Message, Modality, Role
 FILE = "session.json"
 _FORMAT = 1
 _LARGEST = 64 << 20  # bytes of session.json
+_OWN = re.compile(r"\d{3,}\.wav")  # sounds of a session
 _FIELDS = {
     "text": {"role", "text", "ids"},
     "sound": {"role", "sound"},
@@ -35,7 +37,7 @@ _FIELDS = {
 
 
 def save(parts: Parts, said: Sequence[Said], seed: int, folder: str | os.PathLike) -> None:
-    """See `Session.save`."""
+    """See `Session.save`. What else lies in the folder of a session stays there."""
     folder = Path(folder).absolute()
     if not (folder / FILE).is_file():
         check_new_folder(folder)
@@ -44,10 +46,17 @@ def save(parts: Parts, said: Sequence[Said], seed: int, folder: str | os.PathLik
     try:
         beside.mkdir(parents=True)
         _write(parts, said, seed, beside)
+        if not folder.exists():
+            beside.rename(folder)
+            return
+        _take_along(folder, beside)
         replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        if folder.exists():
-            folder.rename(replaced)
-        beside.rename(folder)
+        folder.rename(replaced)
+        try:
+            beside.rename(folder)
+        except OSError:
+            replaced.rename(folder)
+            raise
         shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         reason = "there is no room left" if error.errno == errno.ENOSPC else error.strerror or error
@@ -85,6 +94,17 @@ def read_session(parts: Parts, folder: str | os.PathLike) -> tuple[list[Said], i
     if not isinstance(entries, list):
         raise UserError(f"{file}: messages must be a list, found {type(entries).__name__}.")
     return [_read(parts, file, index, entry) for index, entry in enumerate(entries)], seed
+
+
+def _take_along(folder: Path, beside: Path) -> None:
+    """What is no part of the session in `folder`, such as sounds that `ualm chat` left there, lies in `beside`, too."""
+    for path in folder.iterdir():
+        if path.name == FILE or _OWN.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, beside / path.name, symlinks=True)
+        else:
+            os.link(path, beside / path.name, follow_symlinks=False)
 
 
 def _write(parts: Parts, said: Sequence[Said], seed: int, folder: Path) -> None:

@@ -9,9 +9,9 @@ from jaxtyping import Int
 from ualm_jax.tokens.tokenizer import Tokenizer
 
 
-def strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    """One string, or several, as several."""
-    return (stop,) if isinstance(stop, str) else tuple(stop)
+def strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One string, several, or none, as several."""
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
 def until(tokenizer: Tokenizer, stop: Sequence[str]) -> Callable[[Int[np.ndarray, " n"]], int | None] | None:

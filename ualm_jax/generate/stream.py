@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ualm_jax.errors import UserError
+from ualm_jax.fields import Count, check_value
 from ualm_jax.generate.job import Job
 from ualm_jax.generate.parts import Answer, Parts
 from ualm_jax.generate.request import finish
@@ -38,18 +39,24 @@ class Stream:
         stop: Sequence[str] = (),
     ):
         for name, value in (("first_chunk_frames", first_chunk_frames), ("chunk_frames", chunk_frames)):
-            if value < 1:
+            try:
+                check_value(value, Count, name)
+            except UserError:
                 parts.engine.cancel(job)
-                raise UserError(f"{name} must be at least 1, got {value}.")
+                raise
         self._parts, self._job, self._finished, self._stop = parts, job, finished, stop
         self._frames = first_chunk_frames, chunk_frames
         self._began, self._plays_until = time.perf_counter(), 0.0
         self.seconds_to_first: float | None = None
         self.underruns = 0
         self.answer: Answer | None = None
+        self._begun = False
 
     def __iter__(self) -> Iterator[Float[np.ndarray, " n"] | str]:
         job, engine = self._job, self._parts.engine
+        if self._begun:
+            raise UserError("A stream can be read once; what it gave is in its answer.")
+        self._begun = True
         try:
             begun = len(job.tokens)
             while len(job.tokens) == begun and not job.done:

@@ -27,6 +27,11 @@ class Tokenizer:
         return self._hf.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written in UTF-8: bytes that are none were read as halves of surrogate pairs."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def is_tokenizer(directory: str | os.PathLike) -> bool:
     """Whether a Hugging Face tokenizer lies in `directory`."""
     return any((Path(directory) / name).is_file() for name in (_RULES, "tokenizer_config.json"))

@@ -17,7 +17,7 @@ from ualm_jax.data.prepare.reports import Rejected
 from ualm_jax.data.raw.conversation import ConversationSource, RawConversation, RawMessage
 from ualm_jax.data.raw.sound_source import BadRecord
 from ualm_jax.tokens.layout import build_grid
-from ualm_jax.tokens.tokenizer import Tokenizer, load_tokenizer
+from ualm_jax.tokens.tokenizer import Tokenizer, is_unicode, load_tokenizer
 from ualm_jax.tokens.types import Message, Modality, Role
 from ualm_jax.tokens.vocabulary import Vocabulary
 
@@ -66,7 +66,7 @@ class RawReader:
                     raise BadRecord("a text is empty")
                 contents.append(content)
             texts = [content for content in contents if isinstance(content, str)]
-            if not _is_unicode("".join([raw.id, raw.caption, *texts])):
+            if not is_unicode("".join([raw.id, raw.caption, *texts])):
                 raise BadRecord("id or text holds half a surrogate pair, which is no text")
             if raw.pair is not None:
                 _check_pair(list(zip(raw.messages, contents, strict=True)), raw.pair)
@@ -155,11 +155,3 @@ def _same(one: tuple[RawMessage, str | np.ndarray], other: tuple[RawMessage, str
     (message, content), (against, compared) = one, other
     kind = (message.role, message.modality, message.audio_tag)
     return kind == (against.role, against.modality, against.audio_tag) and np.array_equal(content, compared)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
