@@ -13,7 +13,7 @@ from ualm_jax.evaluate.soundscript.tally import Share
 Shares = dict[str, list[Share]]  # of each seed, by name
 EXPECTED = {
     "guidance": "without guidance fewer captions are obeyed, and the best scale lies between the smallest and largest",
-    "data": "the fewer the sounds, the further the loss of held-out ones rises again",
+    "data": "the fewer the sounds, the higher the loss of held-out ones ends, and the further above that of training",
     "convergence": "understanding comes to nine tenths of its end before generation does",
     "unified": "one model of all tasks is no worse at any of them than a model of that task alone",
     "alignment": "with a stage of alignment first, more of what the model knew of texts is kept",
@@ -21,7 +21,8 @@ EXPECTED = {
     "pattern": "codes one after the other, at a step for each, are obeyed no better than by the delay pattern",
 }
 FAMILIES = ("generation", "understanding", "text")
-_RISE = 0.02  # nats a frame that are a rise
+_LOSSES = ("eval/loss", "loss")
+_GAP = 0.1  # nats a frame
 
 
 def write_report(folder: pathlib.Path, results: pathlib.Path) -> None:
@@ -59,16 +60,18 @@ def _guidance(found: pathlib.Path) -> dict[str, Any]:
 
 
 def _data(found: pathlib.Path) -> dict[str, Any]:
-    rises, curves = {}, {}
+    ends, curves = {}, {}
     for fraction in sorted(_each(found), key=lambda path: int(path.name[2:])):
         name = fraction.name.replace("-", "/")
         curves[name] = [json.loads(path.read_text()) for path in sorted(fraction.glob("*.json"))]
-        losses = [[row["eval/loss"] for row in curve if "eval/loss" in row] for curve in curves[name]]
-        rises[name] = [float(loss[-1] - min(loss)) for loss in losses if loss]
-    means = [np.mean(each) for each in rises.values() if each]
+        last = [[[row[loss] for row in curve if loss in row][-1:] for loss in _LOSSES] for curve in curves[name]]
+        ends[name] = [(held_out, trained) for (held_out,), (trained,) in last]
+    means = [np.mean(each, axis=0) for each in ends.values() if each]
     if len(means) < 2:
         return {}
-    return {"rises": rises, "curves": curves, "agrees": _word(means[-1] == max(means) and means[-1] > _RISE)}
+    held_out, gaps = [mean[0] for mean in means], [mean[0] - mean[1] for mean in means]
+    agrees = held_out == sorted(held_out) and gaps[-1] - gaps[0] > _GAP
+    return {"ends": ends, "curves": curves, "agrees": _word(agrees)}
 
 
 def _convergence(found: pathlib.Path) -> dict[str, Any]:
@@ -192,8 +195,9 @@ def _word(agrees: bool) -> str:
 
 def _told(measured: dict[str, Any]) -> str:
     """A line of the table."""
-    if "rises" in measured:
-        return ", ".join(f"{name}: {np.mean(each):+.3f} nats" for name, each in measured["rises"].items())
+    if "ends" in measured:
+        means = {name: np.mean(each, axis=0) for name, each in measured["ends"].items()}
+        return ", ".join(f"{name}: {mean[0]:.2f} held out, {mean[1]:.2f} in training" for name, mean in means.items())
     if "reached" in measured:
         return ", ".join(f"{family} at step {step}" for family, step in measured["reached"].items())
 

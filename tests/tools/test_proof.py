@@ -36,7 +36,7 @@ class Ualm:
             steps = re.search(r"train.steps=(\d+)", command)[1]
             (path / "checkpoints" / steps).mkdir(parents=True)
             (path / "config.json").write_text(json.dumps(soundscript.get_config().to_dict()))
-            rows = [{"step": step, "eval/loss": abs(step - right)} for step in (0, right, 100)]
+            rows = [{"step": step, "eval/loss": 10.0 / right, "loss": 0.01 * right} for step in (0, 100)]
             (path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
         elif command.startswith("eval answers"):
             path.write_text(json.dumps({"tables": {"all": {"right": right, "asked": 100}}}))
@@ -80,7 +80,7 @@ def proved(proof, monkeypatch, folder, right):
 
 
 def as_the_paper_says(command: str) -> int:
-    """Guidance is best at 3; the loss of fewer sounds turns round earlier; understanding is there at once."""
+    """Guidance is best at 3; the held-out loss of fewer sounds ends higher; understanding is there at once."""
     if "guidance" in command:
         return 50 - 10 * abs(float(re.search(r"cfg-scale (\S+)", command)[1]) - 3) ** 0.5
     if fraction := re.search(r"runs/data/1-(\d+)", command):
