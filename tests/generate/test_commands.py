@@ -155,6 +155,13 @@ def test_the_best_of_several_is_kept_and_all_are_told(folder, capsys):
     ualm("replay a.wav.json", capsys)
 
 
+def test_a_sound_is_gone_on_from(folder, capsys):
+    ualm("generate --model run --prompt 'two beeps' --out a.wav --seconds 0.2", capsys)
+    ualm("generate --model run --prompt 'two beeps' --begin a.wav --out b.wav --seconds 0.1", capsys)
+    assert len(read_audio("b.wav", sample_rate=16000)) == len(read_audio("a.wav", sample_rate=16000)) + 1600
+    assert run(words("replay b.wav")) == 1 and "a sound that it begins with" in capsys.readouterr().err
+
+
 def test_words_come_out_where_words_are_asked_for(folder, capsys):
     said = ualm("generate --model run --prompt 'two beeps' --modality text --max-tokens 6", capsys)
     assert said == ualm("ask --model run 'two beeps' --max-tokens 6", capsys) and said.strip()
@@ -208,6 +215,7 @@ def test_a_file_of_prompts_goes_on_where_it_stopped(folder, capsys, monkeypatch)
         ("--prompt x --out a.wav --scorer likelihood", "give --candidates"),
         ("--prompt x --out a.wav --format flac", "--format is of --prompts' sounds"),
         ("--prompt x --modality text --out a.wav", "--out is for sounds, and what --modality text gives are words"),
+        ("--prompts - --begin a.wav --out out", "there is no a.wav"),
         ("--prompt x --modality text --candidates 2", "--candidates is for sounds"),
         ("--prompt x --out a.wav --promt y", "there is no option --promt; did you mean --prompt?"),
         ("--prompts none.txt --out out", "there is no none.txt"),

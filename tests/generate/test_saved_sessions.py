@@ -71,6 +71,17 @@ def test_what_else_lies_in_the_folder_stays_there(saved, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+def test_other_weights_are_told(pipeline, saved, caplog):
+    folder, _ = saved
+    pipeline.open_session(folder)
+    assert "other weights" not in caplog.text
+    content = json.loads((folder / "session.json").read_text())
+    content["model"]["weights"] = {"model": "another"}
+    (folder / "session.json").write_text(json.dumps(content))
+    pipeline.open_session(folder)
+    assert "was saved with other weights" in caplog.text
+
+
 def edited(content, path, value):
     *path, last = path
     for key in path:

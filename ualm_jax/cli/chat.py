@@ -19,14 +19,14 @@ that begin with / are commands, and /help lists them. Lines can be piped in, too
 """
 
 _COMMANDS = """\
-/hear FILE [WORDS]   let it hear a sound, and say something about it
-/retry               take its last reply back, and have another one
-/seed N              of the replies from now on
-/text /audio /auto   what it replies with; auto: as it likes
-/seconds N           of its sounds, exactly; 0: as it likes
-/listen              let it hear its own last sound
-/save FOLDER         keep the conversation; /open FOLDER goes on with one
-/quit                or Ctrl-D"""
+/hear FILE [WORDS]          let it hear a sound, and say something about it
+/retry                      take its last reply back, and have another one
+/seed N                     of the replies from now on
+/text /audio /speech /auto  what it replies with; auto: as it likes
+/seconds N                  of its sounds, exactly; 0: as it likes
+/listen                     let it hear its own last sound
+/save FOLDER                keep the conversation; /open FOLDER goes on with one
+/quit                       or Ctrl-D"""
 
 
 def main(argv: list[str]) -> int:
@@ -87,7 +87,7 @@ class _Chat:
                 return False
             case "/help":
                 print(_COMMANDS)
-            case "/text" | "/audio" | "/auto":
+            case "/text" | "/audio" | "/speech" | "/auto":
                 self._modality = command[1:]
             case "/seed":
                 self._session.seed = _value(rest, command, integer(at_least=0, at_most=2**32 - 1))

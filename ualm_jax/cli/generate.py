@@ -65,6 +65,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     asked.add_argument("--prompt", type=text, metavar="TEXT", help="the same")
     asked.add_argument("--prompts", type=_prompts, metavar="FILE", help="a prompt on each line; - is standard input")
     parser.add_argument("--out", metavar="FILE", help="what to make: .wav, .flac, .ogg or .mp3; of --prompts: a folder")
+    parser.add_argument("--begin", type=input_file, metavar="FILE", help="a sound to go on from, for --seconds more")
     parser.add_argument("--listen", type=input_file, metavar="FILE", help="ask about this sound, as `ualm ask` does")
     parser.add_argument(
         "--modality", choices=("audio", "speech", "text", "auto"), default="audio", help="default %(default)s"
@@ -117,10 +118,12 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--listen takes one question, --prompt; a file of questions names its sounds itself")
     if args.prompts is None and (args.listen is not None or args.modality == "text"):
         why = "--listen" if args.listen is not None else "--modality text"
-        names = ("out", "seconds", "negative", "scorer", "depth", "loudness", "enhance", "plot")
+        names = ("out", "begin", "seconds", "negative", "scorer", "depth", "loudness", "enhance", "plot")
         sounds = [name for name in names if getattr(args, name)] + ["candidates"] * (args.candidates > 1)
         if sounds:
             parser.error(f"--{sounds[0]} is for sounds, and what {why} gives are words")
+    if args.begin is not None and args.prompts is not None:
+        parser.error("--begin is for one prompt; give --prompt")
     if args.format is not None and args.prompts is None:
         parser.error("--format is of --prompts' sounds; a single one has the format that --out names")
     args.format = args.format or "wav"
@@ -149,8 +152,8 @@ def _one(args: argparse.Namespace) -> int:
 
     model = open_model(args, slots=args.slots or args.candidates)
     how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed, negative=args.negative)
-    if args.modality == "text":
-        how["seconds"] = None
+    if args.begin is not None:
+        how["begin"] = args.begin
     _tell_of_length(model, args.seconds)
     tell_of_words(model, [args.prompt])
     if args.modality == "speech":

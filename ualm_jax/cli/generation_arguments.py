@@ -7,7 +7,7 @@ from typing import Any
 
 from ualm_jax.cli.arguments import Parser, integer, model_directory, number, text
 
-_SETTINGS = ("cfg_scale", "temperature", "top_k", "top_p", "min_p", "max_tokens")
+_SETTINGS = ("cfg_scale", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens")
 
 
 def add_model(parser: Parser) -> None:
@@ -36,6 +36,12 @@ def add_sampling(parser: Parser) -> None:
     )
     group.add_argument("--top-p", type=number(above=0, at_most=1), metavar="P", help="default: 1, which is all")
     group.add_argument("--min-p", type=number(at_least=0, at_most=1), metavar="P", help="default: 0, which is all")
+    group.add_argument(
+        "--repetition-penalty",
+        type=number(above=0, at_most=100),
+        metavar="X",
+        help="of a text: above 1, what it holds already becomes less likely; default: 1",
+    )
     group.add_argument(
         "--max-tokens", type=integer(at_least=1, at_most=2**20), metavar="N", help="of a text; default: 1024"
     )

@@ -7,6 +7,7 @@ may edit it; whatever does not fit is named in one sentence when it is opened.
 import errno
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from ualm_jax.generate.parts import Parts
 from ualm_jax.generate.said import Said, text_of
 from ualm_jax.outputs import check_new_folder
 from ualm_jax.tokens.types import Message, Modality, Role
+
+log = logging.getLogger(__name__)
 
 FILE = "session.json"
 _FORMAT = 1
@@ -86,6 +89,10 @@ def read_session(parts: Parts, folder: str | os.PathLike) -> tuple[list[Said], i
         raise UserError(
             f"{file}: was made with the vocabulary {content.get('vocabulary')}, the model has {vocabulary}."
         )
+    saved = content.get("model")
+    weights = saved.get("weights") if isinstance(saved, dict) else None
+    if weights and weights != dict(parts.made_by.weights):
+        log.warning("%s: was saved with other weights than these; the model may reply otherwise", file)
     if unknown := content.keys() - {"format", "model", "vocabulary", "seed", "messages"}:
         raise UserError(f"{file}: a session has no field {min(unknown)!r}; remove it.")
     seed, entries = content.get("seed"), content.get("messages")
@@ -111,7 +118,7 @@ def _write(parts: Parts, said: Sequence[Said], seed: int, folder: Path) -> None:
     entries = [_entry(parts, each, f"{index:03}", folder) for index, each in enumerate(said)]
     head = {
         "format": _FORMAT,
-        "model": parts.made_by.to_mapping(),
+        "model": {**parts.made_by.to_mapping(), "weights": dict(parts.made_by.weights)},
         "vocabulary": _vocabulary(parts),
         "seed": seed,
     }
