@@ -113,7 +113,7 @@ def test_no_scored_candidate_and_prompts_with_sounds_are_one_sentence(pipeline, 
         pipeline.best_of("two beeps", 2, lambda prompt, clip: math.nan, seconds=0.1)
     with pytest.raises(UserError, match="ranked by their prompt's text"):
         pipeline.best_of("two beeps", 2, lambda prompt, clip: 0.0, modality="text", sound=clips[0])
-    with pytest.raises(UserError, match="at least 1 candidate, got 0"):
+    with pytest.raises(UserError, match="count must be at least 1, got 0"):
         pipeline.best_of("two beeps", 0)
 
 
