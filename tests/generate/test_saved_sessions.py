@@ -1,6 +1,7 @@
 """Folders of conversations: opened again, edited, and written whole or not at all."""
 
 import json
+import os
 import pathlib
 import resource
 import shutil
@@ -57,6 +58,14 @@ def test_what_else_lies_in_the_folder_stays_there(saved, monkeypatch):
     assert (folder / "chat-001.wav").read_bytes() == b"a sound"
     assert (folder / "more" / "notes.txt").read_text() == "mine"
     before = sorted(path.name for path in folder.iterdir())
+
+    def no_links(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    session.save(folder)
+    assert (folder / "chat-001.wav").read_bytes() == b"a sound"
+    assert sorted(path.name for path in folder.iterdir()) == before
 
     rename = pathlib.Path.rename
 

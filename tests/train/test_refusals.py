@@ -12,10 +12,12 @@ from ualm_jax.cli.main import run
 from ualm_jax.codecs.xcodec.init import init_random, tiny_config
 from ualm_jax.codecs.xcodec.weights import save_directory
 from ualm_jax.mapping import from_mapping, to_mapping
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.tokenizer import save_byte_tokenizer
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.stages.identity import identity_of
 from ualm_jax.train.workdir import claim
+from ualm_jax.weights.opener import open_weights
 
 pytestmark = pytest.mark.usefixtures("as_many_devices_as_the_mesh_has")
 
@@ -66,6 +68,10 @@ def refusal(capsys, *words) -> str:
         (["--config.eval.directory=/nope"], "/nope: no dataset here"),
         (["--config.train.init_from=/nope"], "config.train.init_from = /nope: there is no such folder"),
         (["--config.model.feature_width=8"], "model.feature_width = None"),
+        (
+            ["--config.execution.decode_attention=pallas", "--config.eval.prompts=('a click',)"],
+            "execution.decode_attention = 'pallas' can not be used: its kernels are for NVIDIA GPUs",
+        ),
     ],
 )
 def test_a_run_that_is_refused_is_as_it_was(arguments, sentence, dataset, trained, capsys):
@@ -132,6 +138,15 @@ def test_what_a_run_began_with_may_be_gone_and_is_not_forgotten(dataset, trained
         assert run(command(dataset, workdir, "--config.train.steps=4", f"--config.train.init_from={trained}")) == 0
     assert "is not used: the run goes on from its checkpoint, and began with /gone" in caplog.text
     assert json.loads((workdir / "config.json").read_text()) == config
+
+
+def test_what_is_opened_computes_as_suits_the_device_that_opens_it(trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    config["execution"].update(attention="pallas", decode_attention="pallas")
+    (workdir / "config.json").write_text(json.dumps(config))
+    execution = open_weights(workdir).load_model(make_mesh(MeshConfig())).execution
+    assert (execution.attention, execution.decode_attention) == ("auto", "xla")
 
 
 def test_what_is_not_named_as_free_is_identity(dataset):

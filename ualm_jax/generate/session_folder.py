@@ -105,13 +105,18 @@ def read_session(parts: Parts, folder: str | os.PathLike) -> tuple[list[Said], i
 
 def _take_along(folder: Path, beside: Path) -> None:
     """What is no part of the session in `folder`, such as sounds that `ualm chat` left there, lies in `beside`, too."""
-    for path in folder.iterdir():
-        if path.name == FILE or _OWN.fullmatch(path.name):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, beside / path.name, symlinks=True)
-        else:
-            os.link(path, beside / path.name, follow_symlinks=False)
+
+    def own(path: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(path) == folder and (name == FILE or _OWN.fullmatch(name))]
+
+    shutil.copytree(folder, beside, symlinks=True, ignore=own, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def _write(parts: Parts, said: Sequence[Said], seed: int, folder: Path) -> None:

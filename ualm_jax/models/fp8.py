@@ -6,7 +6,7 @@ largest number fits. Parameters, their gradients and moments, and all between th
 is all rows of a microbatch: a batch in other parts may round its smallest numbers otherwise.
 
 Hopper's tensor cores multiply such numbers at twice the rate of bfloat16 (docs/performance.md), and add them up in
-fewer bits than float32 has. So on NVIDIA GPUs cuBLAS is asked by name for the algorithm that moves sums into float32 on
+fewer bits than float32 has. So on Hopper cuBLAS is asked by name for the algorithm that moves sums into float32 on
 the way; left to itself XLA may choose kernels that do not, or that widen the numbers first. Elsewhere they are widened.
 
 Source: Micikevicius et al., "FP8 Formats for Deep Learning", 2022; with scales of the numbers themselves, not of those
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from ualm_jax.models.attention.backend import device_of_program
+from ualm_jax.models.attention.backend import device_of_program, is_hopper
 
 VALUES, COTANGENTS = jnp.float8_e4m3fn, jnp.float8_e5m2
 _LEAST = 2.0**-100  # of what a scale is made of: an array of zeros has one, too
@@ -47,7 +47,7 @@ def einsum(equation: str, left: Array | Rounded, right: Array | Rounded, out_sha
         return jnp.einsum(equation, left, right, out_sharding=out_sharding)
     dtype = left.scale.dtype
     out: dict = dict(preferred_element_type=jnp.float32, out_sharding=out_sharding)
-    if device_of_program()[0] in ("gpu", "cuda"):
+    if is_hopper(device_of_program()[1]):
         # Scales are powers of two: a sum loses nothing by being stored in the dtype that it will have.
         out |= dict(preferred_element_type=dtype, precision=jax.lax.DotAlgorithmPreset.ANY_F8_ANY_F8_F32)
     sums = jnp.einsum(equation, left.values, right.values, **out)

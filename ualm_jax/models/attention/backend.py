@@ -28,7 +28,7 @@ def _preferred(platform: str, kind: str, causal: bool) -> tuple[str, ...]:
         return ("splash",)
     if platform not in _GPUS:
         return ()
-    packed = causal and any(name in kind for name in _HOPPER)
+    packed = causal and is_hopper(kind)
     return ("pallas", "tokamax") if packed else ("tokamax", "pallas")
 
 
@@ -69,6 +69,10 @@ def _choose(platform: str, kind: str, shape: tuple[int, ...], dtype: str, causal
     what = "causal" if causal else "full"
     log.log(level, "%s attention over %d positions, head_dim %d: %s%s", what, shape[1], shape[-1], chosen, why)
     return chosen
+
+
+def is_hopper(kind: str) -> bool:
+    return any(name in kind for name in _HOPPER)
 
 
 def device_of_program() -> tuple[str, str]:
