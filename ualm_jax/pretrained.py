@@ -118,6 +118,7 @@ def load(
     int8: bool = False,
     enhance: str | os.PathLike | None = None,
     slots: Count = 8,
+    sequences: Count | None = None,
     window: Count | None = None,
 ) -> Pretrained:
     """Model, codec, encoder and tokenizer from a run, a converted checkpoint or a Hugging Face folder.
@@ -132,12 +133,13 @@ def load(
     step: the checkpoint of a run, by default its newest.
     int8: layers with 8-bit weights: half the memory, less exact.
     enhance: folder of an enhancer that `ualm enhance train` left; clips are then saved as 48 kHz stereo.
-    slots, window: see `Pipeline`; the window is by default what the model was trained with, 2048 at most.
+    slots, sequences, window: see `Parts`; the window is by default what the model was trained with, 2048 at most.
 
     Arrays are laid out on the current mesh (`jax.set_mesh`), or on this process's first device where none is set.
     Raises UserError where `path` is none of these, or damaged.
     """
     slots, window = check_value(slots, Count, "slots"), check_value(window, Count | None, "window")
+    sequences = check_value(sequences, Count | None, "sequences")
     enhancer = None if enhance is None else Enhancer.from_directory(enhance)  # small, so first: it may not be one
     weights = open_weights(path, step)
     current = jax.sharding.get_mesh()
@@ -170,6 +172,7 @@ def load(
         tokenizer=load_tokenizer(parts["tokenizer"]) if "tokenizer" in parts else None,
         enhancer=enhancer,
         slots=slots,
+        sequences=sequences,
         window=window,
         made_by=MadeBy(
             named(weights.path),
@@ -179,6 +182,7 @@ def load(
             window,
             "" if enhance is None else str(pathlib.Path(enhance).absolute()),
             functools.partial(_fingerprints, model, codec, enhancer, parts),
+            sequences,
         ),
     )
 

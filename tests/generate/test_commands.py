@@ -31,17 +31,16 @@ from ualm_jax.weights.fingerprints import codec_fingerprint, model_fingerprint
 def folder(pipeline, tmp_path, monkeypatch):
     """A folder `run` that `load` opens as the golden model, in the current folder."""
 
-    def load(path, step=None, int8=False, enhance=None, slots=8, window=None):
+    def load(path, step=None, int8=False, enhance=None, slots=8, sequences=None, window=None):
         weights = {"model": model_fingerprint(pipeline.model), "codec": codec_fingerprint(pipeline.codec)}
         enhancer = None if enhance is None else Enhancer.from_directory(enhance)
         if enhancer is not None:
             weights["enhancer"] = codec_fingerprint(enhancer)
-        made_by = MadeBy(
-            str(path), step or 100, int8, slots, pipeline.window, str(enhance or ""), read_weights=lambda: weights
-        )
+        how = (slots, pipeline.window, str(enhance or ""))
+        made_by = MadeBy(str(path), step or 100, int8, *how, lambda: weights, sequences)
         # Three slots whatever was asked for, so that all tests share their programs.
         parts = {field.name: getattr(pipeline, field.name) for field in dataclasses.fields(pipeline)}
-        parts |= {"made_by": made_by, "enhancer": enhancer}
+        parts |= {"made_by": made_by, "enhancer": enhancer, "sequences": sequences}
         return pretrained.Pretrained(**parts, path=path, step=step or 100)
 
     monkeypatch.setattr(pretrained, "load", load)
@@ -118,16 +117,17 @@ def test_a_model_that_was_trained_without_speech_says_so_when_it_is_asked_for_it
     assert "speech" not in capsys.readouterr().err
 
 
-def test_a_sound_is_enhanced_to_stereo_and_replayed_with_the_same_enhancer(folder, capsys):
+def test_a_sound_without_guidance_is_enhanced_to_stereo_and_replayed_by_the_same_parts(folder, capsys):
     enhancer = tiny_enhancer()
     for name, scale in (("enhancer", 1), ("other", 2)):
         params = jax.tree.map(lambda leaf, scale=scale: scale * np.asarray(leaf), enhancer.params)
         save_directory(params, enhancer.config, folder / name, {})
-    line = "generate --model run --prompt 'two beeps' --out a.wav --seconds 0.3 --seed 5 --enhance enhancer --plot"
+    line = "generate --model run 'two beeps' --out a.wav --seconds 0.3 --seed 5 --cfg-scale 1 --enhance enhancer --plot"
     assert ualm(line, capsys).startswith("a.wav: 0.30 s from step 100, seed 5")
     samples, rate = soundfile.read("a.wav")
     assert (samples.shape, rate) == ((14400, 2), 48000) and not np.array_equal(samples[:, 0], samples[:, 1])
-    assert json.loads(read_comment("a.wav"))["made_by"]["enhance"] == "enhancer"
+    made_by = json.loads(read_comment("a.wav"))["made_by"]
+    assert (made_by["enhance"], made_by["sequences"]) == ("enhancer", 3)
     assert ualm("replay a.wav", capsys) == "a.wav: made again, bit for bit\n"
     assert run(words("replay a.wav --enhance other")) == 1
     assert "has another enhancer than made this sound" in capsys.readouterr().err

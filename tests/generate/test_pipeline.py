@@ -44,6 +44,18 @@ def test_prompts_become_sounds_as_the_functions_below_make_them(pipeline, clips,
     assert np.abs(heard - clips[0].samples / max(1, np.abs(clips[0].samples).max() / 0.999)).max() < 1e-4
 
 
+def test_without_guidance_a_slot_has_one_sequence_and_makes_the_same(pipeline):
+    few = pipeline.without_guidance()
+    assert few.engine._state.cache.length.shape == few.engine._state.live.shape == pipeline.engine._state.live.shape
+    how = dict(seconds=0.2, cfg_scale=1.0, temperature=0.0)
+    made, usual = (each.generate(["two beeps", "a drum"], **how) for each in (few, pipeline))
+    assert [clip.codes.tolist() for clip in made] == [clip.codes.tolist() for clip in usual]
+    assert made[0].made_by.to_mapping()["sequences"] == few.slots
+    one = dataclasses.replace(few, slots=1, sequences=1)
+    with pytest.raises(UserError, match=r"more of them \(sequences\), or ask without guidance"):
+        one.generate("a drum", seconds=0.2)
+
+
 def test_a_checkpoint_may_recommend_settings_of_audio_which_whoever_asks_may_change(pipeline):
     given = dataclasses.replace(pipeline, audio_defaults={"cfg_scale": 2.0, "temperature": 0.5})
     params = given.prompt("a drum", temperature=0.7).params

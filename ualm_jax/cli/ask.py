@@ -17,6 +17,8 @@ file of many questions is for `ualm generate --prompts`.
   ualm ask --model runs/hears --audio a.wav --audio b.wav "How many clicks are there?"
 """
 
+_SLOTS = 8  # at most: of more sounds, each is asked about when a slot is free
+
 
 def main(argv: list[str]) -> int:
     parser = Parser("ualm ask", description=_DESCRIPTION)
@@ -27,11 +29,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("question", type=text, help="in words")
     add_sampling(parser)
     args = parser.parse_args(argv)
-    return ask(open_model(args), args.question, args.audio, args)
+    return ask(args.question, args.audio, args)
 
 
-def ask(model, question: str, sounds: Sequence[pathlib.Path], args: argparse.Namespace) -> int:
+def ask(question: str, sounds: Sequence[pathlib.Path], args: argparse.Namespace) -> int:
     """Prints the answers; those about several sounds begin with the name of the file."""
+    model = open_model(args, slots=min(max(len(sounds), 1), _SLOTS)).without_guidance()
     tell_of_words(model, [question])
     how = settings(args) | dict(seed=args.seed, return_exceptions=True)
     if not sounds:

@@ -24,6 +24,7 @@ from ualm_jax.cli.generation_arguments import (
     settings,
     tell_of_speech,
     tell_of_words,
+    without_unused_guidance,
 )
 from ualm_jax.cli.generation_progress import Speed, progress
 from ualm_jax.errors import UserError
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     if args.listen is not None:
         from ualm_jax.cli.ask import ask
 
-        return ask(open_model(args), args.prompt, [args.listen], args)
+        return ask(args.prompt, [args.listen], args)
     return _one(args) if args.prompts is None else _many(args)
 
 
@@ -151,6 +152,7 @@ def _one(args: argparse.Namespace) -> int:
     from ualm_jax.generate.output import save_sound
 
     model = open_model(args, slots=args.slots or args.candidates)
+    model = without_unused_guidance(model, args, [args.modality])
     how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed, negative=args.negative)
     if args.begin is not None:
         how["begin"] = args.begin
@@ -195,13 +197,14 @@ def _many(args: argparse.Namespace) -> int:
         with open(args.prompts, **_UTF8) as lines:
             items = read_items(lines, str(args.prompts))
     model = open_model(args, slots=args.slots or max(8, args.candidates))
+    model = without_unused_guidance(model, args, [item.kind(args.modality) for item in items])
     file = dict(suffix=f".{args.format}", depth=args.depth, loudness=args.loudness, plot=args.plot)
     drawn = dict(modality=args.modality, seconds=args.seconds, seed=args.seed, settings=settings(args))
     job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)
     scorer = None if args.scorer is None else load_scorer(args.scorer, model)
     _tell_of_length(model, args.seconds)
     tell_of_words(model, [item.prompt for item in items])
-    if "speech" in {item.modality or args.modality for item in items}:
+    if "speech" in {item.kind(args.modality) for item in items}:
         tell_of_speech(model)
     speed = Speed(model.engine, _frame_rate(model))
     try:

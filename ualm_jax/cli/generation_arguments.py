@@ -59,6 +59,12 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def without_unused_guidance(model, args: argparse.Namespace, modalities: Iterable[str]):
+    """The model, which makes room for guidance only if answers of these modalities are guided by the options above."""
+    guided = set(modalities) != {"text"} and model.sampling("audio", None, settings(args)).guided
+    return model if guided else model.without_guidance()
+
+
 def tell_of_words(model, texts: Iterable[str]) -> None:
     """Once, which words a model of a small language has never seen."""
     if model.language != "soundscript-2":

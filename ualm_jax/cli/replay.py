@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     from ualm_jax.generate.replay import replay
     from ualm_jax.pretrained import load
 
-    how = {name: made_by[name] for name in ("int8", "slots", "window", "enhance") if made_by.get(name)}
+    how = {name: made_by[name] for name in ("int8", "slots", "sequences", "window", "enhance") if made_by.get(name)}
     if args.enhance is not None:
         how["enhance"] = args.enhance
     clip = replay(record, load(path, step=made_by.get("step") or None, **how))

@@ -80,7 +80,10 @@ class Engine:
         job = Job(request, self.architecture.vocabulary, past)
         job.check(self.capacity)
         if request.guided and self._sequences_each < 2:
-            raise ValueError("a guided request needs two sequences on one device")
+            raise UserError(
+                "A guided answer takes two sequences, and this engine has one on each device: load the model with more "
+                "of them (sequences), or ask without guidance (cfg_scale=1)."
+            )
         self._queue.append(job)
         return job
 

@@ -87,7 +87,7 @@ def run_job(
 
 def prompts_of(pipeline: Pipeline, item: Item, index: int, job: Job) -> list[Prompt]:
     """What is asked for an item: a prompt for each candidate. Raises UserError for what can not be asked."""
-    modality = item.modality or ("text" if item.audio is not None else job.modality)
+    modality = item.kind(job.modality)
     seconds = job.seconds if item.seconds is None else item.seconds
     seed = (job.seed + index * job.candidates) % 2**32 if item.seed is None else item.seed
     params = pipeline.sampling(modality, None if modality == "text" else seconds, dict(job.settings) | {"seed": seed})

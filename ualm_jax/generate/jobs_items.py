@@ -38,6 +38,10 @@ class Item:
         "seed": int,
     }
 
+    def kind(self, modality: str) -> str:
+        """The modality of its answer, in a job of this one."""
+        return self.modality or ("text" if self.audio is not None else modality)
+
     @property
     def key(self) -> str:
         """Changes with all that is asked for."""

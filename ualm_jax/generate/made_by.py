@@ -12,9 +12,9 @@ def _none() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MadeBy:
-    """What `ualm_jax.load` opened, and how. slots, window: see `parts.Parts`; in bfloat16, products of other sizes can
-    be rounded in other ways. enhance: the folder of the enhancer, "" for none. read_weights: finds out `weights`, which
-    takes a while.
+    """What `ualm_jax.load` opened, and how. slots, sequences, window: see `parts.Parts`; in bfloat16, products of other
+    sizes can be rounded in other ways. enhance: the folder of the enhancer, "" for none. read_weights: finds out
+    `weights`, which takes a while.
     """
 
     path: str = ""
@@ -24,6 +24,7 @@ class MadeBy:
     window: int = 0
     enhance: str = ""
     read_weights: Callable[[], dict[str, str]] = _none
+    sequences: int | None = None
 
     @functools.cached_property
     def weights(self) -> dict[str, str]:
@@ -33,4 +34,5 @@ class MadeBy:
     def to_mapping(self) -> dict[str, Any]:
         """Ready for JSON, without the weights."""
         always = {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
-        return always | ({"enhance": self.enhance} if self.enhance else {})
+        unusual = {"sequences": self.sequences, "enhance": self.enhance}
+        return always | {name: value for name, value in unusual.items() if value}

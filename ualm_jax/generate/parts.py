@@ -36,7 +36,8 @@ Answer = Clip | Text
 class Parts:
     """None for those that are missing. The mesh is set wherever something is computed.
 
-    slots: answers that are made at once; of the rest, each begins when a slot is free. window: positions that an answer
+    slots: answers that are made at once; of the rest, each begins when a slot is free. sequences: that a step reads, of
+    which a guided answer takes two and any other one; None: two for each slot. window: positions that an answer
     and its prompt can take; audio that outgrows them goes on with the later half of what it has, and its prompt.
     enhancer: what makes 48 kHz stereo of the clips. made_by: what every answer says of the checkpoint.
     audio_defaults: settings of audio by the names of `SamplingParams`, in the place of its own defaults, as the
@@ -50,6 +51,7 @@ class Parts:
     tokenizer: Tokenizer | None = None
     enhancer: Enhancer | None = None
     slots: int = 8
+    sequences: int | None = None
     window: int = 2048
     made_by: MadeBy = MadeBy()
     audio_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,7 +61,13 @@ class Parts:
         """The engine in which all answers are made."""
         model = self.part("model")
         with jax.set_mesh(self.mesh):
-            return Engine(model, slots=self.slots, capacity=self.window, encoder=self.encoder)
+            sizes = dict(slots=self.slots, sequences=self.sequences, capacity=self.window)
+            return Engine(model, **sizes, encoder=self.encoder)
+
+    def without_guidance(self) -> "Parts":
+        """The same for answers that are not guided: one sequence for each slot, half of the work of a step."""
+        made_by = dataclasses.replace(self.made_by, sequences=self.slots)
+        return dataclasses.replace(self, sequences=self.slots, made_by=made_by)
 
     def part(self, name: str) -> Any:
         """The model, codec, encoder or tokenizer. Raises UserError where there is none."""
