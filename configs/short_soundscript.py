@@ -14,7 +14,7 @@ from ualm_jax.configs import soundscript
 from ualm_jax.weights.shipped import located
 
 SHARES = {"caption_to_audio": 0.5, "text": 0.15, "describe": 0.12, "question": 0.13, "listen": 0.1}
-STEPS = 10_000
+STEPS = 8_000
 
 
 def get_config() -> ConfigDict:
