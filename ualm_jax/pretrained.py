@@ -5,12 +5,14 @@ The module is not called `load`, because importing a module of that name would h
 
 import dataclasses
 import functools
+import gc
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from ualm_jax.buckets import Folder
 from ualm_jax.codecs.enhance.model import Enhancer
@@ -21,14 +23,15 @@ from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.scorers import load_scorer
 from ualm_jax.models.config import Architecture
-from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.ualm import UALM
+from ualm_jax.models.unstacked import take_layers_apart
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.reason import Asked, Ended, How, Reasoning, Wish
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.weights.audio_tower import load_encoder
 from ualm_jax.weights.fingerprints import codec_fingerprint, fingerprints, model_fingerprint
-from ualm_jax.weights.opener import open_weights
+from ualm_jax.weights.opener import Weights, open_weights
 from ualm_jax.weights.shipped import language, named
 
 _WINDOW = 2048  # positions: 40 s of audio and a prompt
@@ -145,7 +148,7 @@ def load(
     current = jax.sharding.get_mesh()
     mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
     parts = weights.parts
-    model = None if weights.architecture is None else weights.load_model(mesh)
+    model = None if weights.architecture is None else _for_generating(weights, mesh, int8)
     with jax.set_mesh(mesh):
         encoder = load_encoder(parts["encoder"]) if "encoder" in parts else None
     if model is not None and encoder is not None and encoder.output_width != weights.architecture.feature_width:
@@ -153,9 +156,6 @@ def load(
             f"{parts['encoder']}: its features are {encoder.output_width} wide, but the model beside it has "
             f"feature_width {weights.architecture.feature_width}; they do not belong together."
         )
-    if int8 and model is not None:
-        with jax.set_mesh(mesh):
-            model = with_int8_layers(model)
     if window is None:
         window = min(weights.notes.get("config", {}).get("max_position_embeddings", _WINDOW), _WINDOW)
     codec = XCodec.from_directory(parts["codec"]) if "codec" in parts else None
@@ -185,6 +185,16 @@ def load(
             sequences,
         ),
     )
+
+
+def _for_generating(weights: Weights, mesh: Mesh, int8: bool) -> UALM:
+    model = weights.load_model(mesh)
+    gc.collect()  # cycles within nnx hold what was read, beside the model
+    with jax.set_mesh(mesh):
+        if int8:
+            round_layers(model)
+        take_layers_apart(model)
+    return model
 
 
 def _fingerprints(

@@ -11,7 +11,7 @@ from flax import nnx
 from ualm_jax.aot.topology import describe
 from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.weights import make_weights
-from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.config import QWEN2_5, Architecture, Execution
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -26,7 +26,10 @@ def array(*shape, dtype="int32"):
     sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (len(shape) - 1)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
-    model = lambda: LAYERS(UALM(config, Execution(param_dtype="bfloat16", decode_attention="BACKEND"), nnx.Rngs(0)))
+    def model():
+        model = UALM(config, Execution(param_dtype="bfloat16", decode_attention="BACKEND"), nnx.Rngs(0))
+        CHANGED
+        return model
     weights = jax.eval_shape(lambda: make_weights(model()))
     batch = Batch(array(2, 128, 8), array(2, 128, 8, dtype="float32"), array(2, 128), array(2, 128))
     one, real = array(1), array(1, dtype="float32")
@@ -35,11 +38,11 @@ with jax.set_mesh(mesh), jax.default_device(topology.devices[0]):
     flags = dict(num_steps=64, text=False, guided=True, enforce=True, greedy=False)
     print(decode_segment.lower(weights, batch, settings, None, **flags).compile().as_text())
 """
-"""Prints the program of a 1.5B of two layers on an H100; LAYERS is what becomes of the model."""
+"""Prints the program of a 1.5B of two layers on an H100; CHANGED is what becomes of the model."""
 
 
-def decoding(layers: str = "", backend: str = "xla") -> str:
-    return DECODING.replace("LAYERS", layers).replace("BACKEND", backend)
+def decoding(changed: str = "", backend: str = "xla") -> str:
+    return DECODING.replace("CHANGED", changed).replace("BACKEND", backend)
 
 
 backends = pytest.mark.parametrize("backend", ["xla", "pallas"])
@@ -63,7 +66,7 @@ def test_a_step_of_decoding_multiplies_q_k_v_at_once_and_gate_up_at_once(backend
 @backends
 def test_a_step_of_decoding_with_8_bit_layers_reads_integers_and_writes_no_kernel(backend):
     """What makes them integers no longer is part of the product that reads them."""
-    done = execute(decoding("with_int8_layers", backend))
+    done = execute(decoding("round_layers(model)", backend))
     assert done.returncode == 0, done.stderr[-2000:]
     kernels = r"= (bf16|f32)\[(1536,8960|8960,1536|1536,17920|1536,1536|1536,2048)\]\S* (\w+)\("
     made, inside = [], ""

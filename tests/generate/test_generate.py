@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import compilations, golden_model
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from ualm_jax.generate import SamplingParams, decode, generate, structure
 from ualm_jax.generate.prompts import batch_prompts, bucket, place
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.weights import make_weights
-from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.int8 import round_layers
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.tokens.delay import delay
 from ualm_jax.tokens.layout import build_prompt, drop_condition
@@ -260,7 +261,8 @@ def test_buckets_are_few_and_never_too_small():
 
 
 def test_layers_with_8_bit_weights_generate_too(model, prompts, together):
-    rounded = with_int8_layers(model)
+    rounded = nnx.clone(model)
+    round_layers(rounded)
     segments = generate(rounded, prompts, SHORT)
     assert tokens_of(segments) == tokens_of(generate(rounded, prompts, SHORT))
     for segment, whole in zip(segments, together, strict=True):

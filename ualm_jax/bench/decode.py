@@ -21,7 +21,7 @@ from ualm_jax.generate.decode import Settings, decode_segment
 from ualm_jax.generate.prompts import batch_prompts
 from ualm_jax.generate.weights import Weights, make_weights
 from ualm_jax.models import flops
-from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import spec
 from ualm_jax.tokens.layout import build_prompt
@@ -66,7 +66,9 @@ def run(args: argparse.Namespace) -> BenchResult:
             rooms = [(2 * batch, room) for batch in args.batch for room in (args.prompt + args.steps, _LONG)]
             far = max(decode_attention.check(config.architecture.decoder, *room) for room in rooms)
             notes.append(f"the kernel that attends was first compared with plain JAX: {far:.2g} apart at most")
-        weights = make_weights(with_int8_layers(model) if args.int8 else model)
+        if args.int8:
+            round_layers(model)
+        weights = make_weights(model)
         del model  # all that a step reads is in `weights`
         for batch in args.batch:
             ours = _Ours(config, mesh, weights, batch, args.prompt, args.steps)

@@ -26,8 +26,9 @@ from ualm_jax.generate.engine import STEPS
 from ualm_jax.generate.inputs import Prompt
 from ualm_jax.generate.pipeline import Pipeline
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.models.int8 import with_int8_layers
+from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.ualm import UALM
+from ualm_jax.models.unstacked import take_layers_apart
 from ualm_jax.tokens.tokenizer import load_tokenizer, save_byte_tokenizer
 
 _FRAME_RATE = 50
@@ -88,7 +89,9 @@ def run(args: argparse.Namespace) -> BenchResult:
 def _pipeline(config: SizedModel, mesh: Mesh, int8: bool) -> Pipeline:
     with jax.set_mesh(mesh):
         model = jax.jit(lambda: UALM(*config, nnx.Rngs(0)))()
-        model = with_int8_layers(model) if int8 else model
+        if int8:
+            round_layers(model)
+        take_layers_apart(model)
     sized = XCodecConfig() if config.architecture.decoder.num_layers > 8 else tiny_config()
     vocabulary = config.architecture.vocabulary
     kbits = _FRAME_RATE * vocabulary.num_codebooks * np.log2(vocabulary.codebook_size) / 1000

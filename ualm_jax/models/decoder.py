@@ -129,7 +129,8 @@ _REMAT = {
 
 
 class Decoder(nnx.Module):
-    """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L."""
+    """Embeddings in, final hidden states out. `layers` is one Layer whose arrays have a leading axis L, or a list of
+    layers without it (`unstacked.take_layers_apart`)."""
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, execution: Execution):
         dtype, norm_gradient = jnp.dtype(execution.param_dtype), execution.norm_gradient
@@ -161,7 +162,11 @@ class Decoder(nnx.Module):
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
             guarded = execution.unroll_layers
             step = jax.checkpoint(step, policy=_REMAT[execution.remat], prevent_cse=guarded)
-        x, _ = jax.lax.scan(step, x, self.layers, unroll=execution.unroll_layers)
+        if isinstance(self.layers, Layer):
+            x, _ = jax.lax.scan(step, x, self.layers, unroll=execution.unroll_layers)
+        else:
+            for layer in self.layers:
+                x, _ = step(x, layer)
         return rms_norm(x, self.norm[...], self.config.norm_eps, self.norm_gradient)
 
     def unstacked(self) -> list[Layer]:
@@ -170,6 +175,8 @@ class Decoder(nnx.Module):
         They do not scan the stack: a step of decoding is bound by memory bandwidth, and taking a layer out of the stack
         would read and write its weights once more.
         """
+        if not isinstance(self.layers, Layer):
+            return list(self.layers)
         structure, stacked = nnx.split(self.layers)
         return [
             nnx.merge(structure, jax.tree.map(lambda array, index=index: array[index], stacked))

@@ -12,12 +12,13 @@ INPUTS = {
 }
 
 
-@jax.jit
-def with_int8_layers(model: UALM) -> UALM:
-    """`model` with the layers' kernels in 8 bits, rounded to nearest; embeddings, biases, norms and heads stay."""
-    layers = model.decoder.layers
+def round_layers(model: UALM) -> None:
+    """Changes `model`: its layers' kernels in 8 bits, rounded to nearest; embeddings, biases, norms and heads stay. No
+    more than one kernel is in memory twice at any time."""
     for part, kernels in INPUTS.items():
-        module = getattr(layers, part)
+        module = getattr(model.decoder.layers, part)
         for name, inputs in kernels.items():
-            setattr(module, name, Int8Kernel(getattr(module, name)[...], inputs))
-    return model
+            setattr(module, name, int8_kernel(getattr(module, name)[...], inputs))
+
+
+int8_kernel = jax.jit(Int8Kernel, static_argnums=1)

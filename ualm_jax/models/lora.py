@@ -7,6 +7,7 @@ one layer.
 """
 
 import dataclasses
+import gc
 import math
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float
 from ualm_jax.errors import UserError
 from ualm_jax.fields import Natural, Positive, check_fields
 from ualm_jax.models.config import Architecture, Execution
-from ualm_jax.models.int8 import INPUTS
+from ualm_jax.models.int8 import INPUTS, int8_kernel
 from ualm_jax.models.linear import Int8Kernel
 from ualm_jax.models.paths import matches
 from ualm_jax.models.ualm import UALM, abstract_model
@@ -103,7 +104,7 @@ def with_lora(model: UALM, config: LoraConfig, rngs: nnx.Rngs) -> UALM:
         module = getattr(layers, part)
         base = getattr(module, name)
         if config.int8_base:
-            base = Int8Kernel(base[...], INPUTS[part][name])
+            base = int8_kernel(base[...], INPUTS[part][name])
         setattr(module, name, LoraKernel(base, inputs, config, rngs))
     return model
 
@@ -111,13 +112,15 @@ def with_lora(model: UALM, config: LoraConfig, rngs: nnx.Rngs) -> UALM:
 def adapted_params(
     params: nnx.State, architecture: Architecture, execution: Execution, config: LoraConfig, seed: int
 ) -> nnx.State:
-    """Parameters of a model with fresh adapters, from the parameters of one without."""
+    """Parameters of a model with fresh adapters, from the parameters of one without; what is not adapted is shared.
+
+    One kernel after the other: where nobody else holds `params`, no more than one is in memory twice.
+    """
     structure, _ = abstract_model(architecture, execution)
-
-    def adapt(params: nnx.State) -> nnx.State:
-        return nnx.state(with_lora(nnx.merge(structure, params), config, nnx.Rngs(seed)), nnx.Param)
-
-    return jax.jit(adapt)(params)
+    model = nnx.merge(structure, params)
+    del params
+    gc.collect()  # cycles within nnx hold them, too
+    return nnx.state(with_lora(model, config, nnx.Rngs(seed)), nnx.Param)
 
 
 def merged_params(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -67,16 +68,26 @@ _MEANS = {
 }
 
 
+_LAYERS = "['decoder']['layers']"
+_LAYER = re.compile(rf"(?<={re.escape(_LAYERS)})\[\d+\]")
+
+
 def model_fingerprint(model: nnx.Module) -> str:
-    """Of the parameters of a model in memory, as they are. Every process of a run must call it."""
-    leaves = sorted(
-        (jax.tree_util.keystr(path), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
-    )
+    """Of the parameters of a model in memory, as they are; the same with its layers apart. Every process of a run must
+    call it."""
+    leaves: dict[str, list[jax.Array]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param)):
+        leaves.setdefault(_LAYER.sub("", jax.tree_util.keystr(path)), []).append(leaf)
+    names, apart = sorted(leaves), isinstance(model.decoder.layers, nnx.List)
+
+    def whole(name: str) -> np.ndarray:
+        arrays = [on_host(leaf) for leaf in leaves[name]]
+        return np.stack(arrays) if apart and name.startswith(_LAYERS) else arrays[0]
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), (on_host(leaf) for _, leaf in leaves))
-        names = (f"{name} {digest}\n" for (name, _), digest in zip(leaves, digests, strict=True))
-        return hashlib.sha256("".join(names).encode()).hexdigest()
+        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), map(whole, names))
+        lines = (f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def codec_fingerprint(codec: XCodec | Enhancer) -> str:

@@ -132,11 +132,14 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
     if config.train.init_from is None:
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
-        path = config.train.init_from
-        params = initial_params(path, config.model, config.execution, mesh, config.train.seed)
-        if config.lora.rank:
-            params = adapted_params(params, config.model, config.execution, config.lora, config.train.seed)
-        log.info("parameters from %s", path)
+        described, seed = (config.model, config.execution), config.train.seed
+
+        def begin() -> nnx.State:
+            return initial_params(config.train.init_from, *described, mesh, seed)
+
+        # What is adapted must be held nowhere else.
+        params = adapted_params(begin(), *described, config.lora, seed) if config.lora.rank else begin()
+        log.info("parameters from %s", config.train.init_from)
     put_adapters(adapters, params)
     if config.train.trains_encoder:
         params = nnx.merge_state(params, nnx.State({"encoder": nnx.state(encoder, nnx.Param)}))

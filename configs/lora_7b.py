@@ -1,0 +1,15 @@
+"""Fine-tuning of a UALM 7B on one card: low-rank adapters over kernels in 8 bits, as configs/lora_1_5b.py.
+
+ualm train --config configs/lora_7b.py --workdir runs/lora --config.train.init_from=runs/ualm \
+    --config.data.directory=data/sounds
+"""
+
+from ml_collections import ConfigDict
+
+from ualm_jax.configs import lora_1_5b, pretrain_7b
+
+
+def get_config() -> ConfigDict:
+    config = lora_1_5b.get_config()
+    config.model = pretrain_7b.get_config().model
+    return config
