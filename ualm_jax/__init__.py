@@ -1,6 +1,6 @@
 """UALM in JAX: one language model that hears, speaks and thinks in audio and text."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):
