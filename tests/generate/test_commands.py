@@ -127,7 +127,7 @@ def test_a_sound_without_guidance_is_enhanced_to_stereo_and_replayed_by_the_same
     samples, rate = soundfile.read("a.wav")
     assert (samples.shape, rate) == ((14400, 2), 48000) and not np.array_equal(samples[:, 0], samples[:, 1])
     made_by = json.loads(read_comment("a.wav"))["made_by"]
-    assert (made_by["enhance"], made_by["sequences"]) == ("enhancer", 3)
+    assert (made_by["enhance"], made_by["work"]) == ("enhancer", ["audio", "sampled"])
     assert ualm("replay a.wav", capsys) == "a.wav: made again, bit for bit\n"
     assert run(words("replay a.wav --enhance other")) == 1
     assert "has another enhancer than made this sound" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from ualm_jax.audio.io import read_audio
 from ualm_jax.errors import UserError
 from ualm_jax.generate import SamplingParams, generate
 from ualm_jax.generate.inputs import Prompt, read_sound
+from ualm_jax.generate.work import work_of
 from ualm_jax.tokens.layout import build_prompt
 
 
@@ -44,14 +45,19 @@ def test_prompts_become_sounds_as_the_functions_below_make_them(pipeline, clips,
     assert np.abs(heard - clips[0].samples / max(1, np.abs(clips[0].samples).max() / 0.999)).max() < 1e-4
 
 
-def test_without_guidance_a_slot_has_one_sequence_and_makes_the_same(pipeline):
-    few = pipeline.without_guidance()
+def test_limited_to_what_is_asked_for_it_makes_the_same(pipeline):
+    params = pipeline.sampling("audio", 0.2, {"cfg_scale": 1.0, "temperature": 0.0})
+    few = pipeline.limited(work_of([("audio", params, False)]))
     assert few.engine._state.cache.length.shape == few.engine._state.live.shape == pipeline.engine._state.live.shape
     how = dict(seconds=0.2, cfg_scale=1.0, temperature=0.0)
     made, usual = (each.generate(["two beeps", "a drum"], **how) for each in (few, pipeline))
     assert [clip.codes.tolist() for clip in made] == [clip.codes.tolist() for clip in usual]
-    assert made[0].made_by.to_mapping()["sequences"] == few.slots
-    one = dataclasses.replace(few, slots=1, sequences=1)
+    assert made[0].made_by.to_mapping()["work"] == ["audio"]
+    others = {"guided": dict(cfg_scale=2.0), "text": dict(modality="text"), "filtered": dict(top_p=0.5)}
+    for more, other in others.items():
+        with pytest.raises(UserError, match=f"asks for more than the model was limited to: {more}"):
+            few.generate("a drum", **{"cfg_scale": 1.0, "temperature": 0.0} | other)
+    one = dataclasses.replace(pipeline, slots=1, sequences=1)
     with pytest.raises(UserError, match=r"more of them \(sequences\), or ask without guidance"):
         one.generate("a drum", seconds=0.2)
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ualm_jax.cli.arguments import Parser, input_file, text
-from ualm_jax.cli.generation_arguments import add_model, add_sampling, open_model, settings, tell_of_words
+from ualm_jax.cli.generation_arguments import add_model, add_sampling, limited, open_model, settings, tell_of_words
 from ualm_jax.errors import UserError
 
 _DESCRIPTION = """\
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def ask(question: str, sounds: Sequence[pathlib.Path], args: argparse.Namespace) -> int:
     """Prints the answers; those about several sounds begin with the name of the file."""
-    model = open_model(args, slots=min(max(len(sounds), 1), _SLOTS)).without_guidance()
+    model = limited(open_model(args, slots=min(max(len(sounds), 1), _SLOTS)), args, ["text"])
     tell_of_words(model, [question])
     how = settings(args) | dict(seed=args.seed, return_exceptions=True)
     if not sounds:

@@ -20,11 +20,11 @@ from ualm_jax.cli.generation_arguments import (
     add_guidance,
     add_model,
     add_sampling,
+    limited,
     open_model,
     settings,
     tell_of_speech,
     tell_of_words,
-    without_unused_guidance,
 )
 from ualm_jax.cli.generation_progress import Speed, progress
 from ualm_jax.errors import UserError
@@ -152,7 +152,7 @@ def _one(args: argparse.Namespace) -> int:
     from ualm_jax.generate.output import save_sound
 
     model = open_model(args, slots=args.slots or args.candidates)
-    model = without_unused_guidance(model, args, [args.modality])
+    model = limited(model, args, [args.modality])
     how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed, negative=args.negative)
     if args.begin is not None:
         how["begin"] = args.begin
@@ -197,7 +197,7 @@ def _many(args: argparse.Namespace) -> int:
         with open(args.prompts, **_UTF8) as lines:
             items = read_items(lines, str(args.prompts))
     model = open_model(args, slots=args.slots or max(8, args.candidates))
-    model = without_unused_guidance(model, args, [item.kind(args.modality) for item in items])
+    model = limited(model, args, [item.kind(args.modality) for item in items])
     file = dict(suffix=f".{args.format}", depth=args.depth, loudness=args.loudness, plot=args.plot)
     drawn = dict(modality=args.modality, seconds=args.seconds, seed=args.seed, settings=settings(args))
     job = Job(**drawn, candidates=args.candidates, scorer=args.scorer, **file)

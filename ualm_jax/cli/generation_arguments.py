@@ -59,10 +59,11 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def without_unused_guidance(model, args: argparse.Namespace, modalities: Iterable[str]):
-    """The model, which makes room for guidance only if answers of these modalities are guided by the options above."""
-    guided = set(modalities) != {"text"} and model.sampling("audio", None, settings(args)).guided
-    return model if guided else model.without_guidance()
+def limited(model, args: argparse.Namespace, modalities: Iterable[str]):
+    """The model for answers of these modalities alone, drawn as the options above say."""
+    from ualm_jax.generate.work import work_of
+
+    return model.limited(work_of((each, model.sampling(each, None, settings(args)), False) for each in set(modalities)))
 
 
 def tell_of_words(model, texts: Iterable[str]) -> None:

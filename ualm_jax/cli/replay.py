@@ -45,12 +45,16 @@ def main(argv: list[str]) -> int:
     start()
 
     from ualm_jax.generate.replay import replay
+    from ualm_jax.generate.step import Work
     from ualm_jax.pretrained import load
 
     how = {name: made_by[name] for name in ("int8", "slots", "sequences", "window", "enhance") if made_by.get(name)}
     if args.enhance is not None:
         how["enhance"] = args.enhance
-    clip = replay(record, load(path, step=made_by.get("step") or None, **how))
+    model = load(path, step=made_by.get("step") or None, **how)
+    if made_by.get("work"):
+        model = model.limited(Work(**{name: name in made_by["work"] for name in Work._fields}))
+    clip = replay(record, model)
     with tempfile.TemporaryDirectory() as folder:
         again = pathlib.Path(folder, sound.name)
         save_again(again, *clip.sound, record)

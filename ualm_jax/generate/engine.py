@@ -20,6 +20,7 @@ from ualm_jax.generate.seats import Place, Seat, Seats
 from ualm_jax.generate.slots import Places
 from ualm_jax.generate.step import Work
 from ualm_jax.generate.weights import make_weights
+from ualm_jax.generate.work import beyond, work_of
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.parallel.sharding import RULES
@@ -79,6 +80,10 @@ class Engine:
         """
         job = Job(request, self.architecture.vocabulary, past)
         job.check(self.capacity)
+        if self._work is not None:
+            more = beyond(work_of([(request.modality, request.params, request.scored)]), self._work)
+            if more:
+                raise UserError(f"This answer asks for more than the model was limited to: {', '.join(more)}.")
         if request.guided and self._sequences_each < 2:
             raise UserError(
                 "A guided answer takes two sequences, and this engine has one on each device: load the model with more "

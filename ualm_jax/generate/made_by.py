@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from ualm_jax.generate.step import Work
+
 
 def _none() -> dict[str, str]:
     return {}
@@ -12,9 +14,9 @@ def _none() -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MadeBy:
-    """What `ualm_jax.load` opened, and how. slots, sequences, window: see `parts.Parts`; in bfloat16, products of other
-    sizes can be rounded in other ways. enhance: the folder of the enhancer, "" for none. read_weights: finds out
-    `weights`, which takes a while.
+    """What `ualm_jax.load` opened, and how. slots, sequences, work, window: see `parts.Parts`; programs that differ in
+    them can round in other ways. enhance: the folder of the enhancer, "" for none. read_weights: finds out `weights`,
+    which takes a while.
     """
 
     path: str = ""
@@ -25,6 +27,7 @@ class MadeBy:
     enhance: str = ""
     read_weights: Callable[[], dict[str, str]] = _none
     sequences: int | None = None
+    work: Work | None = None
 
     @functools.cached_property
     def weights(self) -> dict[str, str]:
@@ -34,5 +37,6 @@ class MadeBy:
     def to_mapping(self) -> dict[str, Any]:
         """Ready for JSON, without the weights."""
         always = {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
-        unusual = {"sequences": self.sequences, "enhance": self.enhance}
+        work = self.work and [name for name, wanted in self.work._asdict().items() if wanted]
+        unusual = {"sequences": self.sequences, "work": work, "enhance": self.enhance}
         return always | {name: value for name, value in unusual.items() if value}

@@ -21,6 +21,7 @@ from ualm_jax.generate.job import Job
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.request import Request
 from ualm_jax.generate.sampling import SamplingParams
+from ualm_jax.generate.step import Work
 from ualm_jax.generate.stop_strings import before, strings, until
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
@@ -37,8 +38,9 @@ class Parts:
     """None for those that are missing. The mesh is set wherever something is computed.
 
     slots: answers that are made at once; of the rest, each begins when a slot is free. sequences: that a step reads, of
-    which a guided answer takes two and any other one; None: two for each slot. window: positions that an answer
-    and its prompt can take; audio that outgrows them goes on with the later half of what it has, and its prompt.
+    which a guided answer takes two and any other one; None: two for each slot. work: all that answers ask for, where
+    that is known, see `limited`. window: positions that an answer and its prompt can take; audio that outgrows them
+    goes on with the later half of what it has, and its prompt.
     enhancer: what makes 48 kHz stereo of the clips. made_by: what every answer says of the checkpoint.
     audio_defaults: settings of audio by the names of `SamplingParams`, in the place of its own defaults, as the
     checkpoint recommends them.
@@ -52,6 +54,7 @@ class Parts:
     enhancer: Enhancer | None = None
     slots: int = 8
     sequences: int | None = None
+    work: Work | None = None
     window: int = 2048
     made_by: MadeBy = MadeBy()
     audio_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,12 +65,14 @@ class Parts:
         model = self.part("model")
         with jax.set_mesh(self.mesh):
             sizes = dict(slots=self.slots, sequences=self.sequences, capacity=self.window)
-            return Engine(model, **sizes, encoder=self.encoder)
+            return Engine(model, **sizes, encoder=self.encoder, work=self.work)
 
-    def without_guidance(self) -> "Parts":
-        """The same for answers that are not guided: one sequence for each slot, half of the work of a step."""
-        made_by = dataclasses.replace(self.made_by, sequences=self.slots)
-        return dataclasses.replace(self, sequences=self.slots, made_by=made_by)
+    def limited(self, work: Work) -> "Parts":
+        """The same for answers that ask for no more than `work` (`work.work_of`): steps compute nothing else, which
+        compiles in half of the time, and a slot has one sequence where nothing is guided."""
+        sequences = self.sequences if work.guided else self.slots
+        made_by = dataclasses.replace(self.made_by, work=work)
+        return dataclasses.replace(self, sequences=sequences, work=work, made_by=made_by)
 
     def part(self, name: str) -> Any:
         """The model, codec, encoder or tokenizer. Raises UserError where there is none."""

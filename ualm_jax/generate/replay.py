@@ -11,7 +11,7 @@ from ualm_jax.generate.sampling import SamplingParams
 def replay(record: Record, pipeline: Pipeline) -> Clip:
     """The clip that `record` tells of.
 
-    pipeline: loaded as `made_by` in the record says (step, int8, slots, sequences, window).
+    pipeline: loaded as `made_by` in the record says (step, int8, slots, sequences, work, window).
     Raises UserError where it has other weights, where the sound depends on more than a record holds, and where what
     came out is not what was recorded: another device or version can round otherwise.
     """

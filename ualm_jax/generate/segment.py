@@ -3,14 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from ualm_jax.errors import UserError
 from ualm_jax.generate.engine import Engine
 from ualm_jax.generate.prompts import Heard, bucket, check_heard
 from ualm_jax.generate.request import MODALITIES, Generated, Request
 from ualm_jax.generate.sampling import SamplingParams
-from ualm_jax.generate.step import Work
+from ualm_jax.generate.work import work_of
 from ualm_jax.models.audio_encoder import AudioEncoder
 from ualm_jax.models.ualm import UALM
 from ualm_jax.tokens.types import TokenGrid
@@ -58,26 +56,9 @@ def generate(
         capacity=bucket(max(len(prompt.tokens) for prompt in prompts)) + steps,
         chunk=steps,
         encoder=encoder,
-        work=_work(requests, kinds),
+        work=work_of((modality, request.params, logprobs) for request in requests),
     )
     jobs = [engine.submit(request) for request in requests]
     while not all(job.done for job in jobs):
         engine.advance()
     return [job.result() for job in jobs]
-
-
-def _work(requests: Sequence[Request], kinds: Sequence[str]) -> Work:
-    """All that these requests ask for."""
-    used = [request.params for request in requests]
-    text, audio = "text" in kinds, set(kinds) != {"text"}
-    hot = [p.temperature for p in used if audio] + [p.text_temperature for p in used if text]
-    top_p = [p.top_p for p in used if audio] + [p.text_top_p for p in used if text]
-    min_p = [p.min_p for p in used if audio] + [p.text_min_p for p in used if text]
-    return Work(
-        audio=audio,
-        text=text,
-        guided=audio and any(p.guided for p in used),
-        sampled=any(np.any(np.asarray(value) > 0) for value in hot),
-        filtered=any(np.any(np.asarray(value) < 1) for value in top_p) or any(np.any(np.asarray(v) > 0) for v in min_p),
-        scored=any(request.scored for request in requests),
-    )
