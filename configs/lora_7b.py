@@ -11,5 +11,6 @@ from ualm_jax.configs import lora_1_5b, pretrain_7b
 
 def get_config() -> ConfigDict:
     config = lora_1_5b.get_config()
-    config.model = pretrain_7b.get_config().model
+    sized = pretrain_7b.get_config()
+    config.model, config.execution.loss_chunk = sized.model, sized.execution.loss_chunk
     return config

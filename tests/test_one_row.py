@@ -63,8 +63,10 @@ def test_a_row_alone_has_its_part_of_the_sums_and_trains(name):
     with jax.set_mesh(mesh):
         evaluate = make_eval_step(abstract_model(*config)[0], next_token)
         state = init_state(lambda: UALM(*config, nnx.Rngs(0)), optimizer)
-        sums = [evaluate(state.params, shard_batch(one, mesh)) for one in (both, *rows)]
+        sums = [evaluate(state.params, shard_batch(one, mesh, microbatches=1)) for one in (both, *rows)]
         whole, *parts = jax.device_get(sums)
+        both_in_turn = evaluate(state.params, shard_batch(both, mesh, microbatches=2))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, both_in_turn)
         jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, b + c, rtol=1e-5, atol=1e-6), whole, *parts)
         step = make_train_step(abstract_model(*config)[0], next_token, optimizer)
         losses = []
@@ -173,7 +175,13 @@ def test_evaluating_scoring_and_decoding_of_every_size_are_traced_with_one_row(s
     with jax.set_mesh(mesh):
         row = Batch(array(1, 16, 8), array(1, 16, 8, dtype="float32"), array(1, 16), array(1, 16))
         structure, params = abstract_model(*config)[:2]
-        assert make_eval_step(structure, next_token).trace(params, row).out_info
+        microbatch = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (1, *leaf.shape), leaf.dtype, sharding=jax.NamedSharding(mesh, jax.P(None, *leaf.sharding.spec))
+            ),
+            row,
+        )
+        assert make_eval_step(structure, next_token).trace(params, microbatch).out_info
         model = jax.eval_shape(lambda: UALM(*config, nnx.Rngs(0)))
         assert _log_probabilities.trace(model, row, None).out_info.shape == (1, 16, 8)
         real, number = array(1, dtype="float32"), array(1)

@@ -26,6 +26,7 @@ from ualm_jax.models.config import Architecture
 from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.ualm import UALM
 from ualm_jax.models.unstacked import take_layers_apart
+from ualm_jax.parallel.compilation_cache import keep_programs
 from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.reason import Asked, Ended, How, Reasoning, Wish
 from ualm_jax.tokens.tokenizer import load_tokenizer
@@ -145,6 +146,7 @@ def load(
     sequences = check_value(sequences, Count | None, "sequences")
     enhancer = None if enhance is None else Enhancer.from_directory(enhance)  # small, so first: it may not be one
     weights = open_weights(path, step)
+    keep_programs()
     current = jax.sharding.get_mesh()
     mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
     parts = weights.parts

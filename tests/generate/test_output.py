@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ualm_jax.audio.io import read_audio
+from ualm_jax.cli import replay as cli
 from ualm_jax.errors import UserError
 from ualm_jax.generate.made_by import MadeBy
 from ualm_jax.generate.output import parse_loudness, read_record, save_again
@@ -130,6 +131,10 @@ def test_files_that_say_nothing_and_wrong_settings_are_one_sentence(clip, tmp_pa
         (tmp_path / "edited.json").write_text(json.dumps(record | {name: value}))
         with pytest.raises(UserError, match=f"what it says of {name} is damaged"):
             read_record(tmp_path / "edited.json")
+    for work in (3, "audio", ["sound"], [["audio"]]):
+        (tmp_path / "edited.json").write_text(json.dumps(record | {"made_by": record["made_by"] | {"work": work}}))
+        with pytest.raises(UserError, match="damaged: of work it says"):
+            cli.main([str(tmp_path / "edited.json")])
     for value in ("loud", "lufs", "lufs=", "lufs=loud"):
         with pytest.raises(UserError, match="given as peak=-1, rms=-20 or lufs=-16"):
             parse_loudness(value)

@@ -85,13 +85,14 @@ def test_a_batch_that_fails_is_scored_one_by_one_and_said(clips, caplog):
 
 
 def test_candidates_are_ranked_and_each_is_what_its_seed_makes_alone(pipeline):
-    groups = pipeline.best_of(["two beeps", "a drum"], 3, lambda prompt, clip: -clip.codes.sum(), seconds=0.2, seed=3)
+    how = dict(seconds=0.2, seed=3, negative_prompt="noise")
+    groups = pipeline.best_of(["two beeps", "a drum"], 3, lambda prompt, clip: -clip.codes.sum(), **how)
     for first, group in zip((3, 6), groups, strict=True):
         sums = [-each.score.value for each in group]
         assert sums == sorted(sums) == [each.clip.codes.sum() for each in group]
         assert sorted(each.clip.seed for each in group) == [first, first + 1, first + 2]
         best = group[0].clip
-        (alone,) = pipeline.generate([best.prompt], seed=best.seed, seconds=0.2)
+        (alone,) = pipeline.generate([best.prompt], **how | {"seed": best.seed})
         np.testing.assert_array_equal(alone.codes, best.codes)
 
 

@@ -85,7 +85,7 @@ def test_what_an_adapter_adds_is_alpha_over_rank_times_its_product(golden_dir):
 
 def test_fresh_adapters_are_those_of_the_seed_whether_the_model_was_random_or_read(golden_dir):
     params = nnx.state(golden_model.load(golden_dir), nnx.Param)
-    first, second = (adapted_params(params, ARCHITECTURE, EXECUTION, CONFIG, seed) for seed in (0, 1))
+    first, second = (adapted_params(lambda: params, ARCHITECTURE, EXECUTION, CONFIG, seed) for seed in (0, 1))
     flat, other = (dict(nnx.to_flat_state(state)) for state in (first, second))
     assert {path for path in flat if not np.array_equal(flat[path][...], other[path][...])} == {
         path for path in flat if path[-1] == "lora_a"

@@ -39,7 +39,8 @@ def test_the_users_flags_win_and_refused_ones_are_left_out():
 
 def test_jax_starts_with_what_apply_sets():
     program = (
-        "from ualm_jax.parallel import gpu_flags; import jax; gpu_flags.apply('hopper', 1 << 20); jax.devices();"
+        "from ualm_jax.parallel import gpu_flags; import jax; gpu_flags.apply('hopper', 1 << 20);"
+        "gpu_flags.take_memory(); jax.devices();"
         "print(jax.config.jax_optimization_level); import os; print(os.environ['XLA_FLAGS']);"
         "from jaxlib import xla_client; print(xla_client.generate_pjrt_gpu_plugin_options()['memory_fraction'])"
     )

@@ -153,7 +153,8 @@ def _one(args: argparse.Namespace) -> int:
 
     model = open_model(args, slots=args.slots or args.candidates)
     model = limited(model, args, [args.modality])
-    how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed, negative=args.negative)
+    how = settings(args) | dict(modality=args.modality, seconds=args.seconds, seed=args.seed)
+    how["negative_prompt"] = args.negative
     if args.begin is not None:
         how["begin"] = args.begin
     _tell_of_length(model, args.seconds)

@@ -1,11 +1,13 @@
 """Options that `ualm generate`, `ask`, `chat` and `reason` share, and what they say of a model beforehand."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from ualm_jax.cli.arguments import Parser, integer, model_directory, number, text
+from ualm_jax.errors import UserError
 
 _SETTINGS = ("cfg_scale", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens")
 
@@ -63,7 +65,11 @@ def limited(model, args: argparse.Namespace, modalities: Iterable[str]):
     """The model for answers of these modalities alone, drawn as the options above say."""
     from ualm_jax.generate.work import work_of
 
-    return model.limited(work_of((each, model.sampling(each, None, settings(args)), False) for each in set(modalities)))
+    asked = []
+    for each in set(modalities):
+        with contextlib.suppress(UserError):  # what can not be sampled is told when its turn comes
+            asked.append((each, model.sampling(each, None, settings(args)), False))
+    return model.limited(work_of(asked)) if asked else model
 
 
 def tell_of_words(model, texts: Iterable[str]) -> None:

@@ -30,12 +30,14 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     from ualm_jax.generate.output import read_record, save_again
+    from ualm_jax.generate.work import from_names
 
     record = read_record(args.file)
     sound = args.file.with_suffix("") if args.file.suffix.lower() == ".json" else args.file
     if args.out is not None and args.out.suffix.lower() != sound.suffix.lower():
         raise UserError(f"{args.out}: bit for bit it is a {sound.suffix} file; choose such a name.")
     made_by = record.get("made_by") or {}
+    work = None if made_by.get("work") is None else from_names(made_by["work"])
     path = args.model or located(made_by.get("path") or "")
     if not path.is_dir() or path == pathlib.Path(""):
         raise UserError(f"{args.file} was made by {path}, which is not here; say where it is with --model.")
@@ -45,15 +47,14 @@ def main(argv: list[str]) -> int:
     start()
 
     from ualm_jax.generate.replay import replay
-    from ualm_jax.generate.step import Work
     from ualm_jax.pretrained import load
 
     how = {name: made_by[name] for name in ("int8", "slots", "sequences", "window", "enhance") if made_by.get(name)}
     if args.enhance is not None:
         how["enhance"] = args.enhance
     model = load(path, step=made_by.get("step") or None, **how)
-    if made_by.get("work"):
-        model = model.limited(Work(**{name: name in made_by["work"] for name in Work._fields}))
+    if work is not None:
+        model = model.limited(work)
     clip = replay(record, model)
     with tempfile.TemporaryDirectory() as folder:
         again = pathlib.Path(folder, sound.name)

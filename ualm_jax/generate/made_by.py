@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ualm_jax.generate.step import Work
+from ualm_jax.generate.work import to_names
 
 
 def _none() -> dict[str, str]:
@@ -37,6 +38,6 @@ class MadeBy:
     def to_mapping(self) -> dict[str, Any]:
         """Ready for JSON, without the weights."""
         always = {name: getattr(self, name) for name in ("path", "step", "int8", "slots", "window")}
-        work = self.work and [name for name, wanted in self.work._asdict().items() if wanted]
+        work = None if self.work is None else to_names(self.work)
         unusual = {"sequences": self.sequences, "work": work, "enhance": self.enhance}
         return always | {name: value for name, value in unusual.items() if value}

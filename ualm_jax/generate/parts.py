@@ -70,7 +70,7 @@ class Parts:
     def limited(self, work: Work) -> "Parts":
         """The same for answers that ask for no more than `work` (`work.work_of`): steps compute nothing else, which
         compiles in half of the time, and a slot has one sequence where nothing is guided."""
-        sequences = self.sequences if work.guided else self.slots
+        sequences = self.sequences if work.guided else min(self.slots, self.sequences or self.slots)
         made_by = dataclasses.replace(self.made_by, work=work)
         return dataclasses.replace(self, sequences=sequences, work=work, made_by=made_by)
 
@@ -83,11 +83,18 @@ class Parts:
         return value
 
     def prompt(
-        self, text: str, *, modality: str = "audio", seed: int = 0, seconds: int | float | None = None, **settings: Any
+        self,
+        text: str,
+        *,
+        modality: str = "audio",
+        seed: int = 0,
+        seconds: int | float | None = None,
+        negative_prompt: str | None = None,
+        **settings: Any,
     ) -> Prompt:
         """A prompt with settings by name: fields of `Prompt`, and else see `inputs.sampling`."""
-        names = {field.name for field in dataclasses.fields(Prompt)} & settings.keys()
-        own = {name: settings.pop(name) for name in names}
+        names = {field.name for field in dataclasses.fields(Prompt)} - {"negative"} & settings.keys()
+        own = {name: settings.pop(name) for name in names} | {"negative": negative_prompt}
         own["stop"] = strings(own.get("stop", ()))
         return Prompt(text, self.sampling(modality, seconds, settings | {"seed": seed}), modality, **own)
 

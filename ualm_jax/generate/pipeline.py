@@ -50,7 +50,7 @@ class Pipeline(Parts):
         long when its turn comes.
         """
         texts = _several(prompts)
-        settings |= dict(modality=modality, seconds=seconds, negative=negative_prompt)
+        settings |= dict(modality=modality, seconds=seconds, negative_prompt=negative_prompt)
         return self._all([dict(text=text) for text in texts], seed, settings, return_exceptions)
 
     def ask(

@@ -39,7 +39,7 @@ def make_weights(model: UALM) -> Weights:
     """
     dtype = jnp.dtype(model.execution.compute_dtype)
     layers = _layers(model.decoder, dtype)
-    model = nnx.merge(*nnx.split(model))
+    model = jax.tree.map(lambda leaf: leaf, model)
     model.decoder.layers = None
     return Weights(model, layers, *_sampled_from(model, dtype))
 

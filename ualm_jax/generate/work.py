@@ -1,9 +1,11 @@
 """What the steps of some segments must compute, found out before anything is compiled."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.step import Work
 
@@ -12,6 +14,18 @@ def work_of(asked: Iterable[tuple[str, SamplingParams, bool]]) -> Work:
     """All that segments ask for: of each its modality ("auto": any), its settings, and whether log-probabilities are
     wanted."""
     return Work(*(any(flags) for flags in zip(*(_work(*each) for each in asked), strict=True)))
+
+
+def to_names(work: Work) -> list[str]:
+    """Ready for JSON."""
+    return [name for name, wanted in work._asdict().items() if wanted]
+
+
+def from_names(names: Any) -> Work:
+    """What `to_names` has written. Raises UserError for what it can not have."""
+    if not isinstance(names, list) or not all(name in Work._fields for name in names):
+        raise UserError(f"The record of how a sound was made is damaged: of work it says {names!r}.")
+    return Work(**{name: name in names for name in Work._fields})
 
 
 def beyond(work: Work, limit: Work) -> list[str]:

@@ -160,7 +160,7 @@ class Decoder(nnx.Module):
 
         if execution.remat not in ("none", AUTO_REMAT):  # "auto" is replaced before training
             # Inside a scan nothing can be merged across iterations, so the guard against it only costs time.
-            guarded = execution.unroll_layers
+            guarded = execution.unroll_layers or not isinstance(self.layers, Layer)
             step = jax.checkpoint(step, policy=_REMAT[execution.remat], prevent_cse=guarded)
         if isinstance(self.layers, Layer):
             x, _ = jax.lax.scan(step, x, self.layers, unroll=execution.unroll_layers)

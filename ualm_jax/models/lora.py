@@ -7,6 +7,7 @@ one layer.
 """
 
 import dataclasses
+import functools
 import gc
 import math
 from collections.abc import Callable
@@ -110,16 +111,15 @@ def with_lora(model: UALM, config: LoraConfig, rngs: nnx.Rngs) -> UALM:
 
 
 def adapted_params(
-    params: nnx.State, architecture: Architecture, execution: Execution, config: LoraConfig, seed: int
+    read: Callable[[], nnx.State], architecture: Architecture, execution: Execution, config: LoraConfig, seed: int
 ) -> nnx.State:
     """Parameters of a model with fresh adapters, from the parameters of one without; what is not adapted is shared.
 
-    One kernel after the other: where nobody else holds `params`, no more than one is in memory twice.
+    read: returns the latter. If nobody else holds them, no more than one kernel is in memory twice at any time.
     """
     structure, _ = abstract_model(architecture, execution)
-    model = nnx.merge(structure, params)
-    del params
-    gc.collect()  # cycles within nnx hold them, too
+    model = nnx.merge(structure, read())
+    gc.collect()  # cycles within nnx hold what was read, too
     return nnx.state(with_lora(model, config, nnx.Rngs(seed)), nnx.Param)
 
 
@@ -135,16 +135,24 @@ def merged_params(
         return with_lora(UALM(architecture, execution, nnx.Rngs(0)), config, nnx.Rngs(0))
 
     structure, abstract = nnx.split(jax.eval_shape(make))
-    merge = jax.jit(lambda params: nnx.state(without_lora(nnx.merge(structure, params)), nnx.Param))
-    return merge(read(abstract))
+    model = nnx.merge(structure, read(abstract))
+    gc.collect()  # cycles within nnx hold what was read, too
+    return nnx.state(without_lora(model), nnx.Param)
 
 
 def without_lora(model: UALM) -> UALM:
-    """`model` with its adapters merged into ordinary kernels, in the dtype of its embedding."""
+    """Changes `model`: its adapters are merged into ordinary kernels, in the dtype of its embedding. No more than one
+    kernel is in memory twice at any time. Returns it."""
     dtype = model.embed[...].dtype
     for part, kernels in INPUTS.items():
         module = getattr(model.decoder.layers, part)
         for name in kernels:
             if isinstance(getattr(module, name), LoraKernel):
-                setattr(module, name, nnx.Param(getattr(module, name).astype(dtype)))
+                setattr(module, name, nnx.Param(_merged(getattr(module, name), dtype)))
     return model
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _merged(kernel: LoraKernel, dtype) -> Float[Array, "L ..."]:
+    """Layer by layer: in float32 all of them would take twice what they take then."""
+    return jax.lax.map(lambda layer: layer.astype(dtype), kernel)

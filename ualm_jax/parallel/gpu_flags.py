@@ -32,17 +32,35 @@ MEMORY_FRACTION = "0.92"
 """Of a card, for arrays. JAX takes 0.75 by default, 60 of 80 GB; a 7B trains in 71 (docs/performance.md). The rest is
 for libraries (cuBLAS, NCCL) and programs."""
 _FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
-_ARCHITECTURES = {"8.0": "ampere", "9.0": "hopper", "10.0": "blackwell", "10.3": "blackwell"}
+_ARCHITECTURES = {
+    "8.0": "ampere",
+    "8.6": "ampere",
+    "8.9": "ampere",
+    "9.0": "hopper",
+    "10.0": "blackwell",
+    "10.3": "blackwell",
+}
 
 
-def architecture() -> str | None:
-    """Of this machine's first NVIDIA card, asked from the driver; None without one, or for one not in the table."""
+def compute_capability() -> str | None:
+    """Of this machine's first NVIDIA card, such as "9.0", asked from the driver; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     asked = subprocess.run(
         ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True
     )
-    return _ARCHITECTURES.get(asked.stdout.partition("\n")[0].strip()) if asked.returncode == 0 else None
+    return asked.stdout.partition("\n")[0].strip() or None if asked.returncode == 0 else None
+
+
+def architecture() -> str | None:
+    """Of that card; None without one, or for one that is not in the table."""
+    return _ARCHITECTURES.get(compute_capability() or "")
+
+
+def take_memory() -> None:
+    """Sets JAX's share of a card's memory, where the user has not. JAX must not have touched a device yet."""
+    if not any(name in os.environ for name in _FRACTIONS):
+        os.environ[_FRACTIONS[0]] = MEMORY_FRACTION
 
 
 def flags_for(architecture: str, jax_version: tuple[int, int], layer_bytes: int) -> dict[str, str]:
@@ -91,8 +109,8 @@ def _refused(line: str) -> set[str]:
 
 
 def apply(architecture: str, layer_bytes: int) -> str:
-    """Sets XLA_FLAGS, JAX's optimisation level and its share of a card's memory, each where the user has not; returns
-    XLA_FLAGS. JAX must not have touched a device yet."""
+    """Sets XLA_FLAGS and JAX's optimisation level, each where the user has not; returns XLA_FLAGS. JAX must not have
+    touched a device yet."""
     import jax
 
     version = tuple(int(part) for part in jax.__version__.split(".")[:2])
@@ -103,6 +121,4 @@ def apply(architecture: str, layer_bytes: int) -> str:
     os.environ["XLA_FLAGS"] = flags
     if "JAX_OPTIMIZATION_LEVEL" not in os.environ:
         jax.config.update("jax_optimization_level", OPTIMIZATION_LEVEL)
-    if not any(name in os.environ for name in _FRACTIONS):
-        os.environ[_FRACTIONS[0]] = MEMORY_FRACTION
     return flags

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 
 import jax
 
@@ -29,11 +30,13 @@ def start(
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
         share_threads(cpu_devices)
-    elif layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
-        log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
+    elif gpu_flags.compute_capability() is not None:
+        gpu_flags.take_memory()
+        if layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
+            log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
     if distributed == "auto":
         try:
-            jax.distributed.initialize()
+            jax.distributed.initialize(local_device_ids=_devices_of_a_task())
         except ValueError as error:
             raise UserError(
                 f"--distributed finds no other processes here ({error}); give it HOST:PORT,COUNT,INDEX."
@@ -41,11 +44,20 @@ def start(
     elif distributed is not None:
         match distributed.split(","):
             case [address, count, index] if count.isdigit() and index.isdigit() and int(index) < int(count):
-                jax.distributed.initialize(address, int(count), int(index))
+                jax.distributed.initialize(address, int(count), int(index), local_device_ids=_devices_of_a_task())
             case _:
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
     if keep_programs:
         compilation_cache.keep_programs()
+
+
+def _devices_of_a_task() -> list[int] | None:
+    """JAX gives a task of SLURM or Open MPI one card, that of its number on the node. One that is alone on its node has
+    all of them, for which [] stands; None leaves it to JAX, and to JAX_LOCAL_DEVICE_IDS."""
+    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE")
+    alone = tasks is not None and re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", tasks) is not None
+    alone |= os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
 
 
 def share_threads(devices: int) -> None:

@@ -91,7 +91,8 @@ def _fit(run: Run, stop: Stop) -> int:
                     evaluator.run(step, state)
         if ending:
             return step
-        batch, records = _next_batch(run, step, state)  # only after the save, which records where the data stands
+        with reporter.clock.wait():
+            batch, records = _next_batch(run, step, state)  # only after the save, which records where the data stands
         state, metrics = run.step(state, batch)
         step += 1
         names = functools.partial(run.batches.record_names, records)

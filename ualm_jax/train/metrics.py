@@ -1,10 +1,12 @@
 """Where metrics go: metrics.jsonl, one JSON object a line, and TensorBoard."""
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -135,13 +137,14 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 class Throughput:
-    """Steps, and amounts of what they did, per second; time spent in `pause` does not count."""
+    """Steps, and amounts of what they did, per second. Time in `pause` does not count; that in `wait` does, and is told
+    beside."""
 
     def __init__(self):
         self.restart()
 
     def restart(self) -> None:
-        self._start, self._amounts, self._steps = time.perf_counter(), {}, 0
+        self._start, self._amounts, self._steps, self._waited = time.perf_counter(), {}, 0, 0.0
 
     def count(self, amounts: dict[str, float]) -> None:
         """One more step."""
@@ -149,27 +152,26 @@ class Throughput:
         for name, amount in amounts.items():
             self._amounts[name] = self._amounts.get(name, 0.0) + amount
 
-    def rates(self) -> tuple[float, dict[str, float]]:
-        """Seconds per step, and amounts per second, since the last call; 0 and none where no step was counted."""
-        seconds = max(time.perf_counter() - self._start, 1e-9)
-        per_step = seconds / self._steps if self._steps else 0.0
-        rates = {name: amount / seconds for name, amount in self._amounts.items()}
+    def rates(self) -> tuple[float, float, dict[str, float]]:
+        """Seconds per step, those of them in `wait`, and amounts per second, since the last call; 0 and none where no
+        step was counted."""
+        seconds, steps = max(time.perf_counter() - self._start, 1e-9), max(self._steps, 1)
+        per_step = seconds / steps if self._steps else 0.0
+        found = per_step, self._waited / steps, {name: amount / seconds for name, amount in self._amounts.items()}
         self.restart()
-        return per_step, rates
+        return found
 
-    def pause(self) -> "_Pause":
-        return _Pause(self)
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        entered = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - entered
 
-
-class _Pause:
-    def __init__(self, clock: Throughput):
-        self._clock = clock
-
-    def __enter__(self):
-        self._entered = time.perf_counter()
-
-    def __exit__(self, *_):
-        self._clock._start += time.perf_counter() - self._entered
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        entered = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - entered
 
 
 def format_eta(seconds: float) -> str:

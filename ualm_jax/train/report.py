@@ -95,8 +95,8 @@ class Reporter:
         self._show(step, " ".join(f"{name} {scalars[name]:.4g}" for name in self._shown[:1]))
         if not self._due(step):
             return
-        seconds, rates = self.clock.rates()
-        timing = {"seconds_per_step": seconds, **rates} if seconds else {}
+        seconds, waited, rates = self.clock.rates()
+        timing = {"seconds_per_step": seconds, "data_seconds_per_step": waited, **rates} if seconds else {}
         scalars |= self._derive(step, values) | timing | progress
         self._writer.scalars(step, scalars)
         words = [f"step {step}/{self._steps}"]

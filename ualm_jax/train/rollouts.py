@@ -148,7 +148,8 @@ class Rollouts:
             sequences = None if guided else self._config.slots
             slots = dict(slots=self._config.slots, sequences=sequences, capacity=self._capacity)
             self._engine = Engine(model, **slots, work=work)
-        self._engine.weights = make_weights(model)
+        else:
+            self._engine.weights = make_weights(model)
         jobs = [self._engine.submit(request) for request in requests]
         while not all(job.done for job in jobs):
             self._engine.advance()

@@ -115,9 +115,11 @@ def make_train_step(
 
 
 def make_eval_step(structure: nnx.GraphDef, objective: Objective) -> Callable[..., Sums]:
-    """(params, batch [B, ...], constants) to the objective's sums, jitted."""
+    """(params, batch of microbatches [A, B, ...], constants) to the objective's sums, jitted."""
 
     def step(params: nnx.State, batch: Any, constants: nnx.State = CONSTANTS) -> Sums:
-        return objective(nnx.merge(structure, params, constants), batch)
+        model = nnx.merge(structure, params, constants)
+        each = jax.lax.map(lambda microbatch: objective(model, microbatch), batch)
+        return jax.tree.map(lambda sums: jnp.sum(sums, axis=0), each)
 
     return jax.jit(step)

@@ -80,12 +80,11 @@ def model_fingerprint(model: nnx.Module) -> str:
         leaves.setdefault(_LAYER.sub("", jax.tree_util.keystr(path)), []).append(leaf)
     names, apart = sorted(leaves), isinstance(model.decoder.layers, nnx.List)
 
-    def whole(name: str) -> np.ndarray:
-        arrays = [on_host(leaf) for leaf in leaves[name]]
-        return np.stack(arrays) if apart and name.startswith(_LAYERS) else arrays[0]
+    def digest(name: str, arrays: list[np.ndarray]) -> str:
+        return _stack(arrays) if apart and name.startswith(_LAYERS) else _arrays("", {"": lambda: arrays[0]})
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(lambda leaf: _arrays("", {"": lambda: leaf}), map(whole, names))
+        digests = pool.map(digest, names, ([on_host(leaf) for leaf in leaves[name]] for name in names))
         lines = (f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -118,6 +117,15 @@ def _arrays(config: str, arrays: Mapping[str, Callable[[], Any]]) -> str:
         value = np.ascontiguousarray(read())
         digest.update(f"{name} {value.dtype} {value.shape}".encode())
         digest.update(value.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _stack(arrays: list[np.ndarray]) -> str:
+    """As `_arrays` of one array that has these for rows."""
+    digest, first = hashlib.sha256(), arrays[0]
+    digest.update(f" {first.dtype} {(len(arrays), *first.shape)}".encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 

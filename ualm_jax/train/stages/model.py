@@ -133,12 +133,8 @@ def starting_params(config: RunConfig, encoder: AudioEncoder | None, mesh: Mesh)
         params = nnx.state(jax.jit(maker_of(config))(), nnx.Param)
     else:
         described, seed = (config.model, config.execution), config.train.seed
-
-        def begin() -> nnx.State:
-            return initial_params(config.train.init_from, *described, mesh, seed)
-
-        # What is adapted must be held nowhere else.
-        params = adapted_params(begin(), *described, config.lora, seed) if config.lora.rank else begin()
+        read = functools.partial(initial_params, config.train.init_from, *described, mesh, seed)
+        params = adapted_params(read, *described, config.lora, seed) if config.lora.rank else read()
         log.info("parameters from %s", config.train.init_from)
     put_adapters(adapters, params)
     if config.train.trains_encoder:

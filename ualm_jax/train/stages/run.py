@@ -226,7 +226,7 @@ def _evaluators(
     evaluators: list[Evaluator] = []
     if wanted.directory is not None:
         data = dataclasses.replace(config.data, directory=wanted.directory, sources=(), cfg_dropout=0.0)
-        batches = _batches(config, data, model.front_end, mesh, None)
+        batches = _batches(config, data, model.front_end, mesh, config.train.grad_accum_steps)
         eval_step = make_eval_step(model.structure, objective_of(config))
         evaluators.append(
             HeldOut(
