@@ -1,5 +1,6 @@
 """A model with its layers apart is the same model, and is in memory once."""
 
+import functools
 import gc
 
 import jax
@@ -10,10 +11,11 @@ from helpers import golden_model
 
 import ualm_jax
 from ualm_jax.generate.weights import make_weights
-from ualm_jax.models import int8, unstacked
+from ualm_jax.models import int8, lora, unstacked
 from ualm_jax.models.int8 import round_layers
 from ualm_jax.models.unstacked import take_layers_apart
 from ualm_jax.weights.fingerprints import model_fingerprint
+from ualm_jax.weights.opener import open_weights
 
 
 @pytest.mark.parametrize("rounded", [False, True], ids=["float32", "int8"])
@@ -42,6 +44,26 @@ def test_what_decoding_reads_is_what_the_model_holds(golden_dir):
     jax.tree.map(np.testing.assert_array_equal, weights, usual)
     held = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(apart)}
     assert {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((weights.layers, weights.model))} <= held
+
+
+def test_adapters_over_8_bits_begin_without_a_second_model(monkeypatch):
+    gc.collect()
+    before, seen = sum(array.nbytes for array in jax.live_arrays()), []
+
+    def watched(kernel, inputs):
+        result = round_kernel(kernel, inputs)
+        seen.append(sum(array.nbytes for array in jax.live_arrays()) - before)
+        return result
+
+    round_kernel = lora.int8_kernel
+    monkeypatch.setattr(lora, "int8_kernel", watched)
+    weights = open_weights("soundscript")
+    config = lora.LoraConfig(rank=1, alpha=1.0, int8_base=True)
+    read = functools.partial(weights.load_params, jax.sharding.get_mesh())
+    lora.adapted_params(read, weights.architecture, weights.execution, config, 0)
+    decoder = weights.architecture.decoder
+    stored, largest = 2 * weights.architecture.num_params(), decoder.num_layers * decoder.width * decoder.mlp_dim
+    assert max(seen) < stored + 3 * largest
 
 
 @pytest.mark.parametrize("rounded", [False, True], ids=["as it is", "int8"])
