@@ -9,6 +9,8 @@ ualm train --config configs/lora_1_5b.py --workdir runs/lora --config.train.init
     --config.data.directory=data/sounds
 ualm convert export peft runs/lora --out exported-adapters   the adapters alone, as PEFT stores them
 ualm convert export hf runs/lora --out exported-merged      the whole model, adapters merged
+Begin with a model that knows sounds. Of a converted Qwen2.5 the rows of audio and special tokens are random and must be
+trained, too: docs/train.md, "Your own sounds on one card".
 What is opened of such a run (`ualm generate`, `ualm_jax.load`, train.init_from) has its adapters merged.
 """
 
