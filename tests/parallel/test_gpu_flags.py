@@ -44,7 +44,8 @@ def test_jax_starts_with_what_apply_sets():
         "print(jax.config.jax_optimization_level); import os; print(os.environ['XLA_FLAGS']);"
         "from jaxlib import xla_client; print(xla_client.generate_pjrt_gpu_plugin_options()['memory_fraction'])"
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_gpu_nonsense=1", "JAX_PLATFORMS": "cpu"}
+    environment = {name: value for name, value in os.environ.items() if "MEM_FRACTION" not in name}
+    environment |= {"XLA_FLAGS": "--xla_gpu_nonsense=1", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-500:]
     assert run.stdout.startswith("O1\n--xla_gpu_all_gather_combine_threshold_bytes=1048576 ")

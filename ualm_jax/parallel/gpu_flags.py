@@ -42,23 +42,18 @@ _ARCHITECTURES = {
 }
 
 
-def compute_capability() -> str | None:
-    """Of this machine's first NVIDIA card, such as "9.0", asked from the driver; None without one."""
+def architecture() -> str | None:
+    """Of this machine's first NVIDIA card, asked from the driver; None without one, or for one not in the table."""
     if shutil.which("nvidia-smi") is None:
         return None
     asked = subprocess.run(
         ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True
     )
-    return asked.stdout.partition("\n")[0].strip() or None if asked.returncode == 0 else None
-
-
-def architecture() -> str | None:
-    """Of that card; None without one, or for one that is not in the table."""
-    return _ARCHITECTURES.get(compute_capability() or "")
+    return _ARCHITECTURES.get(asked.stdout.partition("\n")[0].strip()) if asked.returncode == 0 else None
 
 
 def take_memory() -> None:
-    """Sets JAX's share of a card's memory, where the user has not. JAX must not have touched a device yet."""
+    """Sets JAX's share of an NVIDIA card's memory, where the user has not. JAX must not have touched a device yet."""
     if not any(name in os.environ for name in _FRACTIONS):
         os.environ[_FRACTIONS[0]] = MEMORY_FRACTION
 

@@ -30,7 +30,7 @@ def start(
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
         share_threads(cpu_devices)
-    elif gpu_flags.compute_capability() is not None:
+    else:
         gpu_flags.take_memory()
         if layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
             log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
