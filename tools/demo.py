@@ -18,6 +18,7 @@ from plot_run import plot_run
 from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.spectrogram import save_spectrogram_png
 from ualm_jax.cli.arguments import Parser, output_directory
+from ualm_jax.cli.failures import STOPPED
 from ualm_jax.errors import UserError
 from ualm_jax.weights.shipped import located
 
@@ -112,7 +113,7 @@ def run(*arguments, interrupt_after: str | None = None) -> None:
             print(line, end="", flush=True)
             if interrupt_after and line.startswith(interrupt_after):
                 process.send_signal(signal.SIGINT)
-    if process.returncode:
+    if process.returncode and not (interrupt_after and process.returncode == STOPPED):
         sys.exit(process.returncode)
 
 

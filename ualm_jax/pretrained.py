@@ -148,7 +148,7 @@ def load(
     weights = open_weights(path, step)
     keep_programs()
     current = jax.sharding.get_mesh()
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
+    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1]) if current.empty else current
     parts = weights.parts
     model = None if weights.architecture is None else _for_generating(weights, mesh, int8)
     with jax.set_mesh(mesh):

@@ -1,6 +1,7 @@
 """`ualm codec train`: a codec from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
+from ualm_jax.cli.failures import STOPPED
 
 _DESCRIPTION = """\
 Trains a codec. The work folder receives checkpoints, metrics.jsonl, TensorBoard files and the codec itself, as a
@@ -34,5 +35,4 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.train.codec import train_codec
 
-    train_codec(config, args.workdir)
-    return 0
+    return 0 if train_codec(config, args.workdir) >= config.train.steps else STOPPED

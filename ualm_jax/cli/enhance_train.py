@@ -1,6 +1,7 @@
 """`ualm enhance train`: an enhancer from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
+from ualm_jax.cli.failures import STOPPED
 
 _DESCRIPTION = """\
 Trains an enhancer, 16 kHz mono to 48 kHz stereo. The work folder receives checkpoints, metrics.jsonl, TensorBoard files
@@ -34,5 +35,4 @@ def main(argv: list[str]) -> int:
 
     from ualm_jax.train.enhance import train_enhancer
 
-    train_enhancer(config, args.workdir)
-    return 0
+    return 0 if train_enhancer(config, args.workdir) >= config.train.steps else STOPPED

@@ -57,18 +57,32 @@ _RESUMED += ("enhance train", "reason enrich", "reason dialogue", "reason reflec
 def main() -> int:
     """Entry point of the process."""
     interrupts.watch(_end)
-    status = run(sys.argv[1:])
+    try:
+        status = run(sys.argv[1:])
+    except Exception as error:
+        if not _joined():
+            raise
+        traceback.print_exception(error)  # and no further: on its way out, JAX would wait for the others
+        status = 1
     if status == INTERRUPTED:
         _leave(status)
-    if status and "ualm_jax.parallel.processes" in sys.modules:
+    if status and _joined():
         from ualm_jax.parallel import processes
 
-        if processes.joined():
-            processes.part()
-            _leave(status)
+        processes.part()
+        _leave(status)
     if status == BROKEN_PIPE:  # what is still to be flushed has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
+
+
+def _joined() -> bool:
+    """Whether this is one of several processes, without importing JAX to find out."""
+    if "ualm_jax.parallel.processes" not in sys.modules:
+        return False
+    from ualm_jax.parallel import processes
+
+    return processes.joined()
 
 
 def run(argv: list[str]) -> int:

@@ -1,6 +1,7 @@
 """`ualm train`: a training run from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, run_directory
+from ualm_jax.cli.failures import STOPPED
 
 _DESCRIPTION = """\
 Trains a model. The work folder receives checkpoints, metrics.jsonl, TensorBoard files, generated samples, and what
@@ -46,10 +47,12 @@ def main(argv: list[str]) -> int:
 
     config = from_mapping(RunConfig, values)
     start(
-        distributed=args.distributed, cpu_devices=args.devices, layer_bytes=layer_bytes(config.model, config.execution)
+        distributed=args.distributed,
+        cpu_devices=args.devices,
+        layer_bytes=layer_bytes(config.model, config.execution),
+        preemption=True,
     )
 
     from ualm_jax.train.stages.run import train
 
-    train(config, args.workdir)
-    return 0
+    return 0 if train(config, args.workdir) >= config.train.steps else STOPPED

@@ -56,7 +56,8 @@ class ListeningJudge:
 
 
 def opened(path: str | os.PathLike) -> ListeningJudge:
-    """The judge of a run that listens, or of a converted checkpoint with an encoder.
+    """The judge of a run that listens, or of a converted checkpoint with an encoder, on a device of this process alone:
+    of several, the first one judges by itself.
 
     Raises UserError where a part is missing.
     """
@@ -65,8 +66,7 @@ def opened(path: str | os.PathLike) -> ListeningJudge:
     missing += ["language model"] if weights.architecture is None else []
     if missing:
         raise UserError(f"judge:{path} has no {' and no '.join(missing)}; name a model that listens.")
-    current = jax.sharding.get_mesh()
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if current.empty else current
+    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
     with jax.set_mesh(mesh):
         encoder = load_encoder(weights.parts["encoder"])
         tokenizer = load_tokenizer(weights.parts["tokenizer"])

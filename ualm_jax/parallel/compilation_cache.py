@@ -19,12 +19,16 @@ def keep_programs() -> None:
     """Tells JAX where to keep them, unless JAX_COMPILATION_CACHE_DIR has told it already; see `folder`.
 
     Not on several CPU devices: a kept program with collectives gives wrong numbers there (seen with jax 0.10.2, a
-    training step on 8 virtual devices). Looks at the devices, so whatever must happen before that has happened.
+    training step on 8 virtual devices). Not in one of several processes with GPUs: process 0 alone writes, so where
+    they do not share the folder it finds its programs the next time and the others compile, for which XLA waits up to a
+    day for what process 0 should have measured. Looks at the devices, so whatever must happen before that has happened.
     """
     wanted = folder()
     if wanted is None or jax.config.jax_compilation_cache_dir is not None:
         return
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        return
+    if jax.default_backend() == "gpu" and jax.process_count() > 1:
         return
     try:
         wanted.mkdir(parents=True, exist_ok=True)

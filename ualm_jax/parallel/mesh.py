@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -50,3 +51,15 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     # An axis of the mesh may take part of an axis of the machine: 8 parts of fsdp on a TPU slice of 4x4x4.
     arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(arranged, MESH_AXES, axis_types=(AxisType.Explicit,) * 3)
+
+
+def check_rows_of_processes(devices: np.ndarray) -> None:
+    """devices: of a mesh, [data, fsdp, tensor]. Raises UserError where two processes have devices for the same rows of
+    a batch: each would put rows of its own there."""
+    for row in devices.reshape(-1, devices.shape[-1]):
+        processes = sorted({device.process_index for device in row})
+        if len(processes) > 1:
+            raise UserError(
+                f"mesh.tensor = {len(row)} puts processes {', '.join(map(str, processes))} on the same rows, and each "
+                "reads rows of its own; make mesh.tensor smaller, or start one process for all devices of a machine."
+            )

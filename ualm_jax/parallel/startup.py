@@ -8,6 +8,7 @@ import jax
 
 from ualm_jax.errors import UserError
 from ualm_jax.parallel import compilation_cache, gpu_flags
+from ualm_jax.parallel.processes import LONGEST
 
 log = logging.getLogger(__name__)
 
@@ -18,12 +19,14 @@ def start(
     cpu_devices: int | None = None,
     layer_bytes: int | None = None,
     keep_programs: bool = True,
+    preemption: bool = False,
 ) -> None:
     """Joins the other processes of a run, or splits this CPU into virtual devices; keeps compiled programs.
 
     distributed: "auto" to find the others through SLURM, Kubernetes or TPU metadata, or "HOST:PORT,COUNT,INDEX": where
         process 0 listens, how many there are, and which one this is.
     layer_bytes: weights of one layer of the model to train, for the settings of NVIDIA cards; see `gpu_flags`.
+    preemption: of many processes, SIGTERM is no end but a notice, which `train.stop.Stop` reads.
     keep_programs: and use those that were kept, see `compilation_cache`; not where compiling is to be timed.
     """
     if cpu_devices is not None:
@@ -34,9 +37,13 @@ def start(
         gpu_flags.take_memory()
         if layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
             log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
+    if distributed is not None:
+        log.info("waiting for the other processes, for half an hour at most (--distributed %s)", distributed)
+        jax.config.update("jax_enable_preemption_service", preemption)
+    how = dict(local_device_ids=_devices_of_a_task(), initialization_timeout=round(LONGEST))
     if distributed == "auto":
         try:
-            jax.distributed.initialize(local_device_ids=_devices_of_a_task())
+            jax.distributed.initialize(**how)
         except ValueError as error:
             raise UserError(
                 f"--distributed finds no other processes here ({error}); give it HOST:PORT,COUNT,INDEX."
@@ -44,7 +51,7 @@ def start(
     elif distributed is not None:
         match distributed.split(","):
             case [address, count, index] if count.isdigit() and index.isdigit() and int(index) < int(count):
-                jax.distributed.initialize(address, int(count), int(index), local_device_ids=_devices_of_a_task())
+                jax.distributed.initialize(address, int(count), int(index), **how)
             case _:
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
     if keep_programs:
@@ -52,12 +59,18 @@ def start(
 
 
 def _devices_of_a_task() -> list[int] | None:
-    """JAX gives a task of SLURM or Open MPI one card, that of its number on the node. One that is alone on its node has
-    all of them, for which [] stands; None leaves it to JAX, and to JAX_LOCAL_DEVICE_IDS."""
-    tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE")
-    alone = tasks is not None and re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", tasks) is not None
-    alone |= os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
-    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
+    """JAX gives a task of SLURM or Open MPI one card, that of its number on the node. One that is alone on its node, or
+    sees one card alone, has all that it sees, for which [] stands; None leaves it to JAX, and to JAX_LOCAL_DEVICE_IDS.
+    """
+    if "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return None
+    of_mpi = os.environ.get(
+        "OMPI_COMM_WORLD_LOCAL_SIZE"
+    )  # its tasks inherit what SLURM says of the one that starts them
+    of_slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE")
+    alone = re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", of_mpi or of_slurm or "") is not None
+    sees_one = re.fullmatch(r"[^,]+", os.environ.get("CUDA_VISIBLE_DEVICES", "")) is not None
+    return [] if alone or ((of_mpi or of_slurm) and sees_one) else None
 
 
 def share_threads(devices: int) -> None:

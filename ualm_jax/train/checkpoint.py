@@ -53,7 +53,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             absolute(directory),
             options=ocp.CheckpointManagerOptions(
-                save_interval_steps=every, max_to_keep=keep, enable_async_checkpointing=True, create=False
+                save_interval_steps=every,
+                max_to_keep=keep,
+                enable_async_checkpointing=True,
+                create=False,
+                async_options=ocp.AsyncOptions(timeout_secs=3600),  # process 0 reads it all for its checksums
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),

@@ -18,6 +18,7 @@ class Stop:
 
     def __init__(self, every: int):
         self._every = every
+        self._asks = 0
         self._noticed = jax.process_count() > 1 and jax.config.jax_enable_preemption_service
 
     def __enter__(self) -> "Stop":
@@ -38,6 +39,9 @@ class Stop:
         """Whether any process was asked to stop; the same on all of them. To be asked once before every step."""
         if jax.process_count() == 1:
             return self._asked
-        if self._noticed and multihost_utils.reached_preemption_sync_point(step):
+        # The service agrees on the count after the largest that a process has come to. It is told how often it was
+        # asked instead of the step: of a notice before the first one it says 1, which a resumed run would never meet.
+        self._asks += 1
+        if self._noticed and multihost_utils.reached_preemption_sync_point(self._asks):
             return True
         return step % self._every == 0 and bool(np.any(from_all("agree whether to stop", np.array(self._asked))))

@@ -4,8 +4,12 @@ import contextlib
 import json
 import logging
 import pathlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
+import numpy as np
 
 from ualm_jax.bucket_lock import bucket_lock
 from ualm_jax.buckets import Folder, here, in_bucket, open_folder, replace_folder, write
@@ -13,6 +17,7 @@ from ualm_jax.data.dataset.folder import DatasetInfo
 from ualm_jax.errors import UserError
 from ualm_jax.models.audio_encoder import read_settings
 from ualm_jax.outputs import lock
+from ualm_jax.parallel.processes import from_all
 from ualm_jax.weights.fingerprints import parts_of
 from ualm_jax.weights.hf_folder import read_json
 from ualm_jax.weights.opener import notes_of
@@ -23,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Parts = Mapping[str, pathlib.Path]
 """Folders of "tokenizer", "codec" and "encoder", those that there are."""
+
+_SEEN_WITHIN = 60.0  # seconds, for which file systems of a network may keep what they have read of a folder
 
 
 @contextlib.contextmanager
@@ -140,3 +147,19 @@ def _keep_settings(encoder: pathlib.Path) -> None:
     """Of a run of version 0.1 they stood in its config.json, which is written anew."""
     if encoder.is_dir() and not (encoder / "settings.json").exists() and (settings := read_settings(encoder)):
         (encoder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def check_shared(workdir: Folder) -> None:
+    """Raises UserError, in every process, where one of them does not see what the first has written in `workdir`."""
+    if jax.process_count() == 1:
+        return
+    path, deadline = workdir / "config.json", time.monotonic() + _SEEN_WITHIN
+    while not path.is_file() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    seen = np.ravel(from_all("see the work folder", np.array(path.is_file())))
+    if not seen.all():
+        blind = ", ".join(map(str, np.flatnonzero(~seen)))
+        raise UserError(
+            f"{workdir} is another folder for process {blind} than for process 0; give one that all processes share, "
+            "or gs://BUCKET/PATH."
+        )

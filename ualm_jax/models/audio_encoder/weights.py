@@ -113,7 +113,9 @@ def load_state(
         else:
             whole = read(hf, value.shape, reverse)
         sharding = jax.NamedSharding(jax.sharding.get_mesh(), value.sharding.spec)
-        target.set_value(jax.device_put(whole.astype(value.dtype), sharding))
+        whole = whole.astype(value.dtype)
+        # Not device_put, which of many processes gathers a copy of each to compare them.
+        target.set_value(jax.make_array_from_callback(whole.shape, sharding, lambda index, whole=whole: whole[index]))
     if unread:
         raise UserError(f"audio encoder weights: {len(unread)} tensors are not of this encoder: {sorted(unread)[:5]}")
     if targets:

@@ -21,7 +21,7 @@ from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.mapping import to_mapping
 from ualm_jax.models.attention.cache import check_backend
 from ualm_jax.models.config import AUTO_REMAT
-from ualm_jax.parallel.mesh import make_mesh
+from ualm_jax.parallel.mesh import check_rows_of_processes, make_mesh
 from ualm_jax.parallel.processes import meet
 from ualm_jax.tokens.tokenizer import load_tokenizer
 from ualm_jax.train.averaging import evaluated_params
@@ -53,7 +53,7 @@ from ualm_jax.train.stages.model import (
 )
 from ualm_jax.train.stages.online import online_parts
 from ualm_jax.train.step import Frozen, TrainState, make_eval_step, make_train_step
-from ualm_jax.train.workdir import Parts, check_begun_with, claim, parts_of_run, write_workdir
+from ualm_jax.train.workdir import Parts, check_begun_with, check_shared, claim, parts_of_run, write_workdir
 from ualm_jax.weights.fingerprints import check_together, parts_of
 from ualm_jax.weights.run_folder import parts_at, saved_steps
 from ualm_jax.weights.shipped import located
@@ -70,6 +70,7 @@ def train(config: RunConfig, workdir: Folder) -> int:
     """
     mesh = make_mesh(config.mesh)
     config.check_mesh(**mesh.shape)
+    check_rows_of_processes(mesh.devices)
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(claim(workdir))
@@ -85,6 +86,7 @@ def train(config: RunConfig, workdir: Folder) -> int:
             resumed = run.checkpoints.latest_step() is not None
             write_workdir(to_mapping(config), parts, workdir, sources=sources, resumed=resumed)
         meet("train in the work folder")
+        check_shared(workdir)
         step = fit(run)
     if first == config.train.steps:
         log.info("%s is at step %d already, which is train.steps: nothing to do", workdir, step)

@@ -9,7 +9,7 @@ from ualm_jax.data.dataset.folder import open_dataset
 from ualm_jax.data.loading.loader import open_sources
 from ualm_jax.errors import UserError
 from ualm_jax.models.log_probabilities import Sequences
-from ualm_jax.parallel.mesh import make_mesh
+from ualm_jax.parallel.mesh import check_rows_of_processes, make_mesh
 from ualm_jax.tokens.types import Batch
 from ualm_jax.train.config import RunConfig
 from ualm_jax.train.preference import check_kind
@@ -29,6 +29,7 @@ def score(config: RunConfig) -> pathlib.Path:
     out = pathlib.Path(config.preference.reference)
     mesh = make_mesh(config.mesh)
     config.check_mesh(**mesh.shape)
+    check_rows_of_processes(mesh.devices)
     with jax.set_mesh(mesh):
         parts = checked_parts(config, out)
         infos = open_sources(config.data)
