@@ -1,4 +1,4 @@
-"""A smaller UALM of scenes of at most 1.2 s, which two cores train from random weights in hours (docs/soundscript.md).
+"""A smaller UALM of scenes of at most 1.2 s: one core trains it from random weights in two hours (docs/soundscript.md).
 
 It hears by the encoder of the model in the box, which stays as it is. Its data, for TASK and COUNT caption_to_audio
 40000, text 20000, describe 3000, question 4000, listen 2000:
