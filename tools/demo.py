@@ -18,8 +18,7 @@ from plot_run import plot_run
 from ualm_jax.audio.io import read_audio
 from ualm_jax.audio.spectrogram import save_spectrogram_png
 from ualm_jax.cli.arguments import Parser, output_directory
-from ualm_jax.cli.failures import STOPPED
-from ualm_jax.errors import UserError
+from ualm_jax.errors import STOPPED, UserError
 from ualm_jax.weights.shipped import located
 
 PROMPT = "a snare, then a kick"

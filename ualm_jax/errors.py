@@ -1,5 +1,8 @@
 """The one exception meant for people, and what it says of others."""
 
+STOPPED = 75
+"""Of a run that was told to stop and has saved: a scheduler is to start it again (EX_TEMPFAIL of sysexits.h)."""
+
 
 class UserError(Exception):
     """Something the user can mend.

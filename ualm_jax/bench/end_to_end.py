@@ -15,7 +15,7 @@ import numpy as np
 
 from ualm_jax.audio.io import read_audio
 from ualm_jax.bench.result import Bars, BenchResult, number, text
-from ualm_jax.errors import UserError
+from ualm_jax.errors import STOPPED, UserError
 from ualm_jax.weights.shipped import located
 
 _CAPTION = "two claps, then a low tone"
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> BenchResult:
         prepare += ["--tokenizer", str(box / "tokenizer"), "--codec", str(box / "codec"), "--out", str(out / "data")]
         train = ["train", "--config", "configs/soundscript.py", "--workdir", str(out / "run")]
         train += ["--config.train.init_from=soundscript", "--config.data.sources=()", "--config.eval.prompts=()"]
+        train += [f"--config.train.encoder={box / 'encoder'}", "--config.train.trainable=('*',)"]
         train += [f"--config.data.directory={out / 'data'}", f"--config.train.steps={args.steps}"]
         train += ["--config.train.log_every=1", "--config.data.seq_len=256", "--config.data.batch_size=8"]
         generate = ["generate", "--model", str(out / "run"), _CAPTION, "--out", str(out / "sound.wav")]
@@ -76,7 +77,7 @@ def _timed(name: str, words: list[str], stop_at: int | None = None) -> dict[str,
             said.append(line.strip())
             if stop_at is not None and line.startswith(f"step {stop_at}/"):
                 process.send_signal(signal.SIGINT)
-    if process.returncode:
+    if process.returncode != (0 if stop_at is None else STOPPED):
         raise UserError(f"`ualm {' '.join(words[:2])} ...` failed: {' '.join(said)}")
     seconds = time.perf_counter() - begun
     print(f"{name}: {seconds:.1f} s", flush=True)  # known even where the next command hangs

@@ -1,7 +1,7 @@
 """`ualm codec train`: a codec from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
-from ualm_jax.cli.failures import STOPPED
+from ualm_jax.errors import STOPPED
 
 _DESCRIPTION = """\
 Trains a codec. The work folder receives checkpoints, metrics.jsonl, TensorBoard files and the codec itself, as a

@@ -1,7 +1,7 @@
 """`ualm enhance train`: an enhancer from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, output_directory
-from ualm_jax.cli.failures import STOPPED
+from ualm_jax.errors import STOPPED
 
 _DESCRIPTION = """\
 Trains an enhancer, 16 kHz mono to 48 kHz stereo. The work folder receives checkpoints, metrics.jsonl, TensorBoard files

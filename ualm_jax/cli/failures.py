@@ -8,8 +8,6 @@ import traceback
 from ualm_jax.errors import UserError, first_line
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the number of the signal, as shells have it
-STOPPED = 75
-"""Of a run that was told to stop and has saved: a scheduler is to start it again (EX_TEMPFAIL of sysexits.h)."""
 
 # Module -> the extra of setup.py that brings it.
 _EXTRAS = {

@@ -1,7 +1,7 @@
 """`ualm train`: a training run from a config file."""
 
 from ualm_jax.cli.arguments import Parser, add_device_arguments, run_directory
-from ualm_jax.cli.failures import STOPPED
+from ualm_jax.errors import STOPPED
 
 _DESCRIPTION = """\
 Trains a model. The work folder receives checkpoints, metrics.jsonl, TensorBoard files, generated samples, and what
