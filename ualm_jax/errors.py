@@ -1,4 +1,4 @@
-"""The one exception meant for people, and what it says of others."""
+"""The one exception meant for people, what it says of others, and the status of a run that is to go on."""
 
 STOPPED = 75
 """Of a run that was told to stop and has saved: a scheduler is to start it again (EX_TEMPFAIL of sysexits.h)."""

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from ualm_jax.cli import main
 from ualm_jax.cli.main import VERBS, run
+from ualm_jax.parallel import processes
 
 
 def test_help_lists_every_verb(capsys):
@@ -65,3 +67,21 @@ def test_a_manifest_that_is_not_there_is_one_sentence(capsys, tmp_path):
     assert run(["data", "prepare", *arguments]) == 1
     message = capsys.readouterr().err
     assert "none.jsonl" in message and message.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_one_of_several_processes_shows_what_nobody_explains_and_leaves(capsys, monkeypatch):
+    """On JAX's way out it would wait five minutes for the others."""
+
+    def fail(_):
+        raise RuntimeError("NCCL has failed")
+
+    left = []
+    monkeypatch.setattr(main.interrupts, "watch", lambda _: None)
+    monkeypatch.setattr(main, "run", fail)
+    with pytest.raises(RuntimeError, match="NCCL"):
+        main.main()
+    monkeypatch.setattr(processes, "joined", lambda: True)
+    monkeypatch.setattr(processes, "part", lambda: left.append("told the others"))
+    monkeypatch.setattr(main, "_leave", left.append)
+    main.main()
+    assert left == ["told the others", 1] and "RuntimeError: NCCL has failed" in capsys.readouterr().err

@@ -6,9 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
 
-from ualm_jax.parallel.compilation_cache import folder
+from ualm_jax.parallel.compilation_cache import folder, keep_programs
 
 PROGRAM = textwrap.dedent("""
     import jax, jax.numpy as jnp
@@ -50,6 +51,17 @@ def test_two_processes_share_a_folder_and_a_damaged_one_is_compiled_anew(tmp_pat
         path.write_bytes(path.read_bytes()[:-10])
     damaged, off = [found(process) for process in [start(tmp_path), start("off")]]
     assert damaged == (again[0], 0, again[2]) and off == ("None", 0, again[2])
+
+
+@pytest.mark.parametrize("backend, processes, kept", [("gpu", 1, True), ("gpu", 2, False), ("tpu", 2, True)])
+def test_several_processes_with_gpus_keep_none(backend, processes, kept, tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setenv("UALM_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: told.update({name: value}))
+    keep_programs()
+    assert told.get("jax_compilation_cache_dir") == (str(tmp_path / "compiled") if kept else None)
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,24 @@ def test_a_task_that_is_alone_on_its_node_has_all_its_cards(environment, expecte
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    seen = {}
+    seen, asked = {}, []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **how: seen.update(how))
+    monkeypatch.setattr(startup.gpu_flags, "take_memory", lambda: asked.append("memory"))
     startup.start(distributed=distributed, keep_programs=False, preemption=True)
-    assert seen == {"local_device_ids": expected, "initialization_timeout": 1800}
+    assert seen == {"local_device_ids": expected, "initialization_timeout": 1800} and asked == ["memory"]
+
+
+@pytest.mark.parametrize("preemption", [False, True])
+def test_sigterm_is_a_notice_only_for_those_who_read_it(preemption, monkeypatch):
+    """JAX's service takes SIGTERM away from a process that joins others."""
+    before = jax.config.jax_enable_preemption_service
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **how: None)
+    monkeypatch.setattr(startup.gpu_flags, "take_memory", lambda: None)
+    try:
+        startup.start(distributed="node:1234,4,1", keep_programs=False, preemption=preemption)
+        assert before and jax.config.jax_enable_preemption_service == preemption
+    finally:
+        jax.config.update("jax_enable_preemption_service", before)
 
 
 def test_processes_that_would_fill_the_same_rows_are_refused():

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from ualm_jax.errors import UserError
+from ualm_jax.train import metrics
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.loop import Run, fit
-from ualm_jax.train.metrics import MetricWriter, read_metrics
+from ualm_jax.train.metrics import MetricWriter, Throughput, read_metrics
 from ualm_jax.train.report import Reporter
 
 MAKER, JUDGE = optax.adam(1e-2), optax.sgd(1e-2)
@@ -242,3 +243,18 @@ def test_rows_of_older_runs_are_read_with_a_step_once(tmp_path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert read_metrics(path) == [{"step": 1, "loss": 3.5}, {"step": 2, "loss": 2.0, "eval/loss": 5.0}]
+
+
+def test_waiting_for_data_is_part_of_a_step_and_told_and_a_pause_is_neither(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
+    clock = Throughput()
+    for waited in (2.0, 4.0):
+        with clock.wait():
+            now[0] += waited
+        now[0] += 1.0
+        with clock.pause():
+            now[0] += 100.0
+        clock.count({"rows_per_second": 8.0})
+    assert clock.rates() == (4.0, 3.0, {"rows_per_second": 2.0})
+    assert clock.rates()[:2] == (0.0, 0.0)

@@ -16,6 +16,7 @@ from ualm_jax.errors import UserError
 from ualm_jax.generate.sampling import SamplingParams
 from ualm_jax.generate.segment import generate
 from ualm_jax.models.audio_encoder import OmniConfig, read_settings
+from ualm_jax.parallel.mesh import MeshConfig, make_mesh
 from ualm_jax.pretrained import load
 from ualm_jax.tokens.layout import build_prompt
 from ualm_jax.tokens.types import Message, Modality, Role
@@ -161,6 +162,8 @@ def test_a_trained_run_judges_sounds(trained):
     clip = Clip(wav, 16000, np.zeros((1, 8), np.int32), prompt="", settings=SamplingParams())
     sure = opened(trained / "run")("a tone", clip)
     assert 0 < sure < 1 and sure == ListeningJudge(load(trained / "run"))("a tone", clip)
+    with jax.set_mesh(make_mesh(MeshConfig(), jax.devices()[:2])):
+        assert opened(trained / "run").parts.mesh.size == 2  # what one device has no room for
 
 
 def test_an_encoder_that_does_not_fit_is_refused(trained, capsys, tmp_path):

@@ -56,8 +56,8 @@ class ListeningJudge:
 
 
 def opened(path: str | os.PathLike) -> ListeningJudge:
-    """The judge of a run that listens, or of a converted checkpoint with an encoder, on a device of this process alone:
-    of several, the first one judges by itself.
+    """The judge of a run that listens, or of a converted checkpoint with an encoder, on the current mesh; of several
+    processes, where the first one judges by itself, on one of its own devices.
 
     Raises UserError where a part is missing.
     """
@@ -66,7 +66,9 @@ def opened(path: str | os.PathLike) -> ListeningJudge:
     missing += ["language model"] if weights.architecture is None else []
     if missing:
         raise UserError(f"judge:{path} has no {' and no '.join(missing)}; name a model that listens.")
-    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
+    current = jax.sharding.get_mesh()
+    alone = current.empty or jax.process_count() > 1
+    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1]) if alone else current
     with jax.set_mesh(mesh):
         encoder = load_encoder(weights.parts["encoder"])
         tokenizer = load_tokenizer(weights.parts["tokenizer"])

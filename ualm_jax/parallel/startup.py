@@ -39,7 +39,8 @@ def start(
             log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
     if distributed is not None:
         log.info("waiting for the other processes, for half an hour at most (--distributed %s)", distributed)
-        jax.config.update("jax_enable_preemption_service", preemption)
+        if not preemption:
+            jax.config.update("jax_enable_preemption_service", False)
     how = dict(local_device_ids=_devices_of_a_task(), initialization_timeout=round(LONGEST))
     if distributed == "auto":
         try:
@@ -64,9 +65,8 @@ def _devices_of_a_task() -> list[int] | None:
     """
     if "JAX_LOCAL_DEVICE_IDS" in os.environ:
         return None
-    of_mpi = os.environ.get(
-        "OMPI_COMM_WORLD_LOCAL_SIZE"
-    )  # its tasks inherit what SLURM says of the one that starts them
+    # Tasks of Open MPI inherit what SLURM says of the one that started them.
+    of_mpi = os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
     of_slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("SLURM_TASKS_PER_NODE")
     alone = re.fullmatch(r"1(\(x\d+\))?(,1(\(x\d+\))?)*", of_mpi or of_slurm or "") is not None
     sees_one = re.fullmatch(r"[^,]+", os.environ.get("CUDA_VISIBLE_DEVICES", "")) is not None
