@@ -21,7 +21,9 @@ def test_a_wait_for_a_process_that_never_comes_ends_with_a_sentence_that_names_i
         output = first.communicate(timeout=60)[0]
     finally:
         second.kill()
-        second.communicate()
+        told = second.communicate()[0]
     lines = output.splitlines()
     assert "5 0 1" in lines, output
     assert "process 1 of 2 has ended, or did not come within 1 s to: save; look at the output there." in lines, output
+    assert "step: process 1 has 4, process 0 has 3; start again." in told.splitlines() and "codec:" not in told, told
+    assert "step:" not in output, output

@@ -55,6 +55,24 @@ def from_first(what: str, value: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(value)
 
 
+def check_same(what: str, value: Any, then: str) -> None:
+    """Compares by their text; asks nothing of devices, which may not be there yet.
+
+    what: that is compared, the same in all processes. then: what to do where it differs.
+    Raises UserError in a process whose `value` is not that of process 0; the others learn of it where they meet next.
+    """
+    if not joined():
+        return
+    _meetings[what] += 1
+    client, key = global_state.client, f"ualm_jax/{what}/{_meetings[what]}"
+    if global_state.process_id == 0:
+        client.key_value_set(key, str(value))
+    meet(what)
+    first = client.blocking_key_value_get(key, round(LONGEST * 1000))
+    if first != str(value):
+        raise UserError(f"{what}: process {global_state.process_id} has {value}, process 0 has {first}; {then}.")
+
+
 def joined() -> bool:
     """Whether this is one of several processes."""
     return global_state.client is not None and global_state.num_processes > 1

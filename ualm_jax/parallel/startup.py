@@ -8,7 +8,7 @@ import jax
 
 from ualm_jax.errors import UserError
 from ualm_jax.parallel import compilation_cache, gpu_flags
-from ualm_jax.parallel.processes import LONGEST
+from ualm_jax.parallel.processes import LONGEST, check_same
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def start(
     preemption: of many processes, SIGTERM is no end but a notice, which `train.stop.Stop` reads.
     keep_programs: and use those that were kept, see `compilation_cache`; not where compiling is to be timed.
     """
+    flags = ""
     if cpu_devices is not None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", cpu_devices)
@@ -36,7 +37,8 @@ def start(
     else:
         gpu_flags.take_memory()
         if layer_bytes is not None and (architecture := gpu_flags.architecture()) is not None:
-            log.info("XLA_FLAGS: %s", gpu_flags.apply(architecture, layer_bytes))
+            flags = gpu_flags.apply(architecture, layer_bytes)
+            log.info("XLA_FLAGS: %s", flags)
     if distributed is not None:
         log.info("waiting for the other processes, for half an hour at most (--distributed %s)", distributed)
         if not preemption:
@@ -55,6 +57,9 @@ def start(
                 jax.distributed.initialize(address, int(count), int(index), **how)
             case _:
                 raise UserError(f"--distributed must be HOST:PORT,COUNT,INDEX with INDEX < COUNT, got {distributed}.")
+    # Each has asked its own jaxlib, and from different flags XLA makes programs that wait for each other for ever.
+    compiled = " ".join(word for word in flags.split() if not word.startswith("--xla_dump"))
+    check_same("XLA_FLAGS", compiled, "set XLA_FLAGS to the same in all, with one version of jax")
     if keep_programs:
         compilation_cache.keep_programs()
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ualm_jax.buckets import Folder, absolute, filled, open_folder
 from ualm_jax.errors import UserError
 from ualm_jax.mapping import renamed
-from ualm_jax.parallel.processes import from_all, meet
+from ualm_jax.parallel.processes import check_same, from_all, meet
 from ualm_jax.train.batches import Batches
 from ualm_jax.weights.checksums import sums_of, write_sums
 from ualm_jax.weights.restore import on_mesh, unreadable
@@ -69,9 +69,18 @@ class Checkpoints:
         )
 
     def latest_step(self) -> int | None:
-        """The step of the newest checkpoint on disk, whole or not."""
+        """The step of the newest checkpoint on disk, whole or not; all processes ask for it.
+
+        Raises UserError where they see different ones.
+        """
         steps = saved_steps(self._directory.parent)
-        return steps[-1] if steps else None
+        newest = steps[-1] if steps else None
+        check_same(
+            f"the newest checkpoint in {self._directory}",
+            newest,
+            "all must see one folder; a file system of a network may show it as it was a minute ago: start again",
+        )
+        return newest
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint shall be made at `step`."""

@@ -81,9 +81,9 @@ def train(config: RunConfig, workdir: Folder) -> int:
         parts = checked_parts(config, workdir)
         run = language_model(config, parts, workdir, mesh)
         first = int(run.state.step)
+        resumed = run.checkpoints.latest_step() is not None
         if jax.process_index() == 0:
             sources = [] if config.online else open_sources(config.data)
-            resumed = run.checkpoints.latest_step() is not None
             write_workdir(to_mapping(config), parts, workdir, sources=sources, resumed=resumed)
         meet("train in the work folder")
         check_shared(workdir)
