@@ -45,6 +45,17 @@ def test_a_task_that_is_alone_on_its_node_has_all_its_cards(environment, expecte
     assert seen == {"local_device_ids": expected, "initialization_timeout": 1800} and asked == ["memory"]
 
 
+def test_processes_compare_what_xla_is_told_but_not_where_it_dumps(monkeypatch):
+    compared, flags = [], "--xla_a=1 --xla_dump_to=/tmp/3 --xla_b=true"
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **how: compared.append("joined"))
+    monkeypatch.setattr(startup.gpu_flags, "take_memory", lambda: None)
+    monkeypatch.setattr(startup.gpu_flags, "architecture", lambda: "hopper")
+    monkeypatch.setattr(startup.gpu_flags, "apply", lambda *a: flags)
+    monkeypatch.setattr(startup, "check_same", lambda what, value, then: compared.append((what, value)))
+    startup.start(distributed="node:1234,4,1", layer_bytes=1, keep_programs=False, preemption=True)
+    assert compared == ["joined", ("XLA_FLAGS", "--xla_a=1 --xla_b=true")]
+
+
 @pytest.mark.parametrize("preemption", [False, True])
 def test_sigterm_is_a_notice_only_for_those_who_read_it(preemption, monkeypatch):
     """JAX's service takes SIGTERM away from a process that joins others."""

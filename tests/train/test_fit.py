@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from ualm_jax.errors import UserError
-from ualm_jax.train import metrics
+from ualm_jax.train import checkpoint, metrics
 from ualm_jax.train.checkpoint import Checkpoints
 from ualm_jax.train.loop import Run, fit
 from ualm_jax.train.metrics import MetricWriter, Throughput, read_metrics
@@ -154,6 +154,19 @@ def test_a_file_that_differs_is_named_and_not_all_of_them(whole):
         with pytest.raises(UserError, match=said):
             other.restore(jax.eval_shape(fresh), Rows(), jax.sharding.get_mesh())
         other.close()
+
+
+def test_processes_that_see_different_checkpoints_go_on_from_none(whole, monkeypatch):
+    compared = []
+
+    def differ(what, value, then):
+        compared.append((what, value))
+        raise UserError("not the same")
+
+    monkeypatch.setattr(checkpoint, "check_same", differ)
+    with pytest.raises(UserError, match="not the same"):
+        saved(whole[0], 14)
+    assert compared == [(f"the newest checkpoint in {whole[0] / 'checkpoints'}", 14)]
 
 
 def test_evaluators_run_when_they_are_due_and_at_the_end_after_the_save(whole):
