@@ -1,5 +1,6 @@
 """Sounds of SoundScript that the model in the box learns from, and that no dataset of one task holds."""
 
+import itertools
 import json
 import pathlib
 import shutil
@@ -9,7 +10,7 @@ import numpy as np
 
 from ualm_jax.audio.write import write_sound
 from ualm_jax.codecs.base import Codec
-from ualm_jax.data.raw.soundscript import SoundScript2, render
+from ualm_jax.data.raw.soundscript import Event, Scene, SoundScript2, render
 from ualm_jax.data.raw.soundscript.conversations import ScriptConversations
 
 CONVERSATIONS = "conversations.jsonl"
@@ -18,24 +19,39 @@ _BATCH = 64
 
 
 def rich_in_buzzes(folder: pathlib.Path, count: int) -> None:
-    """Scenes of which three in ten hold a buzz above 380 Hz and nothing else of a pitch, and three a buzz of any: the
-    partials that a codec finds hardest, and that few scenes have."""
+    """Sounds that are rich in what a codec finds hardest and few scenes have: of ten three are buzzes alone, of one
+    pitch, and one is a scene in which something sounds over a tone. The others are scenes as they come."""
     if folder.exists():
         return
     beside, index = folder.with_name("buzzes.new"), -1
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    source = SoundScript2(1_000 * count, seed=77)
+    source, draws = SoundScript2(1_000 * count, seed=77), np.random.default_rng(77)
     for place in range(count):
-        found = False
-        while not found:
+        if place % 10 < 3:
+            wav = render(_buzzes(draws), source.sample_rate)
+        else:
             index += 1
-            events = source.script(index).scene.events
-            buzzes = [event.pitch_hz for event in events if event.kind == "buzz"]
-            others = any(event.kind in ("tone", "sweep", "pluck") for event in events)
-            found = (buzzes and max(buzzes) > 380 and not others, buzzes, True)[min(place % 10 // 3, 2)]
-        write_sound(beside / f"{place:05d}.wav", source[index].wav, source.sample_rate)
+            while place % 10 == 3 and not _at_once(source.script(index).scene):
+                index += 1
+            wav = source[index].wav
+        write_sound(beside / f"{place:05d}.wav", wav, source.sample_rate)
     beside.rename(folder)
+
+
+def _buzzes(draws: np.random.Generator) -> Scene:
+    """As many as begin within 0.7 s, of one pitch from C4 to B5, length and level."""
+    pitch = 440 * 2 ** (int(draws.integers(-9, 15)) / 12)
+    seconds, level = (float(draws.choice(choices)) for choices in ((0.15, 0.35, 0.8), (-32, -26, -20)))
+    events, start = [], float(draws.uniform(0.1, 0.2))
+    while start < 0.7:
+        events.append(Event("buzz", start, seconds, level, pitch))
+        start += seconds + float(draws.choice((0.1, 0.15, 0.25)))
+    return Scene(events[-1].end + 0.1, tuple(events), noise_seed=0)
+
+
+def _at_once(scene: Scene) -> bool:
+    return any(after.start < before.end for before, after in itertools.pairwise(scene.events))
 
 
 def through_codec(folder: pathlib.Path, codec: Codec, counts: Mapping[str, int]) -> None:
