@@ -1,10 +1,10 @@
-"""The model of configs/soundscript.py hears what it makes: its encoder and adapter, on sounds as its codec leaves them.
+"""The model in the box hears what it makes: its encoder and adapter, on sounds as its codec leaves them.
 
-The decoder stays as it is, so that what the model makes does, too. `make box` prepares data/soundscript/through-codec
-(tools/box_sounds.py).
+The decoder stays as it is, so that what the model makes does, too: the last that it learns. `make box` prepares
+data/soundscript/through-codec (tools/box_sounds.py).
 
 ualm train --config configs/encoder_soundscript.py --workdir runs/encoder \
-    --config.train.init_from=runs/soundscript --config.train.encoder=runs/soundscript
+    --config.train.init_from=runs/longer --config.train.encoder=runs/longer
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ualm_jax.configs import soundscript
 from ualm_jax.weights.shipped import located
 
-SHARES = {"through-codec": 0.6, "listen": 0.2, "describe": 0.1, "question": 0.1}
+SHARES = {"through-codec": 0.55, "listen": 0.15, "describe": 0.1, "question": 0.1, "critique": 0.1}
 
 
 def get_config() -> ConfigDict:

@@ -1,7 +1,8 @@
 """The model in the box makes sounds better: trained on, mostly on captions, in rows that attention's kernels take.
 
-It begins as what configs/soundscript.py and encoder_soundscript.py made, and hears through that encoder and its
-adapter, which stay as they are: 369 M positions, for a card, with --config.execution.compute_dtype=bfloat16:
+It begins as the model in the box, or as what configs/soundscript.py made, and its encoder and adapter stay as they are
+(configs/encoder_soundscript.py comes after it): 369 M positions, for a card, with
+--config.execution.compute_dtype=bfloat16:
 
 ualm train --config configs/longer_soundscript.py --workdir runs/longer
 """

@@ -26,9 +26,15 @@ from ualm_jax.data.raw.files import hash_directory
 from ualm_jax.errors import UserError
 from ualm_jax.evaluate.soundscript.benchmark import items
 from ualm_jax.pretrained import load
+from ualm_jax.weights.checksums import sha256_of
+from ualm_jax.weights.converted import checked_files
 from ualm_jax.weights.shipped import FOLDER
 
 TOOLS = pathlib.Path(__file__).resolve().parent
+BUZZES = pathlib.Path("sounds/buzzes")
+CODEC = pathlib.Path("weights/codec")  # that all data is encoded with
+OWN = pathlib.Path("weights/own-codes")  # the same, but for its decoder, which has learnt the model's own codes
+SHIPPED = FOLDER / "soundscript"
 
 DATA = {  # folder: task of SoundScript's second language, conversations
     "caption": ("caption_to_audio", 40_000),
@@ -43,9 +49,9 @@ DATA = {  # folder: task of SoundScript's second language, conversations
     "critique": ("critique", 6_000),
 }
 ENCODER = "--layers 3 --width 128 --mlp-dim 384 --max-seconds 5 --no-normalize"
-THROUGH_CODEC = {"listen": 6_000, "describe": 2_000, "question": 3_000, "critique": 3_000}
-PARTS = ("sounds", "codec", "codes", "model", "encoder", "longer", "give")
-RUNS = ("decoder", "model", "encoder", "longer")  # folders of those that the card tells of
+THROUGH_CODEC = {"listen": 6_000, "describe": 2_000, "question": 3_000, "critique": 5_000}
+PARTS = ("sounds", "codec", "codes", "model", "longer", "own", "encoder", "give")
+RUNS = ("decoder", "model", "longer", "encoder")  # folders of those that the card tells of
 CARD = """\
 # The small UALM of SoundScript
 
@@ -53,10 +59,11 @@ Makes the sounds that docs/soundscript.md describes from captions of them, plans
 describes what it hears, and answers questions about sounds and captions. {parameters:,} parameters and
 {encoder:,} of its audio encoder in bfloat16, {codec:,} of the codec in float16.
 
-Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py, soundscript.py and
-encoder_soundscript.py: the codec's decoder {decoder} steps, model {steps} steps of {positions:,} positions, its encoder
-and adapter {hearing} more on sounds as the codec leaves them, and all but its encoder and adapter {longer} more of
-{longer_positions:,} positions (longer_soundscript.py). Licence as ualm_jax; all data is generated.
+Made by `make box` (tools/box.py) from configs/codec_small.py, codec_small_decoder.py, soundscript.py,
+longer_soundscript.py and encoder_soundscript.py: the codec's decoder {decoder} steps, model {steps} steps of
+{positions:,} positions, all but its encoder and adapter {longer} more of {longer_positions:,} positions, the decoder
+on the model's own codes (tools/own_codes.py), then encoder and adapter {hearing} more on sounds as that leaves them.
+Licence as ualm_jax; all data is generated.
 
 Captions of the benchmark in docs/soundscript.md (`ualm eval soundscript`, guidance {guidance}, temperature
 {temperature}), and what its program for hearing finds right in the same sounds through the codec alone:
@@ -115,10 +122,12 @@ def box(args) -> None:
                 if not pathlib.Path("weights/soundscript").exists():
                     run(TOOLS / "random_encoder.py", "--out", "weights/soundscript", *ENCODER.split())
                 ualm("train --config configs/soundscript.py --workdir model", args.model)
+            case "longer":
+                ualm("train --config configs/longer_soundscript.py --workdir longer", begin("model"), args.model)
+            case "own":
+                own_codes(args.data)
             case "encoder":
                 encoder(args.data, args.model)
-            case "longer":
-                longer(args.model)
             case "give":
                 give(args.limit)
 
@@ -135,59 +144,69 @@ def sounds(share: float) -> None:
 
 
 def codec(share: float, words: str) -> None:
-    """The codec, its decoder trained further, and that in float16: what is shipped and encodes all data."""
+    """The codec, its decoder trained further, and that in float16, which encodes all data."""
     ualm("codec train --config configs/codec_small.py --workdir codec", words)
-    rich_in_buzzes(pathlib.Path("sounds/buzzes"), max(int(share * 8_000), 10))
-    decoder = "codec train --config configs/codec_small_decoder.py --config.data.folder=sounds/buzzes"
+    rich_in_buzzes(BUZZES, max(int(share * 8_000), 10))
+    decoder = f"codec train --config configs/codec_small_decoder.py --config.data.folder={BUZZES}"
     phases = "--config.loss.phase=1.0 --config.optimizer.peak_lr=8e-4"
     phases += " --config.optimizer.decay_steps=6000 --config.train.steps=6000"
     ualm(decoder, "--workdir phases --config.train.init_from=codec/codec", phases, words)
     ualm(decoder, "--workdir decoder --config.train.init_from=phases/codec", words)
-    halved = pathlib.Path("weights/codec")
-    if not halved.exists():
-        config, params = read_directory("decoder/codec")
-        beside = halved.with_name("codec.new")
+    halve(pathlib.Path("decoder/codec"), CODEC)
+
+
+def halve(codec: pathlib.Path, out: pathlib.Path) -> None:
+    """The same codec in float16."""
+    if not out.exists():
+        config, params = read_directory(codec)
+        beside = out.with_name(f"{out.name}.new")
         save_directory(params, config, beside, np.float16)
-        beside.rename(halved)
+        beside.rename(out)
 
 
 def codes() -> None:
     """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
-    jobs, codec = [], hash_directory(trained_codec())
+    codec, jobs = made(CODEC, SHIPPED / "codec"), []
     for name in DATA:
-        made = pathlib.Path("data/soundscript", name, "dataset.json")
-        if not made.exists():
-            jobs.append(f"data encode sounds/{name} --codec {trained_codec()} --out data/soundscript/{name}")
-        elif json.loads(made.read_text())["made_from"]["codec"] != codec:
-            raise UserError(f"{made.parent} was encoded by another codec; move data and longer away first")
+        dataset = pathlib.Path("data/soundscript", name, "dataset.json")
+        if not dataset.exists():
+            jobs.append(f"data encode sounds/{name} --codec {codec} --out data/soundscript/{name}")
+        elif json.loads(dataset.read_text())["made_from"]["codec"] != hash_directory(codec):
+            raise UserError(f"{dataset.parent} was encoded by another codec; move data and longer away first")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # they share a GPU
     together(jobs, os.cpu_count() or 1)
+
+
+def own_codes(share: float) -> None:
+    """The decoder learns from codes that the model writes; what comes of it is shipped."""
+    rich_in_buzzes(BUZZES, max(int(share * 8_000), 10))
+    if not pathlib.Path("own").exists():
+        run(TOOLS / "own_codes.py", "--model", made("longer", SHIPPED), "--sounds", BUZZES, "--out", "own")
+    halve(pathlib.Path("own"), OWN)
 
 
 def encoder(share: float, words: str) -> None:
     """The model's encoder and adapter trained further, on sounds as the codec leaves them."""
     sounds = pathlib.Path("sounds/through-codec")
     counts = {task: max(int(share * count), 1) for task, count in THROUGH_CODEC.items()}
-    through_codec(sounds, load(trained_codec()).codec, counts)
+    through_codec(sounds, load(made(OWN, SHIPPED / "codec")).codec, counts)
     data = pathlib.Path("data/soundscript/through-codec")
     if not (data / "dataset.json").exists():
-        given = f"--source understanding --input {sounds / CONVERSATIONS} --root {sounds}"
-        ualm("data prepare", given, f"--tokenizer model/tokenizer --codec {trained_codec()} --out {data}")
-    begin = "--config.train.init_from=model --config.train.encoder=model"
-    ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin, words)
+        given = f"--source understanding --input {sounds / CONVERSATIONS} --root {sounds} --out {data}"
+        tokenizer = made("longer", SHIPPED) / "tokenizer"
+        # It holds no codes, but stands beside data that does, and all of a mixture has to be of one codec.
+        ualm("data prepare", given, f"--tokenizer {tokenizer} --codec {made(CODEC, SHIPPED / 'codec')}")
+    ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin("longer"), words)
 
 
-def trained_codec() -> pathlib.Path:
-    """The one that was trained here, or else the one that is shipped."""
-    ours = pathlib.Path("weights/codec")
-    return ours if ours.exists() else FOLDER / "soundscript" / "codec"
+def made(path: str | pathlib.Path, shipped: pathlib.Path) -> pathlib.Path:
+    """`path` where it was made here, or else what is shipped."""
+    return pathlib.Path(path) if pathlib.Path(path).exists() else shipped
 
 
-def longer(words: str) -> None:
-    """The model trained on, with the encoder that it hears with: the last run's, or else what is shipped."""
-    trained = pathlib.Path("encoder").exists()
-    given = "--config.train.init_from=encoder --config.train.encoder=encoder" if trained else ""
-    ualm("train --config configs/longer_soundscript.py --workdir longer", given, words)
+def begin(run: str) -> str:
+    """Words for `ualm train` to begin where a run ended; without it, the config's, which name what is shipped."""
+    return f"--config.train.init_from={run} --config.train.encoder={run}" if pathlib.Path(run).exists() else ""
 
 
 def together(jobs: list[str], most: int) -> None:
@@ -197,14 +216,17 @@ def together(jobs: list[str], most: int) -> None:
 
 def give(limit: int) -> None:
     """The shipped folder, of the last run of the model, and its card."""
-    missing = [name for name in RUNS if not pathlib.Path(name, "config.json").exists()]
+    missing = [name for name in (*RUNS, "own") if not pathlib.Path(name, "config.json").exists()]
     if missing:
         raise UserError(f"the card tells of runs that are not here: {', '.join(missing)}; make those parts first")
     shipped = pathlib.Path("soundscript")
     for made_before in (shipped, pathlib.Path("eval")):
         shutil.rmtree(made_before, ignore_errors=True)
-    ualm("convert export ours longer --out", shipped, "--dtype bfloat16")
+    ualm("convert export ours encoder --out", shipped, "--dtype bfloat16")
+    shutil.rmtree(shipped / "codec")
+    shutil.copytree(OWN, shipped / "codec")
     card = json.loads((shipped / "ualm.json").read_text())
+    card["files"] = sha256_of(shipped, checked_files(shipped))
     card["source"] |= {"importer": "tools/box.py", "name": "soundscript", "sampling": SAMPLING}
     (shipped / "ualm.json").write_text(json.dumps(card, indent=2) + "\n")
     say("Figures")
@@ -213,10 +235,10 @@ def give(limit: int) -> None:
     asked = f"--task {' '.join(ANSWERS)} --split train combination --count {2 * limit}"
     ualm(f"eval answers {asked} --json answers.json --model", shipped)
     (shipped / "README.md").write_text(written(shipped, card))
-    shutil.rmtree(FOLDER / "soundscript", ignore_errors=True)
-    shutil.copytree(shipped, FOLDER / "soundscript")
+    shutil.rmtree(SHIPPED, ignore_errors=True)
+    shutil.copytree(shipped, SHIPPED)
     size = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
-    say(f"{FOLDER / 'soundscript'}: {size / 1e6:.1f} MB")
+    say(f"{SHIPPED}: {size / 1e6:.1f} MB")
 
 
 def stored(folder: pathlib.Path) -> int:
@@ -228,7 +250,7 @@ def stored(folder: pathlib.Path) -> int:
 def written(shipped: pathlib.Path, card: dict) -> str:
     """The model card, with what the runs and the report say."""
     report, made = (json.loads(pathlib.Path("eval", name).read_text()) for name in ("report.json", "made.json"))
-    theirs, config, hearing, last = (json.loads(pathlib.Path(name, "config.json").read_text()) for name in RUNS)
+    theirs, config, last, hearing = (json.loads(pathlib.Path(name, "config.json").read_text()) for name in RUNS)
     rows = []
     for name, table in report["tables"].items():
         values = [table["all"], *(table["tracks"].get(track) for track in TRACKS)]

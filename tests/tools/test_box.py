@@ -18,7 +18,7 @@ def test_a_card_tells_of_runs_that_are_there(box, tmp_path):
     for name in ("decoder", "model"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="runs that are not here: encoder, longer; make those parts first"):
+    with pytest.raises(UserError, match="runs that are not here: longer, encoder, own; make those parts first"):
         box.give(2)
 
 
@@ -30,7 +30,10 @@ def test_sounds_that_another_codec_encoded_are_not_kept(box, tmp_path):
         box.codes()
 
 
-def test_without_a_codec_of_its_own_it_takes_the_shipped_one(box, tmp_path):
-    assert box.trained_codec() == box.FOLDER / "soundscript" / "codec"
+def test_what_was_not_made_here_is_what_is_shipped(box, tmp_path):
+    assert box.made(box.CODEC, box.SHIPPED / "codec") == box.FOLDER / "soundscript" / "codec"
     (tmp_path / "weights" / "codec").mkdir(parents=True)
-    assert str(box.trained_codec()) == "weights/codec"
+    assert str(box.made(box.CODEC, box.SHIPPED / "codec")) == "weights/codec"
+    assert box.begin("longer") == ""
+    (tmp_path / "longer").mkdir()
+    assert box.begin("longer") == "--config.train.init_from=longer --config.train.encoder=longer"
