@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 import safetensors
-from box_sounds import CONVERSATIONS, rich_in_buzzes, through_codec
+from box_sounds import CONVERSATIONS, hard_sounds, through_codec
 from demo import claim, run, say, ualm
 
 from ualm_jax.cli.arguments import Parser, integer, number, output_directory
@@ -31,7 +31,7 @@ from ualm_jax.weights.converted import checked_files
 from ualm_jax.weights.shipped import FOLDER
 
 TOOLS = pathlib.Path(__file__).resolve().parent
-BUZZES = pathlib.Path("sounds/buzzes")
+HARD = pathlib.Path("sounds/hard")
 CODEC = pathlib.Path("weights/codec")  # that all data is encoded with
 OWN = pathlib.Path("weights/own-codes")  # the same, but for its decoder, which has learnt the model's own codes
 SHIPPED = FOLDER / "soundscript"
@@ -97,6 +97,7 @@ def main() -> None:
         "--codec", default="", help='more for `ualm codec train`, such as --codec="--config.train.steps=6000"'
     )
     parser.add_argument("--model", default="", help="more for `ualm train`")
+    parser.add_argument("--own", default="", help="more for tools/own_codes.py")
     parser.add_argument("--limit", type=integer(at_least=2), default=64, help="captions of each list to judge (64)")
     args = parser.parse_args()
     try:
@@ -125,7 +126,7 @@ def box(args) -> None:
             case "longer":
                 ualm("train --config configs/longer_soundscript.py --workdir longer", begin("model"), args.model)
             case "own":
-                own_codes(args.data)
+                own_codes(args.data, args.own)
             case "encoder":
                 encoder(args.data, args.model)
             case "give":
@@ -146,8 +147,8 @@ def sounds(share: float) -> None:
 def codec(share: float, words: str) -> None:
     """The codec, its decoder trained further, and that in float16, which encodes all data."""
     ualm("codec train --config configs/codec_small.py --workdir codec", words)
-    rich_in_buzzes(BUZZES, max(int(share * 8_000), 10))
-    decoder = f"codec train --config configs/codec_small_decoder.py --config.data.folder={BUZZES}"
+    hard_sounds(HARD, max(int(share * 8_000), 10))
+    decoder = f"codec train --config configs/codec_small_decoder.py --config.data.folder={HARD}"
     phases = "--config.loss.phase=1.0 --config.optimizer.peak_lr=8e-4"
     phases += " --config.optimizer.decay_steps=6000 --config.train.steps=6000"
     ualm(decoder, "--workdir phases --config.train.init_from=codec/codec", phases, words)
@@ -177,11 +178,12 @@ def codes() -> None:
     together(jobs, os.cpu_count() or 1)
 
 
-def own_codes(share: float) -> None:
+def own_codes(share: float, words: str) -> None:
     """The decoder learns from codes that the model writes; what comes of it is shipped."""
-    rich_in_buzzes(BUZZES, max(int(share * 8_000), 10))
+    hard_sounds(HARD, max(int(share * 8_000), 10))
     if not pathlib.Path("own").exists():
-        run(TOOLS / "own_codes.py", "--model", made("longer", SHIPPED), "--sounds", BUZZES, "--out", "own")
+        given = f"--model {made('longer', SHIPPED)} --sounds {HARD} --out own {words}"
+        run(TOOLS / "own_codes.py", *given.split())
     halve(pathlib.Path("own"), OWN)
 
 

@@ -18,18 +18,18 @@ SEED = 401  # of scenes that no other dataset of the box holds
 _BATCH = 64
 
 
-def rich_in_buzzes(folder: pathlib.Path, count: int) -> None:
-    """Sounds that are rich in what a codec finds hardest and few scenes have: of ten three are buzzes alone, of one
-    pitch, and one is a scene in which something sounds over a tone. The others are scenes as they come."""
+def hard_sounds(folder: pathlib.Path, count: int) -> None:
+    """Sounds that are rich in what a codec finds hardest and few scenes have: of ten three are of one kind and pitch
+    alone, mostly buzzes, and one is a scene in which something sounds over a tone. The others are as they come."""
     if folder.exists():
         return
-    beside, index = folder.with_name("buzzes.new"), -1
+    beside, index = folder.with_name(f"{folder.name}.new"), -1
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     source, draws = SoundScript2(1_000 * count, seed=77), np.random.default_rng(77)
     for place in range(count):
         if place % 10 < 3:
-            wav = render(_buzzes(draws), source.sample_rate)
+            wav = render(_alone(draws), source.sample_rate)
         else:
             index += 1
             while place % 10 == 3 and not _at_once(source.script(index).scene):
@@ -37,21 +37,6 @@ def rich_in_buzzes(folder: pathlib.Path, count: int) -> None:
             wav = source[index].wav
         write_sound(beside / f"{place:05d}.wav", wav, source.sample_rate)
     beside.rename(folder)
-
-
-def _buzzes(draws: np.random.Generator) -> Scene:
-    """As many as begin within 0.7 s, of one pitch from C4 to B5, length and level."""
-    pitch = 440 * 2 ** (int(draws.integers(-9, 15)) / 12)
-    seconds, level = (float(draws.choice(choices)) for choices in ((0.15, 0.35, 0.8), (-32, -26, -20)))
-    events, start = [], float(draws.uniform(0.1, 0.2))
-    while start < 0.7:
-        events.append(Event("buzz", start, seconds, level, pitch))
-        start += seconds + float(draws.choice((0.1, 0.15, 0.25)))
-    return Scene(events[-1].end + 0.1, tuple(events), noise_seed=0)
-
-
-def _at_once(scene: Scene) -> bool:
-    return any(after.start < before.end for before, after in itertools.pairwise(scene.events))
 
 
 def through_codec(folder: pathlib.Path, codec: Codec, counts: Mapping[str, int]) -> None:
@@ -77,3 +62,21 @@ def through_codec(folder: pathlib.Path, codec: Codec, counts: Mapping[str, int])
                     turns = [{"from": speaker, "value": text} for speaker, text in said]
                     file.write(json.dumps({"id": name, "sound": name, "conversations": turns}) + "\n")
     beside.rename(folder)
+
+
+def _alone(draws: np.random.Generator) -> Scene:
+    """As many as begin within 0.7 s, of one kind, one note from F#3 to B5, one length and level."""
+    kind = str(draws.choice(("buzz", "buzz", "buzz", "tone", "pluck")))
+    pitch = 440 * 2 ** (int(draws.integers(-15, 15)) / 12)
+    seconds, level = (float(draws.choice(choices)) for choices in ((0.15, 0.35, 0.8), (-32, -26, -20)))
+    if kind == "pluck":
+        seconds = 0.6  # always
+    events, start = [], float(draws.uniform(0.1, 0.2))
+    while start < 0.7:
+        events.append(Event(kind, start, seconds, level, pitch))
+        start += seconds + float(draws.choice((0.1, 0.15, 0.25)))
+    return Scene(events[-1].end + 0.1, tuple(events), noise_seed=0)
+
+
+def _at_once(scene: Scene) -> bool:
+    return any(after.start < before.end for before, after in itertools.pairwise(scene.events))

@@ -1,6 +1,6 @@
 """The decoder of a model's codec learns to make sound of the codes that the model writes (docs/codec.md).
 
-python tools/own_codes.py --model soundscript --sounds sounds/buzzes --out own-codes
+python tools/own_codes.py --model soundscript --sounds sounds/hard --out own-codes
 
 The codes that a model writes are not quite those of any sound. What it meant is known all the same where a caption of
 SoundScript was obeyed in number and time: that caption's scene, in which what the caption leaves open is as it was
