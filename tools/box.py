@@ -167,7 +167,7 @@ def halve(codec: pathlib.Path, out: pathlib.Path) -> None:
 
 def codes() -> None:
     """The codes of all sounds: as many folders at a time as there are cores, since the host has most of the work."""
-    codec, jobs = made(CODEC, SHIPPED / "codec"), []
+    codec, jobs = made(CODEC, shipped=SHIPPED / "codec"), []
     for name in DATA:
         dataset = pathlib.Path("data/soundscript", name, "dataset.json")
         if not dataset.exists():
@@ -182,7 +182,7 @@ def own_codes(share: float, words: str) -> None:
     """The decoder learns from codes that the model writes; what comes of it is shipped."""
     hard_sounds(HARD, max(int(share * 8_000), 10))
     if not pathlib.Path("own").exists():
-        given = f"--model {made('longer', SHIPPED)} --sounds {HARD} --out own {words}"
+        given = f"--model {made('longer', 'model', shipped=SHIPPED)} --sounds {HARD} --out own {words}"
         run(TOOLS / "own_codes.py", *given.split())
     halve(pathlib.Path("own"), OWN)
 
@@ -191,24 +191,26 @@ def encoder(share: float, words: str) -> None:
     """The model's encoder and adapter trained further, on sounds as the codec leaves them."""
     sounds = pathlib.Path("sounds/through-codec")
     counts = {task: max(int(share * count), 1) for task, count in THROUGH_CODEC.items()}
-    through_codec(sounds, load(made(OWN, SHIPPED / "codec")).codec, counts)
+    through_codec(sounds, load(made(OWN, CODEC, shipped=SHIPPED / "codec")).codec, counts)
     data = pathlib.Path("data/soundscript/through-codec")
     if not (data / "dataset.json").exists():
         given = f"--source understanding --input {sounds / CONVERSATIONS} --root {sounds} --out {data}"
-        tokenizer = made("longer", SHIPPED) / "tokenizer"
+        tokenizer = made("longer", "model", shipped=SHIPPED) / "tokenizer"
         # It holds no codes, but stands beside data that does, and all of a mixture has to be of one codec.
-        ualm("data prepare", given, f"--tokenizer {tokenizer} --codec {made(CODEC, SHIPPED / 'codec')}")
-    ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin("longer"), words)
+        ualm("data prepare", given, f"--tokenizer {tokenizer} --codec {made(CODEC, shipped=SHIPPED / 'codec')}")
+    ualm("train --config configs/encoder_soundscript.py --workdir encoder", begin("longer", "model"), words)
 
 
-def made(path: str | pathlib.Path, shipped: pathlib.Path) -> pathlib.Path:
-    """`path` where it was made here, or else what is shipped."""
-    return pathlib.Path(path) if pathlib.Path(path).exists() else shipped
+def made(*paths: str | pathlib.Path, shipped: pathlib.Path) -> pathlib.Path:
+    """The first of `paths` that was made here, or else what is shipped."""
+    return next((pathlib.Path(path) for path in paths if pathlib.Path(path).exists()), shipped)
 
 
-def begin(run: str) -> str:
-    """Words for `ualm train` to begin where a run ended; without it, the config's, which name what is shipped."""
-    return f"--config.train.init_from={run} --config.train.encoder={run}" if pathlib.Path(run).exists() else ""
+def begin(*runs: str) -> str:
+    """Words for `ualm train` to begin where the first of these runs ended that is here; without any, the config's,
+    which name what is shipped."""
+    run = next((run for run in runs if pathlib.Path(run).exists()), None)
+    return "" if run is None else f"--config.train.init_from={run} --config.train.encoder={run}"
 
 
 def together(jobs: list[str], most: int) -> None:

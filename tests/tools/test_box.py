@@ -30,10 +30,16 @@ def test_sounds_that_another_codec_encoded_are_not_kept(box, tmp_path):
         box.codes()
 
 
-def test_what_was_not_made_here_is_what_is_shipped(box, tmp_path):
-    assert box.made(box.CODEC, box.SHIPPED / "codec") == box.FOLDER / "soundscript" / "codec"
+def test_what_was_not_made_here_is_what_was_made_before_it_or_else_what_is_shipped(box, tmp_path):
+    def heard():
+        return box.made(box.OWN, box.CODEC, shipped=box.SHIPPED / "codec")
+
+    assert heard() == box.FOLDER / "soundscript" / "codec" and box.begin("longer", "model") == ""
     (tmp_path / "weights" / "codec").mkdir(parents=True)
-    assert str(box.made(box.CODEC, box.SHIPPED / "codec")) == "weights/codec"
-    assert box.begin("longer") == ""
+    (tmp_path / "model").mkdir()
+    assert str(heard()) == "weights/codec"
+    assert box.begin("longer", "model") == "--config.train.init_from=model --config.train.encoder=model"
+    (tmp_path / "weights" / "own-codes").mkdir()
     (tmp_path / "longer").mkdir()
-    assert box.begin("longer") == "--config.train.init_from=longer --config.train.encoder=longer"
+    assert str(heard()) == "weights/own-codes"
+    assert box.begin("longer", "model") == "--config.train.init_from=longer --config.train.encoder=longer"

@@ -1,6 +1,7 @@
 """A decoder learns of a model's own codes: what the model meant by them, and that nothing but the decoder moves."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from helpers.tools import tool
 from ualm_jax.audio.write import write_sound
 from ualm_jax.codecs.xcodec.model import XCodec
 from ualm_jax.codecs.xcodec.weights import read_directory
-from ualm_jax.data.raw.soundscript import SoundScript2
+from ualm_jax.data.raw.soundscript import SoundScript2, render
 from ualm_jax.errors import UserError
+from ualm_jax.evaluate.soundscript import hear
 from ualm_jax.evaluate.soundscript.claims import claims_of
 from ualm_jax.weights.shipped import located
 
@@ -59,6 +61,30 @@ def test_captions_are_rich_in_what_is_hard():
     assert len(events) == 20
     assert sum(any(event.kind == "buzz" and event.pitch_hz > 380 for event in scene) for scene in events) >= 9
     assert sum(any(event.kind == "pluck" for event in scene) for scene in events) >= 4
+
+
+class Obedient:
+    """Makes the scene of each caption, and of every second one silence. Its codes say which caption they are of."""
+
+    def __init__(self, source: SoundScript2, indices: list[int]):
+        self.scenes = {source.script(index).caption: (index, source.script(index).scene) for index in indices}
+
+    def generate(self, captions, seed, temperature, cfg_scale):
+        for caption in captions:
+            index, scene = self.scenes[caption]
+            wav = render(scene, 16000) * (index % 2)
+            yield types.SimpleNamespace(samples=wav, rate=16000, codes=np.full((len(wav) // 320, 8), index))
+
+
+def test_each_code_is_paired_with_the_scene_that_it_was_made_for_and_silence_with_none():
+    own, source = tool("own_codes"), SoundScript2(2**31, 0)
+    indices = own._rich(source, 8)
+    pairs = list(own.own_pairs(Obedient(source, indices), 8))
+    assert sorted(int(codes[0, 0]) for codes, _ in pairs) == sorted(index for index in indices if index % 2)
+    for codes, wav in pairs:
+        scene = source.script(int(codes[0, 0])).scene
+        assert [event.kind for event in hear(wav)] == [event.kind for event in hear(render(scene, 16000))]
+        assert len(codes) == len(wav) // 320
 
 
 def test_sounds_too_short_to_learn_from_are_one_sentence(tmp_path):
